@@ -1,0 +1,3 @@
+"""An RSocket gateway for the edge."""
+
+__version__ = "0.1.0"

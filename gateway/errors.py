@@ -1,0 +1,154 @@
+"""The one tree of errors.
+
+Every refusal and every close is an exception of this tree until it meets the one place of its plane that catches: the
+connection (``ProtocolError``), the forwarder (``RequestError``, per stream), the admin API's problem renderer, the
+command line. The class carries the wire code (RSocket 1.0, "Error Codes") and a short reason that labels its counter;
+the text is for a person. Anything outside this tree is a bug.
+
+    GatewayError
+        ProtocolError       ends the connection; code goes out on stream 0
+            InvalidSetup UnsupportedSetup RejectedSetup RejectedResume
+            ConnectionFailed ConnectionEnded FrameError
+        RequestError        ends one stream
+            NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid
+        ConfigError StorageError SpoolFull BridgeError FederationError TokenError
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Whatever the gateway refuses or fails at on purpose."""
+
+    reason: str = "error"
+
+    def __init__(self, text: str = "", *, reason: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        if reason is not None:
+            self.reason = reason
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class ProtocolError(GatewayError):
+    """The connection cannot go on: its code goes out in an ERROR frame on stream 0, then it closes."""
+
+    code: ClassVar[int] = 0x101
+    reason = "protocol_error"
+
+
+class InvalidSetup(ProtocolError):
+    code = 0x001
+    reason = "invalid_setup"
+
+
+class UnsupportedSetup(ProtocolError):
+    code = 0x002
+    reason = "unsupported_setup"
+
+
+class RejectedSetup(ProtocolError):
+    code = 0x003
+    reason = "rejected_setup"
+
+
+class RejectedResume(ProtocolError):
+    code = 0x004
+    reason = "rejected_resume"
+
+
+class ConnectionFailed(ProtocolError):
+    """CONNECTION_ERROR: may drop at once."""
+
+    code = 0x101
+    reason = "connection_error"
+
+
+class ConnectionEnded(ProtocolError):
+    """CONNECTION_CLOSE: streams that are open may finish."""
+
+    code = 0x102
+    reason = "connection_close"
+
+
+class FrameError(ProtocolError):
+    """Bytes that are no frame, or a frame that breaks its own rules."""
+
+    code = 0x101
+    reason = "malformed_frame"
+
+
+class RequestError(GatewayError):
+    """One request is refused or ended: its code goes out in an ERROR frame on its stream; the connection lives."""
+
+    code: ClassVar[int] = 0x202
+    reason = "request_error"
+
+
+class NoRoute(RequestError):
+    """REJECTED: nobody serves it, and nobody processed it, so the caller may retry."""
+
+    reason = "no_route"
+
+
+class NotPermitted(RequestError):
+    """REJECTED: the caller's grant or an access rule says no."""
+
+    reason = "not_permitted"
+
+
+class RateLimited(RequestError):
+    reason = "rate_limited"
+
+
+class Overloaded(RequestError):
+    reason = "overloaded"
+
+
+class ResponderGone(RequestError):
+    """CANCELED: the responder's connection ended; the request may have been started."""
+
+    code = 0x203
+    reason = "responder_gone"
+
+
+class DeadlineExceeded(RequestError):
+    code = 0x203
+    reason = "deadline_exceeded"
+
+
+class RequestInvalid(RequestError):
+    """INVALID: the request itself is wrong; sending it again cannot help."""
+
+    code = 0x204
+    reason = "request_invalid"
+
+
+class ConfigError(GatewayError):
+    reason = "config_error"
+
+
+class StorageError(GatewayError):
+    reason = "storage_error"
+
+
+class SpoolFull(GatewayError):
+    reason = "spool_full"
+
+
+class BridgeError(GatewayError):
+    reason = "bridge_error"
+
+
+class FederationError(GatewayError):
+    reason = "federation_error"
+
+
+class TokenError(GatewayError):
+    """A credential is refused. ``reason`` is for the audit and the counter; ``text`` is what its holder may be told."""
+
+    reason = "token_invalid"
