@@ -1,0 +1,78 @@
+"""The 24-bit length prefix of RSocket over TCP (RSocket 1.0, "Framing Protocol Usage"). No I/O, no clock.
+
+The prefix counts the frame without itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+PREFIX_BYTES = 3
+
+
+def prefix(length: int) -> bytes:
+    """Return the prefix of a frame of `length` bytes (0 to 16,777,215)."""
+    return length.to_bytes(PREFIX_BYTES, "big")
+
+
+class FrameReader:
+    """Cuts a TCP stream into frames.
+
+    `on_frame(buffer, start, end)` gets each frame as a span that must not be kept beyond the call; `on_failure(text)`
+    is called once, after which input is dropped.
+    """
+
+    __slots__ = ("_done", "_on_failure", "_on_frame", "_tail", "_tail_bytes", "max_frame")
+
+    def __init__(
+        self, on_frame: Callable[[bytes, int, int], None], on_failure: Callable[[str], None], *, max_frame: int
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_failure = on_failure
+        self.max_frame = max_frame
+        self._tail: list[bytes] = []
+        self._tail_bytes = 0
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        return self._done
+
+    def stop(self) -> None:
+        """Drop what is buffered and ignore whatever comes."""
+        self._done = True
+        self._tail.clear()
+
+    def feed(self, data: bytes) -> None:
+        """Take what the socket gave."""
+        tail = self._tail
+        if tail:
+            tail.append(data)
+            self._tail_bytes += len(data)
+            if self._tail_bytes < PREFIX_BYTES:
+                return
+            head = tail[0] if len(tail[0]) >= PREFIX_BYTES else b"".join(tail)
+            if self._tail_bytes < PREFIX_BYTES + int.from_bytes(head[:PREFIX_BYTES], "big"):
+                return
+            data = b"".join(tail)
+            tail.clear()
+        at = 0
+        size = len(data)
+        on_frame = self._on_frame
+        while size - at >= PREFIX_BYTES:
+            if self._done:
+                return
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            if length > self.max_frame:
+                self.stop()
+                self._on_failure(f"frame of {length} bytes is over the limit of {self.max_frame}")
+                return
+            end = at + PREFIX_BYTES + length
+            if end > size:
+                break
+            on_frame(data, at + PREFIX_BYTES, end)
+            at = end
+        if at < size and not self._done:
+            rest = data[at:] if at else data
+            tail.append(rest)
+            self._tail_bytes = len(rest)

@@ -1,0 +1,312 @@
+"""WebSocket framing (RFC 6455) of an established connection: bytes <-> messages. No I/O, no clock, no logging.
+
+One RSocket frame is one binary message, without a length prefix (RSocket 1.0, "Framing Format"). The handshake is not
+here: `transport` leaves it to `websockets`, then hands the stream over.
+
+The common case, a whole masked binary message of less than 64 KiB in one read, is cut without copying when its mask is
+zero and with one copy otherwise. Everything else (fragments, control frames, errors) takes the slow path. Whatever the
+peer does, `feed` never raises: a violation is reported once through `on_failure` and the rest of the input is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+try:
+    from websockets.speedups import apply_mask as _apply_mask
+except ImportError:  # no wheel with the C extension for this platform
+    from websockets.utils import apply_mask as _apply_mask
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Opcode(IntEnum):
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+class CloseCode(IntEnum):
+    """Close codes that this gateway sends; 44xx are its own (RFC 6455 7.4.2 leaves 4000-4999 to applications)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    INVALID_DATA = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    TIMEOUT = 4408
+    TAKEN_OVER = 4409
+    RATE_LIMITED = 4429
+
+
+# The whole set that a peer may send: RFC 6455 7.4.1 and the IANA registry, less what must never be on the wire.
+_RECEIVABLE_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_MAX_CONTROL_BYTES = 125
+_NO_MASK = b"\x00\x00\x00\x00"
+
+# Header of an unmasked, unfragmented binary message by its length: what the hot path appends before a short frame.
+SHORT_HEADERS: tuple[bytes, ...] = tuple(bytes((0x82, length)) for length in range(126))
+
+
+def header(length: int, opcode: int = Opcode.BINARY) -> bytes:
+    """Return the header of one unmasked, final message of `length` bytes."""
+    first = 0x80 | opcode
+    if length < 126:
+        return bytes((first, length))
+    if length < 65536:
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")
+
+
+def mask(payload: Buffer, key: bytes) -> bytes:
+    """Mask or unmask a payload with a 4-byte key (RFC 6455 5.3)."""
+    return _apply_mask(payload, key)
+
+
+def masked_message(payload: bytes, key: bytes, opcode: int = Opcode.BINARY) -> bytes:
+    """Return one whole message as a client sends it."""
+    plain = header(len(payload), opcode)
+    return plain[:1] + bytes((plain[1] | 0x80,)) + plain[2:] + key + _apply_mask(payload, key)
+
+
+def close_frame(code: int, text: str = "") -> bytes:
+    """Return an unmasked CLOSE frame; the text is cut so that it fits a control frame and stays valid UTF-8."""
+    reason = text.encode()[: _MAX_CONTROL_BYTES - 2].decode("utf-8", "ignore").encode()
+    return header(2 + len(reason), Opcode.CLOSE) + code.to_bytes(2, "big") + reason
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Return the unmasked answer to a ping."""
+    return header(len(payload), Opcode.PONG) + payload
+
+
+class MessageReader:
+    """Cuts a stream of client frames into messages.
+
+    `on_message(buffer, start, end)` gets each binary message as a span; the buffer must not be kept beyond the call.
+    `on_ping(payload)`, `on_close(code, text)` and `on_failure(close_code, text)` get what their names say; `on_pong()`
+    only tells that one came. After a close or a failure nothing is reported any more.
+    """
+
+    __slots__ = (
+        "_done",
+        "_fragments",
+        "_fragments_bytes",
+        "_on_close",
+        "_on_failure",
+        "_on_message",
+        "_on_ping",
+        "_on_pong",
+        "_tail",
+        "_tail_bytes",
+        "max_fragments",
+        "max_message",
+    )
+
+    def __init__(
+        self,
+        on_message: Callable[[bytes, int, int], None],
+        on_ping: Callable[[bytes], None],
+        on_pong: Callable[[], None],
+        on_close: Callable[[int, str], None],
+        on_failure: Callable[[CloseCode, str], None],
+        *,
+        max_message: int,
+        max_fragments: int = 1024,
+    ) -> None:
+        self._on_message = on_message
+        self._on_ping = on_ping
+        self._on_pong = on_pong
+        self._on_close = on_close
+        self._on_failure = on_failure
+        self.max_message = max_message
+        self.max_fragments = max_fragments
+        self._tail: list[bytes] = []
+        self._tail_bytes = 0
+        self._fragments: list[bytes] | None = None
+        self._fragments_bytes = 0
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        return self._done
+
+    def stop(self) -> None:
+        """Drop what is buffered and ignore whatever comes."""
+        self._done = True
+        self._tail.clear()
+        self._fragments = None
+
+    def feed(self, data: bytes) -> None:
+        """Take what the socket gave."""
+        tail = self._tail
+        if tail:
+            # A long message arrives in many reads: joining only when its last byte is there keeps this linear.
+            tail.append(data)
+            self._tail_bytes += len(data)
+            if not self._complete():
+                return
+            data = b"".join(tail)
+            tail.clear()
+        at = 0
+        size = len(data)
+        on_message = self._on_message
+        limit = self.max_message
+        while size - at >= 6:
+            if self._done:
+                return
+            length = data[at + 1] - 0x80
+            if data[at] != 0x82 or length < 0 or length == 127 or self._fragments is not None:
+                after = self._slow(data, at, size)
+                if after < 0:
+                    break
+                at = after
+                limit = self.max_message
+                continue
+            if length < 126:
+                body = at + 6
+            else:
+                if size - at < 8:
+                    break
+                length = data[at + 2] << 8 | data[at + 3]
+                body = at + 8
+            if length > limit:
+                self._fail(CloseCode.TOO_BIG, f"message of {length} bytes is over the limit of {limit}")
+                return
+            end = body + length
+            if end > size:
+                break
+            key = data[body - 4 : body]
+            if key == _NO_MASK:
+                on_message(data, body, end)
+            else:
+                on_message(_apply_mask(data[body:end], key), 0, length)
+            at = end
+            limit = self.max_message
+        if self._done:
+            return
+        if at < size:
+            rest = data[at:] if at else data
+            self._tail.append(rest)
+            self._tail_bytes = len(rest)
+            # A violation shows in the first two bytes: it must not wait for a body that never comes.
+            self._check_early(rest)
+
+    def _complete(self) -> bool:
+        tail = self._tail
+        if len(tail[0]) < 14 and len(tail) > 1:
+            tail[:] = [b"".join(tail)]
+        length, body = self._length(tail[0])
+        return length is not None and self._tail_bytes >= body + length
+
+    @staticmethod
+    def _length(head: bytes) -> tuple[int | None, int]:
+        if len(head) < 2:
+            return None, 6
+        length = head[1] & 0x7F
+        if length < 126:
+            return length, 6
+        if length == 126:
+            return (int.from_bytes(head[2:4], "big"), 8) if len(head) >= 4 else (None, 8)
+        return (int.from_bytes(head[2:10], "big"), 14) if len(head) >= 10 else (None, 14)
+
+    def _check_early(self, head: bytes) -> None:
+        if len(head) < 2:
+            return
+        first, second = head[0], head[1]
+        if first & 0x70:
+            self._fail(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
+        elif not second & 0x80:
+            self._fail(CloseCode.PROTOCOL_ERROR, "client frames must be masked")
+        elif first & 0x0F == Opcode.TEXT:
+            self._fail(CloseCode.UNSUPPORTED_DATA, "RSocket frames are binary messages")
+        elif first & 0x08 and (not first & 0x80 or second & 0x7F > _MAX_CONTROL_BYTES):
+            self._fail(CloseCode.PROTOCOL_ERROR, "control frame is fragmented or too long")
+        else:
+            length, _ = self._length(head)
+            if length is not None and length + self._fragments_bytes > self.max_message:
+                self._fail(
+                    CloseCode.TOO_BIG,
+                    f"message of {length + self._fragments_bytes} bytes is over the limit of {self.max_message}",
+                )
+
+    def _slow(self, data: bytes, at: int, size: int) -> int:
+        """Handle one frame that is not a whole short binary message; return where the next starts, -1 to wait."""
+        self._check_early(data[at : at + 14])
+        if self._done:
+            return -1
+        first = data[at]
+        opcode = first & 0x0F
+        length, offset = self._length(data[at : at + 14])
+        if length is None or at + offset + length > size:
+            return -1
+        body = at + offset
+        end = body + length
+        payload = _apply_mask(data[body:end], data[body - 4 : body])
+        if opcode == Opcode.BINARY:
+            self._data(payload, final=first & 0x80 != 0, starts=True)
+        elif opcode == Opcode.CONTINUATION:
+            self._data(payload, final=first & 0x80 != 0, starts=False)
+        elif opcode == Opcode.PING:
+            self._on_ping(payload)
+        elif opcode == Opcode.PONG:
+            self._on_pong()
+        elif opcode == Opcode.CLOSE:
+            self._close(payload)
+        else:
+            self._fail(CloseCode.PROTOCOL_ERROR, f"unknown opcode {opcode}")
+        return end
+
+    def _data(self, payload: bytes, *, final: bool, starts: bool) -> None:
+        fragments = self._fragments
+        if starts == (fragments is not None):
+            self._fail(
+                CloseCode.PROTOCOL_ERROR,
+                "a new message started inside a fragmented one" if starts else "continuation of nothing",
+            )
+            return
+        if starts and final:
+            self._on_message(payload, 0, len(payload))
+            return
+        if fragments is None:
+            fragments = self._fragments = []
+        self._fragments_bytes += len(payload)
+        fragments.append(payload)
+        if len(fragments) > self.max_fragments:
+            self._fail(CloseCode.TOO_BIG, f"message of more than {self.max_fragments} fragments")
+        elif final:
+            message = b"".join(fragments)
+            self._fragments = None
+            self._fragments_bytes = 0
+            self._on_message(message, 0, len(message))
+
+    def _close(self, payload: bytes) -> None:
+        if len(payload) == 1:
+            self._fail(CloseCode.PROTOCOL_ERROR, "close frame of one byte")
+            return
+        code = int.from_bytes(payload[:2], "big") if payload else 1005
+        if payload and code not in _RECEIVABLE_CLOSE_CODES and not 3000 <= code <= 4999:
+            self._fail(CloseCode.PROTOCOL_ERROR, f"close code {code} may not be sent")
+            return
+        try:
+            text = payload[2:].decode("utf-8")
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "close reason is not UTF-8")
+            return
+        self.stop()
+        self._on_close(code, text)
+
+    def _fail(self, code: CloseCode, text: str) -> None:
+        self.stop()
+        self._on_failure(code, text)

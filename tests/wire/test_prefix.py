@@ -1,0 +1,45 @@
+"""RSocket over TCP: the 24-bit length prefix."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.wire.prefix import FrameReader, prefix
+
+
+def read(chunks: list[bytes], max_frame: int = 1 << 20) -> list[bytes | str]:
+    out: list[bytes | str] = []
+    reader = FrameReader(lambda b, start, end: out.append(bytes(b[start:end])), out.append, max_frame=max_frame)
+    for chunk in chunks:
+        reader.feed(chunk)
+    return out
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8), st.data())
+def test_frames_survive_any_split(frames: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(prefix(len(frame)) + frame for frame in frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read([chunk for chunk in chunks if chunk]) == frames
+
+
+def test_byte_by_byte() -> None:
+    stream = prefix(5) + b"hello" + prefix(0) + prefix(2) + b"yo"
+    assert read([bytes((byte,)) for byte in stream]) == [b"hello", b"", b"yo"]
+
+
+def test_limit_is_checked_on_the_prefix() -> None:
+    assert read([prefix(101)], max_frame=100) == ["frame of 101 bytes is over the limit of 100"]
+    assert read([prefix(100) + bytes(100), b"x"], max_frame=100) == [bytes(100)]
+
+
+def test_nothing_is_read_after_a_stop() -> None:
+    got: list[bytes] = []
+    reader = FrameReader(
+        lambda b, start, end: (got.append(bytes(b[start:end])), reader.stop()), got.append, max_frame=9
+    )
+    reader.feed(prefix(1) + b"a" + prefix(1) + b"b" + b"\0")
+    reader.feed(prefix(1) + b"c")
+    assert got == [b"a"]
+    assert reader.done
