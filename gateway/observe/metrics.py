@@ -1,0 +1,180 @@
+"""What the node counts: plain integers that the data plane writes and a scrape reads.
+
+Rules: one event loop writes, so there are no locks, and a scrape in the same loop never sees half an update. A label is
+a word of this program or a service's name, never a device's id (``DEVICES``), and the number of services is bounded
+(``OTHER``). Must not know: Prometheus, HTTP, any third-party package, who is connected.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_SERVICES: Final = 512
+"""Service names that get a label of their own; those that come later share ``OTHER``."""
+
+MAX_REASONS: Final = 128
+"""Words that one table of reasons or kinds holds; past it they are counted as ``OTHER``."""
+
+DEVICES: Final = "(devices)"
+OTHER: Final = "(other)"
+UNNAMED: Final = "(unnamed)"
+
+BUCKETS: Final = 64
+
+
+def _count(table: dict[str, int], word: str, n: int = 1) -> None:
+    if word not in table and len(table) >= MAX_REASONS:
+        word = OTHER
+    table[word] = table.get(word, 0) + n
+
+
+class Counters:
+    """The node's own counters. The data plane adds to the attributes directly; the methods are for rarer events.
+
+    Everything but ``streams_open`` and ``connections_open`` only ever grows.
+    """
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "closes",
+        "connections_open",
+        "connections_opened",
+        "fire_and_forget",
+        "frames_in",
+        "frames_out",
+        "ignored_frames",
+        "keepalives",
+        "refusals",
+        "request_channel",
+        "request_response",
+        "request_stream",
+        "streams_open",
+        "tokens_refused",
+    )
+
+    def __init__(self) -> None:
+        self.connections_opened: dict[str, int] = {}
+        """By kind of connection: client, uplink, downlink, peer, internal."""
+        self.connections_open: dict[str, int] = {}
+        self.closes: dict[str, int] = {}
+        """Ended connections by reason."""
+        self.request_response = 0
+        """Streams that requesters opened, one attribute an interaction model."""
+        self.fire_and_forget = 0
+        self.request_stream = 0
+        self.request_channel = 0
+        self.streams_open = 0
+        self.frames_in = 0
+        """RSocket frames read from connections."""
+        self.frames_out = 0
+        self.bytes_in = 0
+        """Bytes of those frames, in bytes, without the transport's framing."""
+        self.bytes_out = 0
+        self.keepalives = 0
+        """KEEPALIVE frames received."""
+        self.ignored_frames = 0
+        """Frames that the specification says to ignore (P07, P21, P22, P23)."""
+        self.refusals: dict[str, int] = {}
+        """Requests and registrations that got a "no", by reason."""
+        self.tokens_refused: dict[str, int] = {}
+        """Credentials that got a "no", by reason."""
+
+    def connection_opened(self, kind: str) -> None:
+        _count(self.connections_opened, kind)
+        _count(self.connections_open, kind)
+
+    def connection_closed(self, kind: str, reason: str) -> None:
+        """Once for each ``connection_opened``, with the same kind."""
+        _count(self.connections_open, kind, -1)
+        _count(self.closes, reason)
+
+    def close(self, reason: str) -> None:
+        """Count a connection that ended before it was one (refused at its handshake or SETUP)."""
+        _count(self.closes, reason)
+
+    def refuse(self, reason: str) -> None:
+        _count(self.refusals, reason)
+
+    def refuse_token(self, reason: str) -> None:
+        _count(self.tokens_refused, reason)
+
+
+class Durations:
+    """A histogram of durations whose bucket is the bit length of the microseconds: no search, no bounds check.
+
+    ``buckets[i]`` counts durations of at least 2^(i-1) and less than 2^i microseconds; ``buckets[0]`` those below one.
+    64 buckets hold whatever a clock can say, so the index needs no clamp.
+    """
+
+    __slots__ = ("buckets", "sum_seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * BUCKETS
+        self.sum_seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Add one duration, in seconds, ≥ 0."""
+        self.buckets[int(seconds * 1e6).bit_length()] += 1
+        self.sum_seconds += seconds
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
+
+
+class ServiceStats(Durations):
+    """One service's requests and how long they took.
+
+    ``requests`` counts each request when it is addressed to the service; it ends as exactly one of ``ok``, ``failed``
+    (an ERROR of the responder, or the responder gone), ``canceled`` (by the requester) or ``refused`` (by this node).
+    """
+
+    __slots__ = ("canceled", "failed", "ok", "refused", "requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+        self.ok = 0
+        self.failed = 0
+        self.canceled = 0
+        self.refused = 0
+
+    @property
+    def open(self) -> int:
+        """Requests that have not ended."""
+        return self.requests - self.ok - self.failed - self.canceled - self.refused
+
+
+class Metrics:
+    """All that one node counts. The composition root makes one and hands it to whoever counts."""
+
+    __slots__ = ("counters", "lag", "lag_latest", "services")
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.services: dict[str, ServiceStats] = {}
+        """By label. It only grows: a service that comes back finds its counters."""
+        self.lag = Durations()
+        self.lag_latest = 0.0
+
+    def service_stats(self, name: str, by_device: bool) -> ServiceStats:
+        """The counters of a service; the caller keeps the object for as long as its route lives.
+
+        ``by_device`` is true for a route that a device (or a person) registered: its name may be or hold that one's
+        id, so all of those share the label ``(devices)``.
+        """
+        label = DEVICES if by_device else name or UNNAMED
+        stats = self.services.get(label)
+        if stats is None:
+            if label != DEVICES and len(self.services) >= MAX_SERVICES:
+                label = OTHER
+                stats = self.services.get(label)
+            if stats is None:
+                stats = self.services[label] = ServiceStats()
+        return stats
+
+    def loop_lag(self, seconds: float) -> None:
+        """How much later than it asked a timer of the event loop ran."""
+        self.lag_latest = seconds
+        self.lag.observe(seconds)
