@@ -1,0 +1,107 @@
+"""How much one connection may use: one profile for each kind of principal.
+
+A device's figures are meant for strangers on a small box. A user's program is a stranger too and gets the same.
+Services, nodes and administrators' tools are trusted with frames up to the largest that RSocket has and with no
+rate or stream limit; their buffers are bounded all the same. Every figure can be set by ``limits.<kind>.<name>`` in
+the settings. Knows nothing of how a limit is enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from gateway.policy.principal import Kind
+
+KIB = 1024
+MIB = 1024 * KIB
+
+LARGEST_FRAME_BYTES = 0xFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsProfile:
+    """Limits of one connection. Bytes, seconds and counts; 0 means "no limit" only where a field says so.
+
+    The defaults are a device's.
+    """
+
+    max_frame_bytes: int = 64 * KIB
+    """One RSocket frame, header included; also one WebSocket message."""
+    max_metadata_bytes: int = 4 * KIB
+    """The metadata of one frame."""
+    max_metadata_entries: int = 16
+    """Entries of one composite metadata."""
+    max_route_bytes: int = 255
+    """One routing tag, or one service name."""
+    max_mime_bytes: int = 127
+    """One MIME type in SETUP."""
+    max_setup_bytes: int = 8 * KIB
+    """The SETUP frame, token and registrations included."""
+    max_streams: int = 128
+    """Streams open at a time; 0: no limit."""
+    requests_per_second: int = 50
+    """Requests a second, refilled evenly; 0: no limit."""
+    request_burst: int = 100
+    """Requests that may come at once; unused while requests_per_second is 0."""
+    max_reassembly_bytes: int = 1 * MIB
+    """One message put together from fragments, for the node's own services."""
+    max_fragments: int = 64
+    """Fragments of one message."""
+    max_partials: int = 8
+    """Messages that are partly there, at a time."""
+    max_keepalive_bytes: int = 64
+    """Data of one KEEPALIVE frame."""
+    ignored_frames: int = 200
+    """Frames that the protocol says to ignore, in one window, before the connection is closed."""
+    ignored_bytes: int = 1 * MIB
+    """Bytes of such frames in one window."""
+    ignored_window_s: float = 10.0
+    """The window of the two budgets above."""
+    high_water_bytes: int = 256 * KIB
+    """Bytes waiting to leave above which whoever feeds this connection is paused."""
+    hard_water_bytes: int = 1 * MIB
+    """Bytes waiting to leave above which new requests towards this connection are refused."""
+    write_deadline_s: float = 10.0
+    """How long a connection with bytes waiting may take none of them before it is dropped."""
+
+
+_DEVICE = LimitsProfile()
+_TRUSTED = LimitsProfile(
+    max_frame_bytes=LARGEST_FRAME_BYTES,
+    max_metadata_bytes=64 * KIB,
+    max_metadata_entries=64,
+    max_setup_bytes=128 * KIB,
+    max_streams=0,
+    requests_per_second=0,
+    request_burst=0,
+    max_reassembly_bytes=16 * MIB,
+    max_fragments=1024,
+    max_partials=64,
+    hard_water_bytes=32 * MIB,
+)
+
+_PROFILES: Mapping[Kind, LimitsProfile] = {
+    Kind.DEVICE: _DEVICE,
+    Kind.USER: _DEVICE,
+    Kind.SERVICE: _TRUSTED,
+    Kind.NODE: _TRUSTED,
+    Kind.ADMIN: _TRUSTED,
+}
+
+LIMIT_NAMES = frozenset(field.name for field in fields(LimitsProfile))
+
+
+def profile_for(kind: Kind, overrides: Mapping[str, int | float] | None = None) -> LimitsProfile:
+    """The profile of a kind, with single figures replaced.
+
+    Raises:
+        ValueError: an override names no limit.
+    """
+    profile = _PROFILES[kind]
+    if not overrides:
+        return profile
+    unknown = overrides.keys() - LIMIT_NAMES
+    if unknown:
+        raise ValueError(f"no such limit: {', '.join(sorted(unknown))}")
+    return replace(profile, **overrides)  # type: ignore[arg-type]
