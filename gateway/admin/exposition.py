@@ -1,0 +1,290 @@
+"""The metrics as Prometheus reads them: one declared table, read at scrape time only.
+
+Rules: names start with ``gateway_`` (``process_`` for the conventional process metrics) and hold their unit; a label's
+values are words of this program or labels of ``Metrics.service_stats``, never ids; ``docs/metrics.md`` holds
+``reference()`` and a test compares them. Must not know: HTTP, and who increments what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from gateway.observe.metrics import Durations, Metrics
+from gateway.observe.process import ProcessUsage, process_usage
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+# Powers of two of microseconds: 32 µs to 33.6 s. What lies outside is in the first bucket and in +Inf.
+_FIRST_BOUND: Final = 5
+_LAST_BOUND: Final = 25
+_BOUNDS: Final = tuple(str(2**power / 1e6) for power in range(_FIRST_BOUND, _LAST_BOUND + 1))
+
+# prometheus_client formats a sample in about 9 µs, so a node with hundreds of services takes 150 ms a scrape. The data
+# plane shares the loop: it gets a turn after each slice.
+_ROWS_AT_ONCE: Final = 4
+_SLICE_SECONDS: Final = 0.001
+
+Row: TypeAlias = tuple[tuple[str, ...], float | Durations]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Figures that are asked for at scrape time instead of counted; each is called in the event loop."""
+
+    outbox_bytes: Callable[[], int]
+    """Bytes that wait in every connection's outbox."""
+    routes: Callable[[], int]
+    """Routes in the table."""
+
+
+class Reading(NamedTuple):
+    """What one scrape reads from."""
+
+    metrics: Metrics
+    sources: Sources
+    version: str
+    process: ProcessUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    read: Callable[[Reading], Iterable[Row]]
+    labels: tuple[str, ...] = ()
+
+    def metric(self, rows: Iterable[Row]) -> Metric:
+        if self.kind == "histogram":
+            histogram = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+            for labels, durations in rows:
+                assert isinstance(durations, Durations)
+                histogram.add_metric(labels, _cumulative(durations), durations.sum_seconds)
+            return histogram
+        plain = (CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily)(
+            self.name, self.help, labels=self.labels
+        )
+        for labels, value in rows:
+            assert not isinstance(value, Durations)
+            plain.add_metric(labels, value)
+        return plain
+
+
+def _cumulative(durations: Durations) -> list[tuple[str, float]]:
+    counts = list(accumulate(durations.buckets))
+    return [*zip(_BOUNDS, counts[_FIRST_BOUND : _LAST_BOUND + 1], strict=True), ("+Inf", counts[-1])]
+
+
+def _one(value: float | Durations | None) -> list[Row]:
+    return [] if value is None else [((), value)]
+
+
+def _table(table: dict[str, int]) -> list[Row]:
+    return [((word,), count) for word, count in table.items()]
+
+
+def _interactions(reading: Reading) -> list[Row]:
+    counters = reading.metrics.counters
+    return [
+        (("request_response",), counters.request_response),
+        (("fire_and_forget",), counters.fire_and_forget),
+        (("request_stream",), counters.request_stream),
+        (("request_channel",), counters.request_channel),
+    ]
+
+
+def _outcomes(reading: Reading) -> list[Row]:
+    return [
+        row
+        for service, stats in reading.metrics.services.items()
+        for row in (
+            ((service, "ok"), stats.ok),
+            ((service, "failed"), stats.failed),
+            ((service, "canceled"), stats.canceled),
+            ((service, "refused"), stats.refused),
+        )
+    ]
+
+
+def _in_and_out(received: int, sent: int) -> list[Row]:
+    return [(("received",), received), (("sent",), sent)]
+
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family("gateway_info", "gauge", "Always 1; the label says what runs.", lambda r: [((r.version,), 1)], ("version",)),
+    Family(
+        "gateway_connections",
+        "gauge",
+        "Open RSocket connections by kind: client, uplink, downlink, peer, internal.",
+        lambda r: _table(r.metrics.counters.connections_open),
+        ("kind",),
+    ),
+    Family(
+        "gateway_connections_opened_total",
+        "counter",
+        "RSocket connections whose SETUP was accepted.",
+        lambda r: _table(r.metrics.counters.connections_opened),
+        ("kind",),
+    ),
+    Family(
+        "gateway_connections_closed_total",
+        "counter",
+        "Connections that ended, those refused at SETUP or before it included, by reason.",
+        lambda r: _table(r.metrics.counters.closes),
+        ("reason",),
+    ),
+    Family(
+        "gateway_streams_open",
+        "gauge",
+        "Streams that cross the node now.",
+        lambda r: _one(r.metrics.counters.streams_open),
+    ),
+    Family("gateway_streams_total", "counter", "Streams opened by requesters.", _interactions, ("interaction",)),
+    Family(
+        "gateway_frames_total",
+        "counter",
+        "RSocket frames received from and sent to connections.",
+        lambda r: _in_and_out(r.metrics.counters.frames_in, r.metrics.counters.frames_out),
+        ("direction",),
+    ),
+    Family(
+        "gateway_bytes_total",
+        "counter",
+        "Bytes of those frames, without WebSocket or TCP framing.",
+        lambda r: _in_and_out(r.metrics.counters.bytes_in, r.metrics.counters.bytes_out),
+        ("direction",),
+    ),
+    Family(
+        "gateway_keepalives_total",
+        "counter",
+        "KEEPALIVE frames received.",
+        lambda r: _one(r.metrics.counters.keepalives),
+    ),
+    Family(
+        "gateway_ignored_frames_total",
+        "counter",
+        "Frames that RSocket says to ignore: unknown streams, unknown extensions, a second SETUP.",
+        lambda r: _one(r.metrics.counters.ignored_frames),
+    ),
+    Family(
+        "gateway_requests_total",
+        "counter",
+        "Requests that ended: ok, failed (by the responder), canceled (by the requester), refused (by this node).",
+        _outcomes,
+        ("service", "outcome"),
+    ),
+    Family(
+        "gateway_requests_open",
+        "gauge",
+        "Requests that have not ended.",
+        lambda r: [((service,), stats.open) for service, stats in r.metrics.services.items()],
+        ("service",),
+    ),
+    Family(
+        "gateway_request_duration_seconds",
+        "histogram",
+        "From a request's first frame to the frame that ends it, as this node saw them.",
+        lambda r: [((service,), stats) for service, stats in r.metrics.services.items()],
+        ("service",),
+    ),
+    Family(
+        "gateway_refusals_total",
+        "counter",
+        "Requests and registrations that this node refused.",
+        lambda r: _table(r.metrics.counters.refusals),
+        ("reason",),
+    ),
+    Family(
+        "gateway_tokens_refused_total",
+        "counter",
+        "Credentials that this node refused.",
+        lambda r: _table(r.metrics.counters.tokens_refused),
+        ("reason",),
+    ),
+    Family(
+        "gateway_outbox_bytes",
+        "gauge",
+        "Bytes that wait to leave on all connections.",
+        lambda r: _one(r.sources.outbox_bytes()),
+    ),
+    Family("gateway_routes", "gauge", "Routes in the routing table.", lambda r: _one(r.sources.routes())),
+    Family(
+        "gateway_loop_lag_seconds",
+        "histogram",
+        "How late a timer of the event loop ran; asked every half second.",
+        lambda r: _one(r.metrics.lag),
+    ),
+    Family(
+        "gateway_loop_lag_latest_seconds",
+        "gauge",
+        "The newest of those measurements.",
+        lambda r: _one(r.metrics.lag_latest),
+    ),
+    Family(
+        "process_cpu_seconds_total",
+        "counter",
+        "User and system CPU time of the process.",
+        lambda r: _one(r.process.cpu_seconds),
+    ),
+    Family(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory of the process.",
+        lambda r: _one(r.process.resident_bytes),
+    ),
+    Family("process_open_fds", "gauge", "Open file descriptors.", lambda r: _one(r.process.open_fds)),
+    Family("process_max_fds", "gauge", "Limit of open file descriptors.", lambda r: _one(r.process.max_fds)),
+    Family(
+        "process_start_time_seconds",
+        "gauge",
+        "Start of the process, in seconds since the Unix epoch.",
+        lambda r: _one(r.process.start_time_seconds),
+    ),
+)
+
+
+class _Single(Collector):
+    """prometheus_client renders registries; this is one that holds one family."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._metric,)
+
+
+async def render(metrics: Metrics, sources: Sources, version: str) -> bytes:
+    """The exposition text of ``CONTENT_TYPE``. It gives the loop away after each millisecond of work."""
+    reading = Reading(metrics, sources, version, process_usage())
+    parts: list[bytes] = []
+    since = time.perf_counter()
+    for family in FAMILIES:
+        rows = iter(family.read(reading))
+        chunk = list(islice(rows, _ROWS_AT_ONCE))
+        parts.append(generate_latest(_Single(family.metric(chunk))))
+        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+            if time.perf_counter() - since > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                since = time.perf_counter()
+            _help, _type, samples = generate_latest(_Single(family.metric(chunk))).split(b"\n", 2)
+            parts.append(samples)
+    return b"".join(parts)
+
+
+def reference() -> str:
+    """The table of ``docs/metrics.md``: every metric with its labels and its help."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"

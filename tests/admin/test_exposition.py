@@ -1,0 +1,178 @@
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.admin.exposition import FAMILIES, Sources, reference, render
+from gateway.observe.metrics import Metrics
+
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def scrape(metrics: Metrics, *, outbox_bytes: int = 0, routes: int = 0) -> Samples:
+    text = await render(metrics, Sources(lambda: outbox_bytes, lambda: routes), "1.2.3")
+    samples: Samples = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in samples, key
+            samples[key] = sample.value
+    return samples
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+def busy_metrics() -> Metrics:
+    """Every counter has a value of its own."""
+    metrics = Metrics()
+    counters = metrics.counters
+    for kind in ("client", "client", "uplink"):
+        counters.connection_opened(kind)
+    counters.connection_closed("client", "keepalive_timeout")
+    counters.close("rejected_setup")
+    counters.request_response, counters.fire_and_forget = 11, 12
+    counters.request_stream, counters.request_channel = 13, 14
+    counters.streams_open = 15
+    counters.frames_in, counters.frames_out = 16, 17
+    counters.bytes_in, counters.bytes_out = 18, 19
+    counters.keepalives, counters.ignored_frames = 20, 21
+    counters.refuse("no_route")
+    counters.refuse_token("expired")
+    stats = metrics.service_stats("thermo", by_device=False)
+    stats.requests, stats.ok, stats.failed, stats.canceled, stats.refused = 40, 22, 5, 6, 4
+    for seconds in (10e-6, 100e-6, 0.5, 100.0):
+        stats.observe(seconds)
+    metrics.loop_lag(0.002)
+    return metrics
+
+
+async def test_every_counter_is_shown_with_its_value() -> None:
+    samples = await scrape(busy_metrics(), outbox_bytes=7000, routes=8)
+    expected = {
+        key("gateway_info", version="1.2.3"): 1,
+        key("gateway_connections", kind="client"): 1,
+        key("gateway_connections", kind="uplink"): 1,
+        key("gateway_connections_opened_total", kind="client"): 2,
+        key("gateway_connections_opened_total", kind="uplink"): 1,
+        key("gateway_connections_closed_total", reason="keepalive_timeout"): 1,
+        key("gateway_connections_closed_total", reason="rejected_setup"): 1,
+        key("gateway_streams_open"): 15,
+        key("gateway_streams_total", interaction="request_response"): 11,
+        key("gateway_streams_total", interaction="fire_and_forget"): 12,
+        key("gateway_streams_total", interaction="request_stream"): 13,
+        key("gateway_streams_total", interaction="request_channel"): 14,
+        key("gateway_frames_total", direction="received"): 16,
+        key("gateway_frames_total", direction="sent"): 17,
+        key("gateway_bytes_total", direction="received"): 18,
+        key("gateway_bytes_total", direction="sent"): 19,
+        key("gateway_keepalives_total"): 20,
+        key("gateway_ignored_frames_total"): 21,
+        key("gateway_requests_total", service="thermo", outcome="ok"): 22,
+        key("gateway_requests_total", service="thermo", outcome="failed"): 5,
+        key("gateway_requests_total", service="thermo", outcome="canceled"): 6,
+        key("gateway_requests_total", service="thermo", outcome="refused"): 4,
+        key("gateway_requests_open", service="thermo"): 3,
+        key("gateway_refusals_total", reason="no_route"): 1,
+        key("gateway_tokens_refused_total", reason="expired"): 1,
+        key("gateway_outbox_bytes"): 7000,
+        key("gateway_routes"): 8,
+        key("gateway_loop_lag_seconds_count"): 1,
+        key("gateway_loop_lag_seconds_sum"): 0.002,
+        key("gateway_loop_lag_latest_seconds"): 0.002,
+    }
+    assert {name: samples.get(name) for name in expected} == expected
+    rest = {name for name, _ in samples.keys() - expected.keys()}
+    assert rest == {
+        "gateway_loop_lag_seconds_bucket",
+        "gateway_request_duration_seconds_bucket",
+        "gateway_request_duration_seconds_count",
+        "gateway_request_duration_seconds_sum",
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+    }
+    assert samples[key("process_resident_memory_bytes")] > 1_000_000
+
+
+async def test_latencies_are_a_cumulative_histogram_in_seconds() -> None:
+    samples = await scrape(busy_metrics())
+    buckets = sorted(
+        (float(dict(labels)["le"]), value)
+        for (name, labels), value in samples.items()
+        if name == "gateway_request_duration_seconds_bucket"
+    )
+    assert [bound for bound, _ in buckets] == [2**power / 1e6 for power in range(5, 26)] + [float("inf")]
+    counts = dict(buckets)
+    assert [counts[bound] for bound in (32e-6, 64e-6, 128e-6, 0.262144, 0.524288, 33.554432)] == [1, 1, 2, 2, 3, 3]
+    assert counts[float("inf")] == 4
+    assert samples[key("gateway_request_duration_seconds_count", service="thermo")] == 4
+    assert samples[key("gateway_request_duration_seconds_sum", service="thermo")] == pytest.approx(100.50011)
+
+
+async def test_a_node_that_has_seen_nothing_shows_every_metric() -> None:
+    text = (await render(Metrics(), Sources(lambda: 0, lambda: 0), "1")).decode()
+    assert re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE) == [(f.name, f.kind) for f in FAMILIES]
+    assert re.findall(r"^# HELP (\S+) ", text, re.MULTILINE) == [family.name for family in FAMILIES]
+
+
+@pytest.mark.parametrize("services", [1, 4, 5, 100])
+async def test_each_metric_is_announced_once_however_many_services_there_are(services: int) -> None:
+    metrics = Metrics()
+    for number in range(services):
+        metrics.service_stats(f"service-{number}", by_device=False).observe(0.001)
+    text = (await render(metrics, Sources(lambda: 0, lambda: 0), "1")).decode()
+    assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(FAMILIES)
+    shown = re.findall(r'^gateway_request_duration_seconds_count\{service="(\S+)"\} 1\.0$', text, re.MULTILINE)
+    assert shown == [f"service-{number}" for number in range(services)]
+    assert len(re.findall(r"^gateway_requests_total\{", text, re.MULTILINE)) == 4 * services
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "größe", "plant/7/thermo"])
+async def test_whatever_a_service_is_called_the_text_parses(name: str) -> None:
+    metrics = Metrics()
+    metrics.service_stats(name, by_device=False).ok += 1
+    samples = await scrape(metrics)
+    assert samples[key("gateway_requests_total", service=name, outcome="ok")] == 1
+
+
+async def test_a_large_scrape_gives_the_loop_away_and_survives_changes_meanwhile() -> None:
+    metrics = Metrics()
+    for number in range(300):
+        metrics.service_stats(f"service-{number}", by_device=False).observe(0.001)
+    turns = 0
+
+    async def data_plane() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+            metrics.service_stats(f"newcomer-{turns}", by_device=False).observe(0.001)
+
+    busy = asyncio.create_task(data_plane())
+    samples = await scrape(metrics)
+    busy.cancel()
+    assert turns > 10
+    assert samples[key("gateway_request_duration_seconds_count", service="service-299")] == 1
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    names = [family.name for family in FAMILIES]
+    assert len(set(names)) == len(names)
+    for family in FAMILIES:
+        assert re.fullmatch(r"(gateway|process)_[a-z_]+", family.name)
+        assert family.name.endswith("_total") == (family.kind == "counter"), family.name
+        assert family.help.endswith(".")
+        assert family.kind != "histogram" or family.name.endswith("_seconds")
+
+
+def test_the_page_lists_every_metric_and_no_other() -> None:
+    """`python tools/metrics_page.py` writes that part of docs/metrics.md."""
+    assert PAGE.read_text().partition("## Every metric\n\n")[2] == reference()
