@@ -1,0 +1,10 @@
+"""The settings: declared in ``declarations``, read by ``loading``. A ``Config`` is frozen; a change is a new one.
+
+A leaf: knows nothing of what the settings are for. ``docs/settings.md`` is generated from the declarations by
+``tools/settings_doc.py``.
+"""
+
+from gateway.config.declarations import Config, KindLimits, Limits, Setting, address, is_loopback, settings
+from gateway.config.loading import load
+
+__all__ = ["Config", "KindLimits", "Limits", "Setting", "address", "is_loopback", "load", "settings"]
