@@ -1,0 +1,489 @@
+"""A connection to a gateway that is kept up: dialled, set up, checked with ``gateway.ready``, and dialled again.
+
+Reconnecting waits ``random.uniform(0, min(cap, base * 2**n))``, so that a thousand clients that lost the same node do
+not come back at the same moment. The first attempt is not retried: a wrong address or token is told at once.
+
+Must not know: what the handlers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import random
+import ssl
+import time
+import uuid
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from rsocket.payload import Payload
+
+from gateway.client.connection import SETUP_REFUSALS, Connection
+from gateway.client.dispatch import MAX_SERVING, Dispatcher
+from gateway.client.errors import ConnectionLost, RequestFailed, SetupRefused, Unreachable
+from gateway.client.handlers import Handlers
+from gateway.client.streams import DEFAULT_WINDOW, Inbox, Source, incoming
+from gateway.client.transport import BoundedTransport, client_context, dial
+from gateway.wire import brokering
+from gateway.wire.frames import ErrorCode
+from gateway.wire.metadata import encode_bearer, encode_composite, encode_routing
+from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, OCTET_STREAM, ROUTING
+
+log = logging.getLogger("gateway.client")
+
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
+STEADY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a connection behaves. Times are seconds, sizes bytes.
+
+    `ca` is a PEM file for wss and tls instead of the system's roots; `tls` a whole context instead of either.
+    `timeout` is the default of one request. Messages above `fragment_bytes` go out in several frames; one that arrives
+    may have `max_payload_bytes`. `backoff` is (base, cap).
+    """
+
+    ca: str | Path | None = None
+    tls: ssl.SSLContext | None = None
+    timeout: float = 10.0
+    connect_timeout: float = 10.0
+    keepalive: float = 20.0
+    lifetime: float = 90.0
+    reconnect: bool = True
+    backoff: tuple[float, float] = (0.5, 30.0)
+    fragment_bytes: int = 32_768
+    max_payload_bytes: int = 16_777_216
+    max_serving: int = MAX_SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The node's answer to ``gateway.ready``. Times are milliseconds."""
+
+    node: str
+    session: str
+    subject: str
+    services: tuple[str, ...]
+    keepalive_ms: int
+    lifetime_ms: int
+    time_ms: int
+
+    @classmethod
+    def read(cls, data: bytes) -> Ready:
+        """Raises RequestFailed when the answer is not one of a gateway."""
+        try:
+            document = json.loads(data)
+            return cls(
+                node=str(document["node"]),
+                session=str(document["session"]),
+                subject=str(document["sub"]),
+                services=tuple(map(str, document["services"])),
+                keepalive_ms=int(document["keepalive_ms"]),
+                lifetime_ms=int(document["lifetime_ms"]),
+                time_ms=int(document["time"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise RequestFailed(ErrorCode.INVALID, f"gateway.ready answered what no gateway does: {error!r}") from error
+
+
+class Gateway:
+    """One supervised connection, for calls and for the services that it registers.
+
+    `on_state(up, reason)` is called when the link comes up or goes down.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Token,
+        *,
+        services: Iterable[Handlers] = (),
+        on_state: Callable[[bool, str], None] | None = None,
+        **options: Any,
+    ) -> None:
+        self.url = url
+        self.options = Options(**options)
+        self.ready: Ready | None = None
+        self._token = token
+        self._services = services if isinstance(services, list) else list(services)
+        self._route_ids: dict[str, bytes] = {}
+        self._on_state = on_state
+        self._connection: Connection | None = None
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._over = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._detached: set[asyncio.Task[Any]] = set()
+        self._closed = ""
+
+    # Life
+
+    async def open(self, *, wait: bool = False) -> Ready:
+        """Connect, register, and wait until the node says that it is ready.
+
+        With `wait` a node that cannot be reached yet is tried again, as after a loss. Raises Unreachable, SetupRefused,
+        RequestFailed, ConnectionLost.
+        """
+        if self._supervisor is not None or self._closed:
+            raise RuntimeError("a Gateway is opened once")
+        failures = 0
+        while True:
+            try:
+                ready = await self._connect()
+                break
+            except Unreachable as error:
+                if not wait:
+                    raise
+                log.info("waiting for %s: %s", self.url, error)
+            await self._back_off(failures)
+            failures += 1
+        self._supervisor = asyncio.create_task(self._supervise(), name="gateway link")
+        return ready
+
+    async def close(self) -> None:
+        """Close the connection and stop reconnecting. What was sent to be forgotten may finish its handler."""
+        self._closed = self._closed or "closed by this side"
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        if self._detached:
+            _, late = await asyncio.wait(self._detached, timeout=self.options.timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._up.set()
+        self._over.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until the link is over for good: closed, or lost where it does not reconnect."""
+        await self._over.wait()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def up(self) -> bool:
+        """Whether a request would be sent now."""
+        return self._connection is not None and self._connection.usable and not self._closed
+
+    # Calls
+
+    async def request(
+        self,
+        route: str,
+        data: bytes | str = b"",
+        *,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        metadata: Iterable[tuple[str, bytes]] = (),
+    ) -> bytes:
+        """Send a request and return the answer's data.
+
+        `tags` narrow who may serve it (``{"zone": "eu"}``, ``{"sub": "device-1"}``); `metadata` adds composite entries.
+        While the link is down it waits for it, within `timeout` seconds. Raises RequestFailed, ConnectionLost, or
+        TimeoutError, after which the request is cancelled.
+        """
+        limit = self.options.timeout if timeout is None else timeout
+        payload = _payload(route, data, tags, metadata)
+        try:
+            async with asyncio.timeout(limit):
+                connection = await self._writable()
+                answer = await connection.request_response(payload)
+        except TimeoutError:
+            raise TimeoutError(f"no answer from {route} within {limit:g} s") from None
+        except (asyncio.CancelledError, ConnectionLost):
+            raise
+        except Exception as error:
+            raise incoming(error) from None
+        return bytes(answer.data or b"")
+
+    async def fire_and_forget(
+        self,
+        route: str,
+        data: bytes | str = b"",
+        *,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        metadata: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """Send and return once the socket has room for it. Nobody says whether it arrived."""
+        payload = _payload(route, data, tags, metadata)
+        limit = self.options.timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(limit):
+                connection = await self._writable()
+        except TimeoutError:
+            raise TimeoutError(f"could not send to {route} within {limit:g} s") from None
+        connection.fire_and_forget(payload)
+
+    def stream(
+        self,
+        route: str,
+        data: bytes | str = b"",
+        *,
+        n: int = DEFAULT_WINDOW,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        metadata: Iterable[tuple[str, bytes]] = (),
+    ) -> AsyncGenerator[bytes, None]:
+        """Iterate over a stream. `n` items at most are under way; leaving the loop cancels the stream.
+
+        `timeout` is for each item, in seconds; by default an item may take for ever. Raises as ``request`` does.
+        """
+        payload = _payload(route, data, tags, metadata)
+
+        async def start() -> Inbox:
+            connection = await self._connected(route)
+            return connection.open_stream(payload, n)
+
+        return _iterate(start, route, timeout)
+
+    def channel(
+        self,
+        route: str,
+        source: AsyncIterable[bytes] | Iterable[bytes],
+        *,
+        n: int = DEFAULT_WINDOW,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        metadata: Iterable[tuple[str, bytes]] = (),
+    ) -> AsyncGenerator[bytes, None]:
+        """Send the items of `source` as fast as the responder takes them, and iterate over its answers.
+
+        The first item goes out in the request itself, so the request waits for it. Otherwise as ``stream``. An error in
+        `source` is raised here and ends both directions.
+        """
+
+        async def start() -> Inbox:
+            items = aiter(source) if isinstance(source, AsyncIterable) else _asynchronous(source)
+            first = await anext(items, None)
+            payload = _payload(route, first or b"", tags, metadata)
+            connection = await self._connected(route)
+            if first is None:
+                return connection.open_channel(payload, None, n)
+
+            def failed(error: Exception) -> RequestFailed:
+                inbox.fail(error)
+                return RequestFailed(ErrorCode.CANCELED, f"the requester failed: {type(error).__name__}")
+
+            out = Source(items, spawn=connection.spawn, writable=connection.writable, failed=failed)
+            inbox = connection.open_channel(payload, out, n)
+            return inbox
+
+        return _iterate(start, route, timeout)
+
+    # Private
+
+    async def _connected(self, route: str) -> Connection:
+        limit = self.options.timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await self._writable()
+        except TimeoutError:
+            raise TimeoutError(f"could not send to {route} within {limit:g} s") from None
+
+    async def _writable(self) -> Connection:
+        """Return the connection once it is up and has room."""
+        while True:
+            await self._up.wait()
+            connection = self._connection
+            if self._closed or connection is None:
+                raise ConnectionLost(self._closed or "not connected")
+            await connection.writable()
+            if connection.usable:
+                return connection
+            if not self.options.reconnect:
+                raise ConnectionLost(connection.reason or "the node is closing")
+            await asyncio.sleep(0)
+
+    async def _connect(self) -> Ready:
+        options = self.options
+        tls = options.tls
+        if tls is None and self.url.startswith(("wss:", "tls:")):
+            tls = client_context(options.ca)
+        token = self._token if isinstance(self._token, str) else self._token()
+        if inspect.isawaitable(token):
+            token = await token
+        socket = await dial(self.url, tls=tls, timeout=options.connect_timeout)
+        transport = BoundedTransport(
+            socket, fragment_bytes=options.fragment_bytes, max_payload_bytes=options.max_payload_bytes
+        )
+        dispatcher = Dispatcher(self._services, self._detach, options.max_serving)
+        connection = Connection(
+            transport,
+            dispatcher,
+            Payload(b"", self._setup_metadata(token)),
+            metadata_mime=COMPOSITE,
+            data_mime=OCTET_STREAM,
+            keepalive=options.keepalive,
+            lifetime=options.lifetime,
+        )
+        dispatcher.connection = connection
+        try:
+            await connection.connect()
+            ready = await self._ask_ready(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self.ready = ready
+        self._connection = connection
+        transport.on_end(lambda reason: self._lost(connection))
+        connection.on_drain(lambda: self._lost(connection))
+        self._up.set()
+        self._say(True, f"connected to {ready.node}")
+        if not connection.usable:
+            self._lost(connection)
+        return ready
+
+    async def _ask_ready(self, connection: Connection) -> Ready:
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                answer = await connection.request_response(_payload("gateway.ready", b"", None, ()))
+        except TimeoutError:
+            raise Unreachable(f"{self.url} accepted the connection but does not answer gateway.ready") from None
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if connection.said is not None and connection.said[0] in SETUP_REFUSALS:
+                raise SetupRefused(*connection.said) from None
+            raise incoming(error) from None
+        return Ready.read(bytes(answer.data or b""))
+
+    def _setup_metadata(self, token: str) -> bytes:
+        entries = [(AUTHENTICATION, encode_bearer(token.encode()))]
+        for service in self._services:
+            # The same id on each reconnect: the node replaces the old registration should it still stand.
+            route_id = self._route_ids.setdefault(service.name, uuid.uuid4().bytes)
+            setup = brokering.RouteSetup(route_id, service.name, tuple(service.tags.items()))
+            entries.append((BROKER_FRAME, brokering.encode(setup)))
+        return encode_composite(entries)
+
+    def _detach(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
+        return task
+
+    def _lost(self, connection: Connection) -> None:
+        """Take note, once, that the current connection takes no more requests."""
+        if connection is not self._connection or not self._up.is_set() or self._closed:
+            return
+        if self.options.reconnect:
+            self._up.clear()
+        self._say(False, connection.reason)
+        self._down.set()
+
+    def _say(self, up: bool, reason: str) -> None:
+        if self._on_state is not None:
+            self._on_state(up, reason)
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            since = time.monotonic()
+            await self._down.wait()
+            self._down.clear()
+            connection = self._connection
+            if connection is not None:
+                log.warning("lost %s: %s", self.url, connection.reason)
+                self._detach(self._retire(connection))
+            if not self.options.reconnect:
+                self._closed = connection.reason if connection is not None else "the connection ended"
+                self._over.set()
+                return
+            if time.monotonic() - since >= STEADY_SECONDS:
+                failures = 0
+            while not await self._reconnect(failures):
+                failures += 1
+
+    async def _reconnect(self, failures: int) -> bool:
+        """Wait, try once, and return whether the link is up."""
+        await self._back_off(failures)
+        try:
+            await self._connect()
+        except SetupRefused as refused:
+            log.warning("%s refuses this client: %s", self.url, refused)
+            # Asking again soon cannot help: a token must be renewed, or the node change its mind.
+            await asyncio.sleep(random.uniform(0, self.options.backoff[1]))
+        except Exception as error:
+            log.info("cannot reconnect to %s: %s", self.url, error)
+        else:
+            return True
+        return False
+
+    async def _back_off(self, failures: int) -> None:
+        base, cap = self.options.backoff
+        await asyncio.sleep(random.uniform(0, min(cap, base * 2.0 ** min(failures, 32))))
+
+    async def _retire(self, connection: Connection) -> None:
+        """Let the streams of a draining connection finish, then free what it holds."""
+        try:
+            await connection.ended.wait()
+        finally:
+            await connection.close()
+
+
+def connect(url: str, token: Token, **options: Any) -> Gateway:
+    """Return a link to the gateway at `url`, to be used with ``async with``. `options` are those of ``Options``."""
+    return Gateway(url, token, **options)
+
+
+def _payload(
+    route: str, data: bytes | str, tags: Mapping[str, str] | None, metadata: Iterable[tuple[str, bytes]]
+) -> Payload:
+    routing = encode_routing((route, *(f"{key}={value}" for key, value in (tags or {}).items())))
+    composite = encode_composite([(ROUTING, routing), *metadata])
+    return Payload(data.encode() if isinstance(data, str) else bytes(data), composite)
+
+
+async def _iterate(
+    start: Callable[[], Awaitable[Inbox]], route: str, timeout: float | None
+) -> AsyncGenerator[bytes, None]:
+    inbox = await start()
+    try:
+        while True:
+            try:
+                item = await inbox.next(timeout)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if timeout is None:
+                    raise
+                raise TimeoutError(f"no item from {route} within {timeout:g} s") from None
+            yield item
+    finally:
+        inbox.cancel()
+
+
+async def _asynchronous(items: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for item in items:
+        yield item
