@@ -1,7 +1,7 @@
 """Address -> live candidates.
 
-The answer is a group that the table keeps exact, so the caller may keep it as long as the table's generation stands,
-and look again, cheaply, when it has moved: a longer name may have been registered meanwhile.
+The answer is exact while the table's generation stands, so the caller keeps it that long and looks again, cheaply, when
+it has moved: a longer name may have been registered meanwhile. The same group at the same version is the same answer.
 """
 
 from __future__ import annotations

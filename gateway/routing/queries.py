@@ -10,6 +10,7 @@ holds it looks again when the generation has moved.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from gateway.routing.group import Group
@@ -37,16 +38,17 @@ class QueryCache:
     def __init__(self, capacity: int = _CAPACITY, anchor_capacity: int = _ANCHOR_CAPACITY) -> None:
         self._capacity = capacity
         self._anchor_capacity = anchor_capacity
-        self._answers: dict[Query, _Answer] = {}
-        self._anchors: dict[Tag, dict[Query, _Answer]] = {}
+        # An OrderedDict finds its oldest entry at once; a dict scans the places of all that were dropped before it.
+        self._answers: OrderedDict[Query, _Answer] = OrderedDict()
+        self._anchors: dict[Tag, list[_Answer]] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def get(self, query: Query) -> Group | None:
-        answer = self._answers.pop(query, None)
+        answer = self._answers.get(query)
         if answer is not None:
-            self._answers[query] = answer
+            self._answers.move_to_end(query)
         return answer
 
     def put(self, query: Query, anchor: Tag, routes: Iterable[Route]) -> Group:
@@ -55,10 +57,10 @@ class QueryCache:
             self._drop(next(iter(self._answers.values())))
         filed = self._anchors.get(anchor)
         if filed is not None and len(filed) >= self._anchor_capacity:
-            self._drop(next(iter(filed.values())))
+            self._drop(filed[0])
         answer = _Answer(query, anchor, routes)
         self._answers[query] = answer
-        self._anchors.setdefault(anchor, {})[query] = answer
+        self._anchors.setdefault(anchor, []).append(answer)
         return answer
 
     def joined(self, route: Route) -> None:
@@ -81,13 +83,14 @@ class QueryCache:
         ):
             filed = anchors.get(term)
             if filed is not None:
-                for answer in filed.values():
+                for answer in filed:
                     if route.matches(answer.query):
                         yield answer
 
     def _drop(self, answer: _Answer) -> None:
         del self._answers[answer.query]
         filed = self._anchors[answer.anchor]
-        del filed[answer.query]
-        if not filed:
+        if len(filed) == 1:
             del self._anchors[answer.anchor]
+        else:
+            filed.remove(answer)

@@ -11,7 +11,7 @@ Knows nothing of connections (an owner is an identity with a ``pending`` count),
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.routing.group import Group
@@ -144,8 +144,9 @@ class RoutingTable:
     def query(self, query: Query) -> Group | None:
         """The routes that carry every tag of a non-empty query (``tags.query_of``); None when there are none.
 
-        A query of one ServiceName, ``sub`` or own tag answers with the index's own group. The answers to others are
-        cached and kept exact while they are.
+        The group is exact while the generation stands: look again when it has moved. A query of one ServiceName,
+        ``sub`` or own tag is answered with the index's own group; the answers to others are cached, the same object
+        while they are.
         """
         if len(query) == 1 and query[0][0] != ROUTE_ID:
             key, value = query[0]
@@ -156,21 +157,22 @@ class RoutingTable:
         return answer if answer is not None and answer.routes else None
 
     def _evaluate(self, query: Query) -> Group | None:
-        smallest: Bucket | None = None
-        least = 0
+        rarest: Sequence[Route] = ()
         anchor = query[0]
         for term in query:
             bucket = self._bucket(*term)
             if bucket is None:
                 # Nothing to file: the next look is as cheap as this one, and made-up values must not push out answers.
                 return None
-            size = _size(bucket)
-            if smallest is None or size < least:
-                smallest, least, anchor = bucket, size, term
-        assert smallest is not None
-        rest = [term for term in query if term != anchor]
-        routes = [smallest] if isinstance(smallest, Route) else smallest.routes
-        return self._queries.put(query, anchor, [route for route in routes if route.matches(rest)])
+            routes = bucket.routes if isinstance(bucket, Group) else (bucket,)
+            if not rarest or len(routes) < len(rarest):
+                rarest = routes
+                anchor = term
+        rest = [term for term in query if term is not anchor]
+        if len(rarest) == 1 and anchor[0] != ROUTE_ID:
+            # The index's own group is the answer at this generation, and asking again is as cheap as keeping it.
+            return _group(self._values(anchor[0]), anchor[1]) if rarest[0].matches(rest) else None
+        return self._queries.put(query, anchor, [route for route in rarest if route.matches(rest)])
 
     def _bucket(self, key: str, value: str) -> Bucket | None:
         if key == ROUTE_ID:

@@ -220,6 +220,33 @@ def test_answers_are_kept_and_exact() -> None:
     assert group.routes == [late]
 
 
+def test_an_answer_of_one_route_is_not_kept() -> None:
+    """Narrowing by subject, instance or rack mostly finds one route: it needs no place among the answers."""
+    queries = QueryCache()
+    table = RoutingTable(queries)
+    first = make_route(1, "pong", subject="device-1")
+    table.add(first)
+    table.add(make_route(2, "pong", subject="device-2"))
+    query = query_of([(SERVICE_NAME, "pong"), (SUB, "device-1")])
+    group = table.query(query)
+    assert group.routes == [first]
+    assert table.query(query) is group
+    assert table.query(query_of([(SERVICE_NAME, "pong"), (SUB, "device-1"), (ROUTE_ID, "no uuid")])) is None
+    assert len(queries) == 0
+    table.add(make_route(3, "ping", subject="device-1"))
+    assert table.query(query).routes == [first]
+    assert len(queries) == 1
+    table.remove(first)
+    assert table.query(query) is None
+
+
+def test_a_lone_route_that_does_not_match_is_no_answer() -> None:
+    table = RoutingTable()
+    table.add(make_route(1, "pong", subject="device-1"))
+    table.add(make_route(2, "ping", subject="device-2"))
+    assert table.query(query_of([(SERVICE_NAME, "pong"), (SUB, "device-2")])) is None
+
+
 def test_made_up_values_push_no_answer_out() -> None:
     queries = QueryCache(capacity=2)
     table = RoutingTable(queries)
