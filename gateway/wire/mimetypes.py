@@ -87,8 +87,8 @@ WELL_KNOWN: Final[dict[int, str]] = {
 MAX_NAME_BYTES: Final = 128
 """The longest name a metadata entry can carry: its length field has seven bits and holds the length minus 1 (X01)."""
 
-_KEY_BY_ID: Final[tuple[str, ...]] = tuple(WELL_KNOWN.get(id, f"id:0x{id:02x}") for id in range(128))
-_ID_BY_KEY: Final[dict[str, int]] = {key: id for id, key in enumerate(_KEY_BY_ID)}
+KEY_BY_ID: Final[tuple[str, ...]] = tuple(WELL_KNOWN.get(id, f"id:0x{id:02x}") for id in range(128))
+_ID_BY_KEY: Final[dict[str, int]] = {key: id for id, key in enumerate(KEY_BY_ID)}
 _KEY_BY_LOWER: Final[dict[str, str]] = {
     name.lower(): name for name in (*WELL_KNOWN.values(), BROKER_FRAME, PRINCIPAL, BASIC, BEARER)
 }
@@ -98,15 +98,18 @@ _KEY_BY_BYTES: Final[dict[bytes, str]] = {name.encode(): name for name in _KEY_B
 def normalise(mime: str) -> str:
     """The key of ``mime``: one spelling a type.
 
-    Types are case-insensitive (RFC 2045) and blanks around them mean nothing; a parameter (``;charset=…``) keeps its
-    spelling and makes another key.
+    Types are case-insensitive (RFC 2045) and blanks around them mean nothing. A parameter (``;charset=…``) keeps its
+    spelling and makes another key, but on metadata types it has no meaning and does not.
     """
     stripped = mime.strip()
     known = _KEY_BY_LOWER.get(stripped.lower())
     if known is not None:
         return known
     name, semicolon, parameters = stripped.partition(";")
-    return name.lower() + semicolon + parameters
+    name = name.rstrip().lower()
+    if name.startswith("message/"):
+        return _KEY_BY_LOWER.get(name, name)
+    return name + semicolon + parameters
 
 
 def encode_mime(mime: str) -> bytes:
@@ -135,7 +138,7 @@ def decode_mime(buf: Buffer, at: int, end: int) -> tuple[str, int]:
     first = buf[at]
     at += 1
     if first & 0x80:
-        return _KEY_BY_ID[first & 0x7F], at
+        return KEY_BY_ID[first & 0x7F], at
     stop = at + first + 1
     if stop > end:
         raise FrameError("MIME type is cut short")

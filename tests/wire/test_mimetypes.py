@@ -71,11 +71,14 @@ def test_a_string_cannot_pass_for_a_known_id(id: int) -> None:
         ("Text/X-Log", "text/x-log"),
         ("Text/X-Log;Charset=UTF-8", "text/x-log;Charset=UTF-8"),
         ("application/json;charset=utf-8", "application/json;charset=utf-8"),
+        ("message/x.gateway.principal.v0;a=b", PRINCIPAL),
+        ("Message/X.Gateway.Principal.v0 ; a=b", PRINCIPAL),
+        ("message/x.unheard.of;a=b", "message/x.unheard.of"),
         ("", ""),
     ],
 )
 def test_spelling_does_not_make_another_type(mime: str, key: str) -> None:
-    """X06: so that nobody gets an entry past the gateway by capital letters."""
+    """X06: so that nobody gets an entry past the gateway by capital letters or a parameter."""
     assert normalise(mime) == key
     if mime:
         assert key_of(encode_name(mime)) == key
