@@ -56,7 +56,7 @@ class RoutingTable:
         self._by_id: dict[bytes, Route] = {}
         self._by_service: dict[str, Bucket] = {}
         self._by_subject: dict[str, Bucket] = {}
-        self._by_tag: dict[str, dict[str, Bucket]] = {}
+        self._by_tag: dict[str, dict[str, Bucket]] = {SERVICE_NAME: self._by_service, SUB: self._by_subject}
         self._by_owner: dict[Owner, Route | dict[Route, None]] = {}
         self._queries = QueryCache() if queries is None else queries
         self._listeners: tuple[Listener, ...] = ()
@@ -150,7 +150,8 @@ class RoutingTable:
         """
         if len(query) == 1 and query[0][0] != ROUTE_ID:
             key, value = query[0]
-            return _group(self._values(key), value)
+            values = self._by_tag.get(key)
+            return None if values is None else _group(values, value)
         answer = self._queries.get(query)
         if answer is None:
             answer = self._evaluate(query)
@@ -160,7 +161,14 @@ class RoutingTable:
         rarest: Sequence[Route] = ()
         anchor = query[0]
         for term in query:
-            bucket = self._bucket(*term)
+            key, value = term
+            bucket: Bucket | None
+            if key == ROUTE_ID:
+                route_id = route_id_of(value)
+                bucket = None if route_id is None else self._by_id.get(route_id)
+            else:
+                values = self._by_tag.get(key)
+                bucket = None if values is None else values.get(value)
             if bucket is None:
                 # Nothing to file: the next look is as cheap as this one, and made-up values must not push out answers.
                 return None
@@ -171,21 +179,8 @@ class RoutingTable:
         rest = [term for term in query if term is not anchor]
         if len(rarest) == 1 and anchor[0] != ROUTE_ID:
             # The index's own group is the answer at this generation, and asking again is as cheap as keeping it.
-            return _group(self._values(anchor[0]), anchor[1]) if rarest[0].matches(rest) else None
+            return _group(self._by_tag[anchor[0]], anchor[1]) if rarest[0].matches(rest) else None
         return self._queries.put(query, anchor, [route for route in rarest if route.matches(rest)])
-
-    def _bucket(self, key: str, value: str) -> Bucket | None:
-        if key == ROUTE_ID:
-            route_id = route_id_of(value)
-            return None if route_id is None else self._by_id.get(route_id)
-        return self._values(key).get(value)
-
-    def _values(self, key: str) -> dict[str, Bucket]:
-        if key == SERVICE_NAME:
-            return self._by_service
-        if key == SUB:
-            return self._by_subject
-        return self._by_tag.get(key) or {}
 
     # Events
 
