@@ -142,6 +142,10 @@ class MessageReader:
     def done(self) -> bool:
         return self._done
 
+    def deliver_to(self, on_message: Callable[[bytes, int, int], None]) -> None:
+        """Give every further message to another callback."""
+        self._on_message = on_message
+
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
         self._done = True
@@ -161,8 +165,6 @@ class MessageReader:
             tail.clear()
         at = 0
         size = len(data)
-        on_message = self._on_message
-        limit = self.max_message
         while size - at >= 6:
             if self._done:
                 return
@@ -172,7 +174,6 @@ class MessageReader:
                 if after < 0:
                     break
                 at = after
-                limit = self.max_message
                 continue
             if length < 126:
                 body = at + 6
@@ -181,19 +182,18 @@ class MessageReader:
                     break
                 length = data[at + 2] << 8 | data[at + 3]
                 body = at + 8
-            if length > limit:
-                self._fail(CloseCode.TOO_BIG, f"message of {length} bytes is over the limit of {limit}")
+            if length > self.max_message:
+                self._too_big(length)
                 return
             end = body + length
             if end > size:
                 break
             key = data[body - 4 : body]
             if key == _NO_MASK:
-                on_message(data, body, end)
+                self._on_message(data, body, end)
             else:
-                on_message(_apply_mask(data[body:end], key), 0, length)
+                self._on_message(_apply_mask(data[body:end], key), 0, length)
             at = end
-            limit = self.max_message
         if self._done:
             return
         if at < size:
@@ -236,10 +236,7 @@ class MessageReader:
         else:
             length, _ = self._length(head)
             if length is not None and length + self._fragments_bytes > self.max_message:
-                self._fail(
-                    CloseCode.TOO_BIG,
-                    f"message of {length + self._fragments_bytes} bytes is over the limit of {self.max_message}",
-                )
+                self._too_big(length + self._fragments_bytes)
 
     def _slow(self, data: bytes, at: int, size: int) -> int:
         """Handle one frame that is not a whole short binary message; return where the next starts, -1 to wait."""
@@ -306,6 +303,9 @@ class MessageReader:
             return
         self.stop()
         self._on_close(code, text)
+
+    def _too_big(self, length: int) -> None:
+        self._fail(CloseCode.TOO_BIG, f"message of {length} bytes is over the limit of {self.max_message}")
 
     def _fail(self, code: CloseCode, text: str) -> None:
         self.stop()

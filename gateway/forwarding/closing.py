@@ -1,0 +1,56 @@
+"""Why a connection ended. Every close names one of these; it is counted, logged and shown (`closed?reason=`)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gateway.errors import ProtocolError
+from gateway.wire.websocket import CloseCode
+
+
+class CloseReason(Enum):
+    """A counter label and the WebSocket close code that goes with it; RSocket itself names no such codes."""
+
+    PEER_CLOSED = ("peer_closed", CloseCode.NORMAL)
+    PEER_RESET = ("peer_reset", CloseCode.NORMAL)
+    PEER_FAILED = ("peer_failed", CloseCode.NORMAL)
+    PROTOCOL_ERROR = ("protocol_error", CloseCode.PROTOCOL_ERROR)
+    TEXT_MESSAGE = ("text_message", CloseCode.UNSUPPORTED_DATA)
+    INVALID_DATA = ("invalid_data", CloseCode.INVALID_DATA)
+    TOO_BIG = ("too_big", CloseCode.TOO_BIG)
+    POLICY = ("policy", CloseCode.POLICY)
+    REFUSED_SETUP = ("refused_setup", CloseCode.PROTOCOL_ERROR)
+    UNAUTHENTICATED = ("unauthenticated", CloseCode.UNAUTHENTICATED)
+    FORBIDDEN = ("forbidden", CloseCode.FORBIDDEN)
+    TOKEN_EXPIRED = ("token_expired", CloseCode.UNAUTHENTICATED)
+    SETUP_TIMEOUT = ("setup_timeout", CloseCode.TIMEOUT)
+    KEEPALIVE_TIMEOUT = ("keepalive_timeout", CloseCode.TIMEOUT)
+    WRITE_TIMEOUT = ("write_timeout", CloseCode.TIMEOUT)
+    TAKEN_OVER = ("taken_over", CloseCode.TAKEN_OVER)
+    DRAINED = ("drained", CloseCode.SERVICE_RESTART)
+    BUG = ("internal_error", CloseCode.INTERNAL_ERROR)
+
+    def __init__(self, label: str, code: CloseCode) -> None:
+        self.label = label
+        self.code = code
+
+
+_BY_WEBSOCKET_CODE = {
+    CloseCode.UNSUPPORTED_DATA: CloseReason.TEXT_MESSAGE,
+    CloseCode.INVALID_DATA: CloseReason.INVALID_DATA,
+    CloseCode.TOO_BIG: CloseReason.TOO_BIG,
+}
+
+
+def reason_for_violation(code: CloseCode) -> CloseReason:
+    """The reason that goes with a violation of WebSocket framing."""
+    return _BY_WEBSOCKET_CODE.get(code, CloseReason.PROTOCOL_ERROR)
+
+
+def reason_for_refusal(error: ProtocolError) -> CloseReason:
+    """The reason that goes with a refused SETUP: a credential, a permission or the frame itself."""
+    if error.reason.startswith("token_"):
+        return CloseReason.UNAUTHENTICATED
+    if error.reason == "not_permitted":
+        return CloseReason.FORBIDDEN
+    return CloseReason.REFUSED_SETUP

@@ -1,0 +1,519 @@
+"""One RSocket connection of the data plane: frames in, frames out to other connections. The hot path.
+
+A frame on a known stream is patched (four bytes) and appended to the other side's outbox, and nothing else. A request
+frame opens a stream: the decision cache answers, the balancer picks, the pair of hops is set. Stream 0 belongs to the
+session. Whatever a peer sends, nothing is raised out of here: a `RequestError` becomes an ERROR frame on its stream, a
+`ProtocolError` an ERROR frame on stream 0 and the end of the connection (DESIGN 3).
+
+Ordering: hops are removed before anything is told about a stream's end; routes before a connection's streams end; the
+outbox is flushed before its carrier closes.
+
+Must not know: sockets, coroutines, logging, tokens, settings, storage.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from gateway.errors import (
+    ConnectionEnded,
+    ConnectionFailed,
+    FrameError,
+    ProtocolError,
+    ResponderGone,
+)
+from gateway.forwarding import acceptor, flow, opening
+from gateway.forwarding.closing import CloseReason, reason_for_refusal
+from gateway.forwarding.credit import Credit
+from gateway.forwarding.decision import Decision
+from gateway.forwarding.ending import break_stream, finish, requester_done
+from gateway.forwarding.outbox import Carrier, Outbox
+from gateway.forwarding.partial import Partial
+from gateway.forwarding.stamp import Form
+from gateway.forwarding.stream import (
+    REQUEST_CHANNEL,
+    REQUEST_FNF,
+    REQUEST_RESPONSE,
+    REQUEST_SERIES,
+    REQUEST_STREAM,
+    REQUEST_UNFINISHED,
+    REQUESTER_DONE,
+    RESPONDER_DONE,
+    RESPONSE_SERIES,
+    Stream,
+)
+from gateway.policy.access import Grant
+from gateway.policy.principal import Principal
+from gateway.routing.route import Route
+from gateway.session.session import Event, Session
+from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
+from gateway.wire.frames import (
+    COMPLETE,
+    FOLLOWS,
+    IGNORE,
+    MAX_FRAME_BYTES,
+    METADATA,
+    NEXT,
+    Cancel,
+    Error,
+    FrameType,
+    encode,
+    peek_type,
+)
+
+if TYPE_CHECKING:
+    from gateway.forwarding.plane import Plane, Snapshot
+
+_header = Struct(">IH").unpack_from
+_n = Struct(">I").unpack_from
+_ID = 0x7FFFFFFF
+_PAYLOAD = int(FrameType.PAYLOAD)
+_REQUEST_N = int(FrameType.REQUEST_N)
+_CANCEL = int(FrameType.CANCEL)
+_ERROR = int(FrameType.ERROR)
+_ENDS = (_CANCEL, _ERROR)
+#: Bounds of what a connection remembers for the sake of peers that could not know better yet.
+_MAX_ABANDONED = 64
+_MAX_EXCUSED = 1024
+_KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
+_FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
+_PAYLOAD_WITH_FOLLOWS = (_PAYLOAD << 10 | FOLLOWS).to_bytes(2, "big")
+
+
+class Connection:
+    """`requesting`: streams that this peer opened, by its ids. `serving`: streams opened towards it, by ours.
+
+    Attributes that others read: `number` (unique in this process), `kind`, `principal`, `grant`, `form` (what its
+    metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "abandoned",
+        "accepted",
+        "by_device",
+        "carrier",
+        "closed",
+        "decisions",
+        "draining",
+        "excused",
+        "form",
+        "grant",
+        "ids",
+        "ignored_bytes",
+        "ignored_frames",
+        "ignored_since",
+        "kind",
+        "number",
+        "opened_at",
+        "outbox",
+        "partials",
+        "paused_by",
+        "peer",
+        "peer_parity",
+        "pending",
+        "plane",
+        "principal",
+        "requesting",
+        "serving",
+        "session",
+        "stamp",
+        "tokens",
+        "tokens_at",
+    )
+
+    def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
+        now = plane.monotonic()
+        self.plane = plane
+        self.carrier = carrier
+        self.outbox = outbox
+        self.peer = peer
+        self.kind = kind
+        self.session = Session(plane.snapshot.setup_rules, now)
+        self.principal: Principal = plane.nobody.principal
+        self.grant = plane.nobody
+        self.form = Form.OPAQUE
+        self.stamp = b""
+        self.by_device = False
+        self.requesting: dict[int, Stream] = {}
+        self.serving: dict[int, Stream] = {}
+        self.partials: dict[int, Partial] | None = None
+        self.abandoned: set[int] = set()
+        self.decisions: dict[bytes, Decision] = {}
+        self.ids = StreamIds(SERVER_FIRST)
+        self.peer_parity = CLIENT_FIRST & 1
+        self.pending = 0
+        self.paused_by: set[Outbox] = set()
+        self.tokens = 0.0
+        self.tokens_at = now
+        self.excused = 0
+        self.ignored_since = now
+        self.ignored_frames = 0
+        self.ignored_bytes = 0
+        self.opened_at = now
+        self.accepted = False
+        self.draining = False
+        self.closed = False
+        self.number = plane.enter(self)
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The largest frame that this peer may send now: a SETUP until it is accepted."""
+        return self.grant.limits.max_frame_bytes if self.accepted else self.session.rules.max_bytes
+
+    # Frames in
+
+    def frame_received(self, data: bytes, start: int, end: int) -> None:
+        """Take one whole RSocket frame, `data[start:end]`. Never raises for anything that a peer can send."""
+        try:
+            if end - start < 6:
+                raise FrameError(f"frame of {end - start} bytes is shorter than its header")
+            stream_id, head = _header(data, start)
+            stream_id &= _ID
+            kind = head >> 10
+            if kind == _PAYLOAD:
+                stream = self.serving.get(stream_id)
+                if stream is not None:
+                    self._response(stream, head, data, start, end)
+                    return
+                stream = self.requesting.get(stream_id)
+                if stream is not None:
+                    self._request_payload(stream, head, data, start, end)
+                    return
+            elif 4 <= kind <= 7 and stream_id:
+                if self.accepted:
+                    opening.request(self, kind, head, stream_id, data, start, end)
+                    return
+            elif kind == _REQUEST_N:
+                if flow.request_n(self, stream_id, data, start, end):
+                    return
+            elif kind in _ENDS and self._end(kind, stream_id, data, start, end):
+                return
+            self._other(kind, head, stream_id, data, start, end)
+        except ProtocolError as error:
+            self.fail(error)
+
+    def _response(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> None:
+        """A PAYLOAD of the responder."""
+        if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
+            data, start, end = _without_follows(data, start, end)
+            head &= ~FOLLOWS
+        requester = stream.requester
+        if stream.interaction == REQUEST_RESPONSE:
+            # P34: without COMPLETE it is complete all the same, unless a fragment follows.
+            requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            if not head & FOLLOWS:
+                finish(stream, ok=True)
+        else:
+            if not self._response_item(stream, head, data, start, end):
+                return
+        outbox = requester.outbox
+        if outbox.size > outbox.hard:
+            flow.pause_for(self, outbox)
+
+    def _response_item(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> bool:
+        credit = stream.down
+        state = stream.state
+        if credit is None or state & RESPONDER_DONE:
+            self.ignore(end - start)
+            return False
+        if head & FOLLOWS:
+            stream.state = state | RESPONSE_SERIES
+            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            return True
+        if head & NEXT or state & RESPONSE_SERIES:
+            credit.outstanding -= 1
+            if credit.outstanding < 0:
+                break_stream(stream, self, "more payloads than were requested", "credit_exceeded")
+                return False
+        elif not head & COMPLETE:
+            break_stream(stream, self, "PAYLOAD with neither NEXT nor COMPLETE", "empty_payload")
+            return False
+        if state & RESPONSE_SERIES:
+            stream.state = state & ~RESPONSE_SERIES
+        stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+        if head & COMPLETE:
+            if stream.interaction == REQUEST_STREAM or state & REQUESTER_DONE:
+                finish(stream, ok=True)
+            else:
+                stream.state |= RESPONDER_DONE
+        elif credit.held:
+            flow.refill(stream)
+        return True
+
+    def _request_payload(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> None:
+        """A PAYLOAD of the requester: a further fragment of the request, or an item of a channel."""
+        if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
+            data, start, end = _without_follows(data, start, end)
+            head &= ~FOLLOWS
+        state = stream.state
+        responder = stream.responder
+        if state & REQUEST_UNFINISHED:
+            if head & METADATA:
+                # The stamp went out with the metadata; more of it would let a caller forge an identity (fault 38).
+                break_stream(stream, self, "metadata after data", "metadata_after_data")
+                return
+            responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            if not head & FOLLOWS:
+                stream.state = state & ~REQUEST_UNFINISHED
+                if stream.interaction == REQUEST_FNF:
+                    finish(stream, ok=True)
+                elif stream.interaction == REQUEST_CHANNEL and head & COMPLETE:
+                    requester_done(stream)
+        elif state & REQUESTER_DONE or stream.up is None:
+            self.ignore(end - start)
+            return
+        else:
+            if not head & FOLLOWS:
+                if head & NEXT or state & REQUEST_SERIES:
+                    stream.up.outstanding -= 1
+                    if stream.up.outstanding < 0:
+                        break_stream(stream, self, "more payloads than were requested", "credit_exceeded")
+                        return
+                elif not head & COMPLETE:
+                    break_stream(stream, self, "PAYLOAD with neither NEXT nor COMPLETE", "empty_payload")
+                    return
+                stream.state = state & ~REQUEST_SERIES
+            else:
+                stream.state = state | REQUEST_SERIES
+            responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            if head & COMPLETE:
+                requester_done(stream)
+            elif stream.up.held:
+                flow.refill(stream)
+        outbox = responder.outbox
+        if outbox.size > outbox.hard:
+            flow.pause_for(self, outbox)
+
+    # Frames out
+
+    def send_request(
+        self, stream_id: int, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
+    ) -> None:
+        """Append a request frame with these metadata and `data[at:end]` to this connection's outbox."""
+        flags = head & (FOLLOWS | COMPLETE | IGNORE)
+        credit = n.to_bytes(4, "big") if kind >= REQUEST_STREAM else b""
+        if metadata:
+            flags |= METADATA
+            body = credit + len(metadata).to_bytes(3, "big") + metadata
+        else:
+            body = credit
+        prefix = stream_id.to_bytes(4, "big")
+        outbox = self.outbox
+        room = MAX_FRAME_BYTES - 6 - len(body)
+        if end - at <= room:
+            frame = (kind << 10 | flags).to_bytes(2, "big") + body + data[at:end]
+            outbox.put(prefix, frame, 0, len(frame))
+            return
+        # The stamp made the largest frame there is too large (P43): it goes on in a fragment.
+        frame = (kind << 10 | (flags | FOLLOWS) & ~COMPLETE).to_bytes(2, "big") + body + data[at : at + room]
+        outbox.put(prefix, frame, 0, len(frame))
+        rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big") + data[at + room : end]
+        outbox.put(prefix, rest, 0, len(rest))
+
+    def spread(self, stream: Stream, routes: list[Route]) -> None:
+        """Take a multicast stream; only the node's own multicast connection is ever asked to."""
+        raise NotImplementedError
+
+    # Ends of streams
+
+    def _end(self, kind: int, stream_id: int, data: bytes, start: int, end: int) -> bool:
+        """CANCEL or ERROR on a known stream; False when the stream is not known."""
+        stream = self.requesting.get(stream_id)
+        if stream is not None:
+            stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            finish(stream, ok=False, canceled=True)
+            return True
+        stream = self.serving.get(stream_id)
+        if stream is None:
+            # P41: CANCEL inside a fragment series drops what was there.
+            return self.partials is not None and self.partials.pop(stream_id, None) is not None
+        if kind == _ERROR and end - start < 10:
+            raise FrameError("error code is cut short")
+        stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+        if kind == _ERROR:
+            finish(stream, ok=False)
+        elif stream.interaction == REQUEST_CHANNEL:
+            # The responder wants no more items; its own may still come.
+            requester_done(stream)
+        return True
+
+    def abandon(self, stream_id: int) -> None:
+        """A request of this peer was refused or ended inside its series of fragments: drop those that still come."""
+        if len(self.abandoned) < _MAX_ABANDONED:
+            self.abandoned.add(stream_id)
+
+    def excuse(self, credit: Credit | None) -> None:
+        """A stream ended early: what its producer had sent by then is no offence."""
+        self.excused = min(_MAX_EXCUSED, self.excused + 1 + (credit.outstanding if credit is not None else 0))
+
+    # Everything else
+
+    def _other(self, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+        """Frames that belong to no stream: the first one, stream 0, fragments that wait, strays."""
+        if self.closed:
+            return
+        if not self.accepted:
+            self._first(data, start, end)
+            return
+        if kind == _PAYLOAD:
+            if self.partials is not None and stream_id in self.partials:
+                opening.resume_partial(self, self.partials[stream_id], head, data, start, end)
+                return
+            if stream_id in self.abandoned:
+                if not head & FOLLOWS or head & COMPLETE:
+                    self.abandoned.discard(stream_id)
+                return
+        if stream_id == 0:
+            self._control(data, start, end)
+            return
+        if kind not in _KNOWN and not head & IGNORE:
+            raise ConnectionFailed(f"unknown frame type 0x{kind:02x}", reason="unknown_frame")
+        self.ignore(end - start)
+
+    def _first(self, data: bytes, start: int, end: int) -> None:
+        try:
+            setup = self.session.set_up(data, start, end)
+            if self.plane.draining:
+                raise ConnectionEnded("this node is draining; connect to another", reason="draining")
+            acceptor.accept(self, setup)
+        except ProtocolError as error:
+            self.plane.counters.refuse(error.reason)
+            self.close(reason_for_refusal(error), str(error), error)
+            return
+        self.session.accepted()
+        self.accepted = True
+
+    def adopt(self, principal: Principal, grant: Grant, form: Form, stamp: bytes) -> None:
+        """The connection belongs to this principal from now on."""
+        self.principal = principal
+        self.grant = grant
+        self.form = form
+        self.stamp = stamp
+        self.by_device = acceptor.by_device(principal.kind)
+        limits = grant.limits
+        self.tokens = float(limits.request_burst)
+        self.outbox.high = limits.high_water_bytes
+        self.outbox.hard = limits.hard_water_bytes
+
+    def _control(self, data: bytes, start: int, end: int) -> None:
+        if end - start > 14 + self.grant.limits.max_keepalive_bytes and peek_type(data, start) == FrameType.KEEPALIVE:
+            raise ConnectionFailed("KEEPALIVE carries too much data", reason="keepalive_data")
+        event, detail = self.session.receive(data, start, end)
+        if event is Event.KEPT_ALIVE:
+            self.plane.counters.keepalives += 1
+            if detail:
+                assert isinstance(detail, bytes)
+                self.outbox.put_frame(detail)
+        elif event is Event.PEER_FAILED:
+            self.close(CloseReason.PEER_FAILED, str(detail))
+        elif event is Event.PEER_DRAINS:
+            self.draining = True
+            self.plane.table.remove_owner(self)
+        else:
+            self.ignore(end - start)
+
+    def ignore(self, size: int) -> None:
+        """A frame that the specification says to ignore: do, but on a budget. Raises ConnectionFailed beyond it."""
+        self.plane.counters.ignored_frames += 1
+        if self.excused > 0:
+            self.excused -= 1
+            return
+        now = self.plane.monotonic()
+        limits = self.grant.limits
+        if now - self.ignored_since > limits.ignored_window_s:
+            self.ignored_since = now
+            self.ignored_frames = self.ignored_bytes = 0
+        self.ignored_frames += 1
+        self.ignored_bytes += size
+        if self.ignored_frames > limits.ignored_frames or self.ignored_bytes > limits.ignored_bytes:
+            raise ConnectionFailed("too many frames that mean nothing", reason="ignored_frames")
+
+    # Life
+
+    def judge_again(self, snapshot: Snapshot) -> None:
+        """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
+        if self.accepted:
+            self.grant = snapshot.grant(self.principal)
+            self.decisions.clear()
+
+    def tick(self, now: float, wall: float) -> None:
+        """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
+        if self.closed:
+            return
+        if not self.accepted:
+            if now - self.opened_at > self.plane.snapshot.setup_timeout_s:
+                self.close(CloseReason.SETUP_TIMEOUT, "no SETUP in time")
+        elif self.session.expired(now):
+            self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
+        elif self.outbox.stuck_for(now) > self.grant.limits.write_deadline_s:
+            self.close(CloseReason.WRITE_TIMEOUT, "what is sent to you is not read")
+            self.carrier.abort()
+        elif self.principal.expires_at < wall:
+            self.close(CloseReason.TOKEN_EXPIRED, "token expired; reconnect with a new one")
+        elif self.draining and not self.requesting and not self.serving:
+            self.close(CloseReason.DRAINED, "drained")
+
+    def drain(self) -> None:
+        """This node is going: streams that are open may finish, then the connection closes."""
+        if not self.closed and not self.draining:
+            self.draining = True
+            self.plane.table.remove_owner(self)
+            self.outbox.put_frame(encode(Error(0, ConnectionEnded.code, "this node is draining; reconnect elsewhere")))
+
+    def fail(self, error: ProtocolError) -> None:
+        """The peer broke the protocol: tell it on stream 0 and close."""
+        self.plane.counters.refuse(error.reason)
+        if not self.accepted:
+            self.close(reason_for_refusal(error), str(error), error)
+        else:
+            self.close(CloseReason.PROTOCOL_ERROR, str(error), error)
+
+    def close(self, reason: CloseReason, text: str, error: ProtocolError | None = None) -> None:
+        """Close, telling the peer why: ERROR on stream 0, then the carrier's own close."""
+        if self.closed:
+            return
+        self.closed = True
+        if error is None and reason is not CloseReason.PEER_FAILED:
+            error = ConnectionFailed(text)
+        if error is not None:
+            self.outbox.put_frame(encode(Error(0, error.code, str(error))))
+        self._release(reason)
+        self.outbox.flush()
+        self.outbox.discard()
+        self.carrier.close(int(reason.code), text)
+
+    def lost(self, reason: CloseReason) -> None:
+        """The carrier is gone already."""
+        if self.closed:
+            return
+        self.closed = True
+        self._release(reason)
+        self.outbox.discard()
+
+    def _release(self, reason: CloseReason) -> None:
+        """Leave the table, then end every stream: requesters get ERROR[CANCELED], responders CANCEL."""
+        plane = self.plane
+        plane.table.remove_owner(self)
+        gone = ResponderGone("responder disconnected")
+        for stream in list(self.serving.values()):
+            finish(stream, ok=False)
+            if stream.interaction != REQUEST_FNF:
+                stream.requester.outbox.put_frame(encode(Error(stream.requester_id, gone.code, str(gone))))
+        for stream in list(self.requesting.values()):
+            finish(stream, ok=False, canceled=True)
+            stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
+        for outbox in self.paused_by:
+            if outbox.feeders is not None:
+                outbox.feeders.discard(self)
+        self.paused_by.clear()
+        self.partials = None
+        self.decisions.clear()
+        plane.leave(self, reason)
+
+
+def _without_follows(data: bytes, start: int, end: int) -> tuple[bytes, int, int]:
+    """COMPLETE ends a series whatever FOLLOWS says (P34): the frame goes on without it."""
+    frame = data[start : start + 5] + bytes((data[start + 5] & ~FOLLOWS,)) + data[start + 6 : end]
+    return frame, 0, len(frame)

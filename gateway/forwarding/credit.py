@@ -1,0 +1,43 @@
+"""Credit of one direction of one stream, on its way from the consumer to the producer.
+
+RSocket credit is end to end: what the consumer grants is passed on as it came. The exception is a grant larger than
+what the gateway lets be under way at once. A consumer may ask for 2^31-1 items and then not read; passed on, its
+producer would fill the consumer's outbox, and the only way left to stop it would be to stop reading the producer's
+connection, which stalls everybody whom that producer serves. So no more than WINDOW items of a stream are under way;
+the rest of a grant waits here and follows as items go out and the outbox drains (fault 27; docs/adr/0003).
+"""
+
+from __future__ import annotations
+
+from gateway.wire.frames import MAX_REQUEST_N
+
+WINDOW = 256
+_REFILL_AT = WINDOW // 2
+
+
+class Credit:
+    """Item counts. `outstanding`: passed on to the producer, not used yet. `held`: granted by the consumer, not passed
+    on yet."""
+
+    __slots__ = ("held", "outstanding")
+
+    def __init__(self) -> None:
+        self.outstanding = 0
+        self.held = 0
+
+    def grant(self, n: int, congested: bool) -> int:
+        """The consumer grants `n` items. Return how many to pass on now; grants add up and saturate (P30)."""
+        if not self.held and not congested and self.outstanding + n <= WINDOW:
+            self.outstanding += n
+            return n
+        self.held = min(self.held + n, MAX_REQUEST_N)
+        return 0 if congested else self.refill()
+
+    def refill(self) -> int:
+        """Return how much held credit to pass on now: a window's worth once half of it is used."""
+        if self.outstanding > _REFILL_AT:
+            return 0
+        n = min(self.held, WINDOW - self.outstanding)
+        self.held -= n
+        self.outstanding += n
+        return n

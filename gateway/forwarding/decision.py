@@ -1,0 +1,134 @@
+"""The cached answer for one request metadata on one connection: allowed or not, and to which candidates.
+
+A decision holds while the routing table's generation stands. When that moves, the address is located again, which is a
+few dictionary lookups; only when another group answers, or the group has changed, are permissions asked again. Grants
+change by a new snapshot, which drops every connection's decisions whole (`Plane.publish`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import NotPermitted, RequestInvalid
+from gateway.forwarding.stamp import Deciding, Form, rewrite
+from gateway.routing.address import Address, address_from
+from gateway.routing.balancer import Method, fan_out, pick, shard
+from gateway.routing.group import Group
+from gateway.routing.locator import locate
+from gateway.routing.route import Route
+from gateway.wire import brokering
+from gateway.wire.brokering import Cast
+from gateway.wire.metadata import decode_routing
+
+if TYPE_CHECKING:
+    from gateway.forwarding.plane import Plane
+    from gateway.observe.metrics import ServiceStats
+    from gateway.policy.access import Grant
+
+#: Decisions kept a connection; a client that addresses more at random pays for the misses itself.
+CAPACITY = 256
+
+
+class Decision:
+    """`generation`: the table's when this was last known to hold. `stats`: the counters of the service asked for, or
+    None when the candidates belong to several services. `rewritten`: by target form, the metadata that goes out, for
+    requests whose metadata is nothing but what decides."""
+
+    __slots__ = (
+        "_candidates",
+        "_group",
+        "_version",
+        "address",
+        "generation",
+        "method",
+        "rewritten",
+        "stats",
+    )
+
+    def __init__(self, address: Address, default: Method) -> None:
+        self.address = address
+        self.method = address.balancer or default
+        self.generation = -1
+        self.stats: ServiceStats | None = None
+        self.rewritten: dict[Form, bytes] = {}
+        self._group: Group | None = None
+        self._version = -1
+        self._candidates = Group()
+
+    @property
+    def multicast(self) -> bool:
+        return self.address.cast is Cast.MULTICAST
+
+    @property
+    def first(self) -> Route:
+        """Any candidate: they share the counters of a multicast request."""
+        return self._candidates.routes[0]
+
+    def spread(self) -> list[Route]:
+        """One route for each connection that a multicast request goes to."""
+        return fan_out(self._candidates)
+
+    def refresh(self, plane: Plane, grant: Grant) -> None:
+        """Make the decision hold again. Raises NoRoute or NotPermitted; it is then asked again at the next request."""
+        table = plane.table
+        group = locate(table, self.address)
+        if group is not self._group or group.version != self._version:
+            self._permit(group, grant, plane)
+            self._group = group
+            self._version = group.version
+        self.generation = table.generation
+
+    def pick(self, plane: Plane) -> Route:
+        """Choose one candidate. Raises NoRoute when the last one has left."""
+        key = self.address.shard_key
+        if key is not None:
+            return shard(self._candidates, key)
+        return pick(self._candidates, self.method, plane.random)
+
+    def _permit(self, group: Group, grant: Grant, plane: Plane) -> None:
+        route = self.address.route
+        verdicts: dict[str, bool] = {}
+        for candidate in group.routes:
+            name = candidate.service or candidate.subject
+            if name not in verdicts:
+                verdicts[name] = grant.may_call(name, route)
+        if not any(verdicts.values()):
+            raise NotPermitted(f"{grant.principal.subject} may not call {self.address}")
+        if all(verdicts.values()):
+            self._candidates = group
+        else:
+            # Only what the caller may reach is a candidate; the group's own members stay hidden from it.
+            self._candidates = Group(c for c in group.routes if verdicts[c.service or c.subject])
+        labels = {plane.stats_of(candidate) for candidate in self._candidates.routes}
+        self.stats = labels.pop() if len(labels) == 1 else None
+
+
+def decide(plane: Plane, deciding: Deciding, grant: Grant, max_route_bytes: int) -> Decision:
+    """Answer a metadata that the cache does not know.
+
+    Raises RequestInvalid when it names nobody or breaks a limit, NoRoute, NotPermitted, or FrameError when malformed.
+    """
+    tags: tuple[str, ...] = ()
+    if deciding.routing is not None:
+        tags = decode_routing(deciding.routing)
+        if tags and len(tags[0].encode()) > max_route_bytes:
+            raise RequestInvalid(f"route is over the limit of {max_route_bytes} bytes", reason="route_too_long")
+    broker_address = None
+    if deciding.broker is not None:
+        frame = brokering.decode(deciding.broker)
+        if isinstance(frame, brokering.Address):
+            broker_address = frame
+    address = address_from(tags, broker_address)
+    decision = Decision(address, plane.balancing)
+    decision.refresh(plane, grant)
+    return decision
+
+
+def rewritten(decision: Decision, metadata: bytes, varying: bool, source: Form, target: Form, stamp: bytes) -> bytes:
+    """The metadata for a responder of form `target`, from the decision where that is possible."""
+    if varying:
+        return rewrite(metadata, source, target, stamp)
+    known = decision.rewritten.get(target)
+    if known is None:
+        known = decision.rewritten[target] = rewrite(metadata, source, target, stamp)
+    return known

@@ -1,0 +1,58 @@
+"""How streams end: the pair of hops goes, the outcome is counted, and stragglers are forgiven.
+
+Ordering: whoever ends a stream first puts the frame that says so, then calls `finish`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import RequestInvalid
+from gateway.forwarding.stream import REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
+from gateway.wire.frames import Cancel, Error, encode
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+
+
+def requester_done(stream: Stream) -> None:
+    if stream.state & RESPONDER_DONE:
+        finish(stream, ok=True)
+    else:
+        stream.state |= REQUESTER_DONE
+
+
+def break_stream(stream: Stream, culprit: Connection, text: str, reason: str) -> None:
+    """End a stream that one side broke: that side gets ERROR[INVALID], the other is told in its own terms."""
+    culprit.plane.counters.refuse(reason)
+    error = RequestInvalid(text)
+    if culprit is stream.requester:
+        culprit.outbox.put_frame(encode(Error(stream.requester_id, error.code, text)))
+        stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
+    else:
+        culprit.outbox.put_frame(encode(Cancel(stream.responder_id)))
+        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, error.code, f"responder: {text}")))
+    finish(stream, ok=False)
+
+
+def finish(stream: Stream, *, ok: bool, canceled: bool = False) -> None:
+    """Remove the pair of hops and count the outcome."""
+    del stream.requester.requesting[stream.requester_id]
+    responder = stream.responder
+    del responder.serving[stream.responder_id]
+    responder.pending -= 1
+    plane = responder.plane
+    plane.counters.streams_open -= 1
+    stats = stream.stats
+    if stream.state & REQUEST_UNFINISHED:
+        stream.requester.abandon(stream.requester_id)
+    if ok:
+        stats.ok += 1
+        stats.observe(plane.monotonic() - stream.opened_at)
+        return
+    responder.excuse(stream.down)
+    stream.requester.excuse(stream.up)
+    if canceled:
+        stats.canceled += 1
+    else:
+        stats.failed += 1

@@ -1,0 +1,101 @@
+"""Flow control between connections: credit on its way to producers, and who is not read from for now.
+
+Credit goes end to end (`credit`). Where there is none to withhold (requests, responses, fire-and-forget), a connection
+that feeds an outbox above its hard mark is not read from until that outbox has drained; counted per outbox, so that a
+source that feeds two slow ones waits for both.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from gateway.errors import FrameError
+from gateway.forwarding.ending import break_stream
+from gateway.wire.frames import MAX_REQUEST_N, RequestN, encode
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.credit import Credit
+    from gateway.forwarding.outbox import Outbox
+    from gateway.forwarding.stream import Stream
+
+_n = Struct(">I").unpack_from
+
+
+def request_n(connection: Connection, stream_id: int, data: bytes, start: int, end: int) -> bool:
+    stream = connection.requesting.get(stream_id)
+    if stream is not None:
+        credit = stream.down
+        producer = stream.responder
+        prefix = stream.responder_prefix
+    else:
+        stream = connection.serving.get(stream_id)
+        if stream is None:
+            return False
+        credit = stream.up
+        producer = stream.requester
+        prefix = stream.requester_prefix
+    if end - start < 10:
+        raise FrameError("REQUEST_N is cut short")
+    n = _n(data, start + 6)[0]
+    if not 0 < n <= MAX_REQUEST_N:
+        break_stream(stream, connection, f"request n {n} is not within 1 to {MAX_REQUEST_N}", "zero_n")
+    elif credit is None:
+        connection.ignore(end - start)
+    else:
+        passed = credit.grant(n, connection.outbox.congested)
+        if passed == n:
+            producer.outbox.put(prefix, data, start + 4, end)
+        elif passed:
+            frame = encode(RequestN(1, passed))
+            producer.outbox.put(prefix, frame, 4, len(frame))
+        else:
+            _throttle(connection, stream)
+    return True
+
+
+def refill(stream: Stream) -> None:
+    """Pass held credit on, in whichever direction it waits, unless its consumer is congested."""
+    if stream.down is not None and stream.down.held:
+        _refill(stream, stream.down, stream.requester, stream.responder, stream.responder_prefix)
+    if stream.up is not None and stream.up.held:
+        _refill(stream, stream.up, stream.responder, stream.requester, stream.requester_prefix)
+
+
+def _refill(stream: Stream, credit: Credit, consumer: Connection, producer: Connection, prefix: bytes) -> None:
+    if consumer.outbox.congested:
+        _throttle(consumer, stream)
+        return
+    n = credit.refill()
+    if n:
+        frame = encode(RequestN(1, n))
+        producer.outbox.put(prefix, frame, 4, len(frame))
+
+
+def _throttle(connection: Connection, stream: Stream) -> None:
+    """Come back to this stream's credit when our outbox has drained."""
+    outbox = connection.outbox
+    if outbox.congested:
+        if outbox.throttled is None:
+            outbox.throttled = set()
+        outbox.throttled.add(stream)
+
+
+def pause_for(connection: Connection, outbox: Outbox) -> None:
+    """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox."""
+    if connection.closed or outbox is connection.outbox:
+        return
+    if outbox.feeders is None:
+        outbox.feeders = set()
+    outbox.feeders.add(connection)
+    if not connection.paused_by:
+        connection.carrier.pause_reading()
+    connection.paused_by.add(outbox)
+
+
+def resume_after(connection: Connection, outbox: Outbox) -> None:
+    """`outbox` has drained or is gone."""
+    connection.paused_by.discard(outbox)
+    if not connection.paused_by and not connection.closed:
+        connection.carrier.resume_reading()

@@ -1,0 +1,86 @@
+"""Connections without a socket: the node's own services, multicast, and whatever else lives inside the process.
+
+To the data plane they are connections like any other, so hops, credit, grants and counters apply to them unchanged.
+What is put into their outbox is delivered to them at the end of the loop turn, frame by frame; what they send enters
+through `frame_received`, as if a socket had brought it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.forwarding.connection import Connection
+from gateway.forwarding.outbox import Outbox
+from gateway.forwarding.stamp import Form
+from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
+
+if TYPE_CHECKING:
+    from gateway.forwarding.plane import Plane
+
+
+class NoCarrier:
+    """The carrier of a connection that has no socket: always writable, never closed by the other end."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def buffered(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self, code: int, text: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class InternalOutbox(Outbox):
+    """Delivers its frames instead of writing them."""
+
+    __slots__ = ("owner",)
+
+    owner: InternalConnection
+
+    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
+        self.parts.append(prefix + data[start:end])
+        if not self.dirty:
+            self.dirty = True
+            self.flusher.touch(self)
+
+    def flush(self) -> None:
+        self.dirty = False
+        frames = self.parts
+        self.parts = []
+        for frame in frames:
+            self.owner.deliver(frame)
+
+
+class InternalConnection(Connection):
+    """`leg_ids` number the streams that it opens itself, like a client's."""
+
+    __slots__ = ("leg_ids",)
+
+    def __init__(self, plane: Plane, name: str) -> None:
+        carrier = NoCarrier()
+        limits = 1 << 62
+        outbox = InternalOutbox(carrier, plane.flusher, plane.counters, limits, limits)
+        super().__init__(plane, carrier, outbox, peer=name, kind="internal")
+        outbox.owner = self
+        self.form = Form.COMPOSITE
+        self.accepted = True
+        self.leg_ids = StreamIds(CLIENT_FIRST)
+
+    def deliver(self, frame: bytes) -> None:
+        """Take one frame that another connection sent here."""
+        raise NotImplementedError
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame of our own into the data plane."""
+        self.frame_received(frame, 0, len(frame))
+
+    def tick(self, now: float, wall: float) -> None:
+        """No deadlines: nothing here can be silent or slow."""
+
+    def drain(self) -> None:
+        """Nothing to tell: its streams end with those of the connections that opened them."""

@@ -1,0 +1,240 @@
+"""Opening a stream: a REQUEST_* frame, the decision, the chosen responder, the pair of hops.
+
+A request that cannot be served is refused on its stream and counted; the connection lives. Fire-and-forget is never
+answered, not even by a refusal (P35). A request whose metadata comes in several fragments is held until it is complete.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from gateway.errors import (
+    ConnectionFailed,
+    FrameError,
+    Overloaded,
+    RateLimited,
+    RequestError,
+    RequestInvalid,
+)
+from gateway.forwarding.credit import Credit
+from gateway.forwarding.decision import CAPACITY, Decision, decide, rewritten
+from gateway.forwarding.flow import pause_for
+from gateway.forwarding.outbox import Outbox
+from gateway.forwarding.partial import Partial
+from gateway.forwarding.stamp import Deciding
+from gateway.forwarding.stream import (
+    REQUEST_CHANNEL,
+    REQUEST_FNF,
+    REQUEST_RESPONSE,
+    REQUEST_STREAM,
+    REQUEST_UNFINISHED,
+    Stream,
+)
+from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+
+_n = Struct(">I").unpack_from
+_FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
+
+
+def request(connection: Connection, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+    """A REQUEST_* frame: open a stream, or say why not."""
+    if stream_id & 1 != connection.peer_parity:
+        raise ConnectionFailed(f"stream id {stream_id} is for the other side to open", reason="stream_id_parity")
+    if stream_id in connection.requesting or (connection.partials is not None and stream_id in connection.partials):
+        connection.ignore(end - start)  # P21
+        return
+    at = start + 6
+    try:
+        n = 0
+        if kind >= REQUEST_STREAM:
+            at += 4
+            if at > end:
+                raise FrameError("initial request n is cut short")
+            n = _n(data, start + 6)[0]
+            if not 0 < n <= MAX_REQUEST_N:
+                raise RequestInvalid(f"initial request n {n} is not within 1 to {MAX_REQUEST_N}", reason="zero_n")
+        metadata = b""
+        if head & METADATA:
+            if at + 3 > end:
+                raise FrameError("metadata length is cut short")
+            body = at + 3 + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
+            if body > end:
+                raise FrameError("metadata length goes beyond the frame")
+            metadata = data[at + 3 : body]
+            if head & FOLLOWS and body == end:
+                # Metadata may go on in the next fragment, and the stamp has to come after all of it.
+                _hold(connection, Partial(kind, head, stream_id, n, metadata))
+                return
+            at = body
+        _open(connection, kind, head, stream_id, n, metadata, data, at, end)
+    except RequestError as error:
+        if head & FOLLOWS:
+            connection.abandon(stream_id)
+        _refuse(connection, kind, stream_id, error)
+    except FrameError as error:
+        if not head & IGNORE:
+            raise
+        _refuse(connection, kind, stream_id, RequestInvalid(str(error)))
+
+
+def _open(
+    connection: Connection,
+    kind: int,
+    head: int,
+    stream_id: int,
+    n: int,
+    metadata: bytes,
+    data: bytes,
+    at: int,
+    end: int,
+) -> None:
+    """Open the stream that a request asks for; its data is `data[at:end]`. Raises RequestError."""
+    plane = connection.plane
+    limits = connection.grant.limits
+    if limits.max_streams and len(connection.requesting) >= limits.max_streams:
+        raise Overloaded(f"over the limit of {limits.max_streams} open streams", reason="max_streams")
+    if limits.requests_per_second:
+        _spend_token(connection)
+    if connection.draining or plane.draining:
+        raise Overloaded("this node is draining; reconnect and try again", reason="draining")
+    decision = connection.decisions.get(metadata)
+    if decision is None:
+        if len(metadata) > limits.max_metadata_bytes:
+            raise RequestInvalid(
+                f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="metadata_too_long"
+            )
+        decision, varying = _decide(connection, metadata)
+    else:
+        varying = False
+    if decision.generation != plane.table.generation:
+        decision.refresh(plane, connection.grant)
+    if decision.multicast:
+        assert plane.multicast is not None
+        target = plane.multicast
+        route = decision.first
+    else:
+        route = decision.pick(plane)
+        target = route.owner  # type: ignore[assignment]
+    form = target.form
+    if varying:
+        stamped = rewritten(decision, metadata, True, connection.form, form, connection.stamp)
+    else:
+        known = decision.rewritten.get(form)
+        stamped = (
+            known
+            if known is not None
+            else rewritten(decision, metadata, False, connection.form, form, connection.stamp)
+        )
+    if kind >= REQUEST_STREAM and connection.outbox.congested:
+        # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
+        raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
+    stats = decision.stats or plane.stats_of(route)
+    stats.requests += 1
+    responder_id = target.ids.allocate(target.serving)
+    if kind == REQUEST_FNF:
+        plane.counters.fire_and_forget += 1
+        if not head & FOLLOWS and not decision.multicast:
+            target.send_request(responder_id, kind, head, 0, stamped, data, at, end)
+            stats.ok += 1
+            _after_send(connection, target.outbox)
+            return
+    stream = Stream(kind, connection, stream_id, target, responder_id, stats, plane.monotonic())
+    if kind == REQUEST_RESPONSE:
+        plane.counters.request_response += 1
+    elif kind >= REQUEST_STREAM:
+        stream.down = Credit()
+        n = stream.down.grant(n, False)
+        if kind == REQUEST_CHANNEL:
+            plane.counters.request_channel += 1
+            stream.up = Credit()
+            if not head & COMPLETE or head & FOLLOWS:
+                stream.state = 0
+        else:
+            plane.counters.request_stream += 1
+    if head & FOLLOWS:
+        stream.state |= REQUEST_UNFINISHED
+    connection.requesting[stream_id] = stream
+    target.serving[responder_id] = stream
+    target.pending += 1
+    plane.counters.streams_open += 1
+    if decision.multicast:
+        target.spread(stream, decision.spread())
+    target.send_request(responder_id, kind, head, n, stamped, data, at, end)
+    _after_send(connection, target.outbox)
+
+
+def _decide(connection: Connection, metadata: bytes) -> tuple[Decision, bool]:
+    """Answer metadata that is not in the cache as it stands; the flag says whether entries vary by request."""
+    limits = connection.grant.limits
+    try:
+        deciding = Deciding(metadata, connection.form, limits.max_metadata_entries)
+        decision = connection.decisions.get(deciding.key) if deciding.varying else None
+        if decision is None:
+            decision = decide(connection.plane, deciding, connection.grant, limits.max_route_bytes)
+    except FrameError as error:
+        raise RequestInvalid(f"metadata: {error}", reason="malformed_metadata") from error
+    if len(connection.decisions) >= CAPACITY:
+        connection.decisions.clear()
+    connection.decisions[deciding.key] = decision
+    return decision, deciding.varying
+
+
+def _hold(connection: Connection, partial: Partial) -> None:
+    partials = connection.partials
+    if partials is None:
+        partials = connection.partials = {}
+    limits = connection.grant.limits
+    if len(partials) >= limits.max_partials:
+        raise Overloaded(f"over the limit of {limits.max_partials} unfinished requests", reason="max_partials")
+    if len(partial.metadata) > limits.max_metadata_bytes:
+        raise RequestInvalid("metadata is too long", reason="metadata_too_long")
+    partials[partial.stream_id] = partial
+
+
+def resume_partial(connection: Connection, partial: Partial, head: int, data: bytes, start: int, end: int) -> None:
+    """A further fragment of a request whose metadata was not complete."""
+    assert connection.partials is not None
+    stream_id = partial.stream_id
+    if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
+        head &= ~FOLLOWS
+    try:
+        at = partial.take(head, data, start, end, connection.grant.limits)
+        if at < 0:
+            return
+        del connection.partials[stream_id]
+        first = partial.head & ~(FOLLOWS | COMPLETE) | head & (FOLLOWS | COMPLETE)
+        _open(connection, partial.kind, first, stream_id, partial.n, partial.metadata, data, at, end)
+    except RequestError as error:
+        connection.partials.pop(stream_id, None)
+        if head & FOLLOWS:
+            connection.abandon(stream_id)
+        _refuse(connection, partial.kind, stream_id, error)
+
+
+def _refuse(connection: Connection, kind: int, stream_id: int, error: RequestError) -> None:
+    connection.plane.counters.refuse(error.reason)
+    if kind != REQUEST_FNF:  # P35: never answered, not even by an error
+        connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
+
+
+def _spend_token(connection: Connection) -> None:
+    limits = connection.grant.limits
+    now = connection.plane.monotonic()
+    connection.tokens = min(
+        float(limits.request_burst), connection.tokens + (now - connection.tokens_at) * limits.requests_per_second
+    )
+    connection.tokens_at = now
+    if connection.tokens < 1.0:
+        raise RateLimited(
+            f"over the limit of {limits.requests_per_second} requests a second", reason="requests_per_second"
+        )
+    connection.tokens -= 1.0
+
+
+def _after_send(connection: Connection, outbox: Outbox) -> None:
+    if outbox.size > outbox.hard:
+        pause_for(connection, outbox)

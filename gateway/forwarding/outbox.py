@@ -1,0 +1,187 @@
+"""Bytes waiting to leave on one connection.
+
+Frames are appended during a loop turn and written once at its end (`Flusher`). When the carrier stops taking bytes the
+outbox grows: above `high` the credit of streams that feed it is withheld, above `hard` whoever feeds it is paused,
+counted per source; at half of `high` both are let go. Ordering: frames leave in the order in which they were put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.forwarding.flow import refill, resume_after
+from gateway.wire.prefix import prefix as tcp_prefix
+from gateway.wire.websocket import SHORT_HEADERS
+from gateway.wire.websocket import header as websocket_header
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.stream import Stream
+    from gateway.observe.metrics import Counters
+
+
+class Carrier(Protocol):
+    """What carries a connection: a socket with its framing. All sizes are bytes."""
+
+    def write(self, data: bytes) -> None: ...
+    def buffered(self) -> int: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def close(self, code: int, text: str) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Flusher:
+    """Flushes every outbox touched in a loop turn once, at its end (DESIGN 3, step 6)."""
+
+    __slots__ = ("_dirty", "_schedule", "_scheduled")
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
+        self._schedule = schedule
+        self._scheduled = False
+        self._dirty: list[Outbox] = []
+
+    def touch(self, outbox: Outbox) -> None:
+        self._dirty.append(outbox)
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self.flush)
+
+    def flush(self) -> None:
+        self._scheduled = False
+        dirty = self._dirty
+        self._dirty = []
+        for outbox in dirty:
+            outbox.flush()
+
+
+class Outbox:
+    """A queue of framed bytes in front of a carrier. Subclasses say how a frame is framed."""
+
+    __slots__ = (
+        "blocked",
+        "blocked_since",
+        "carrier",
+        "counters",
+        "dirty",
+        "feeders",
+        "flusher",
+        "hard",
+        "high",
+        "left_when_blocked",
+        "parts",
+        "size",
+        "throttled",
+    )
+
+    def __init__(self, carrier: Carrier, flusher: Flusher, counters: Counters, high: int, hard: int) -> None:
+        self.carrier = carrier
+        self.flusher = flusher
+        self.counters = counters
+        self.high = high
+        self.hard = hard
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.dirty = False
+        self.blocked = False
+        self.blocked_since = 0.0
+        self.left_when_blocked = 0
+        self.feeders: set[Connection] | None = None
+        self.throttled: set[Stream] | None = None
+
+    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
+        """Append the frame made of `prefix` (its stream id) and `data[start:end]`. The hot path."""
+        raise NotImplementedError
+
+    def put_frame(self, frame: bytes) -> None:
+        """Append a whole frame."""
+        self.put(frame[:4], frame, 4, len(frame))
+
+    @property
+    def congested(self) -> bool:
+        """Whether streams that feed this outbox should get no further credit."""
+        return self.blocked and self.size > self.high
+
+    def flush(self) -> None:
+        """Hand everything to the carrier, unless it is blocked."""
+        self.dirty = False
+        if self.blocked:
+            return
+        parts = self.parts
+        if parts:
+            data = b"".join(parts)
+            self.counters.frames_out += len(parts)
+            self.counters.bytes_out += len(data)
+            self.parts = []
+            self.carrier.write(data)
+            self.size = self.carrier.buffered()
+        if self.size <= self.high >> 1 and (self.feeders or self.throttled):
+            self._relieve()
+
+    def block(self, now: float) -> None:
+        """The carrier takes no more for now."""
+        self.blocked = True
+        self.blocked_since = now
+        self.left_when_blocked = self.carrier.buffered()
+
+    def unblock(self) -> None:
+        """The carrier takes bytes again."""
+        self.blocked = False
+        self.size = self.carrier.buffered() + sum(map(len, self.parts))
+        self.flush()
+
+    def stuck_for(self, now: float) -> float:
+        """Seconds since the carrier last took a byte; 0 when it is not blocked (fault 14, fault 32)."""
+        if not self.blocked:
+            return 0.0
+        left = self.carrier.buffered()
+        if left < self.left_when_blocked:
+            self.left_when_blocked = left
+            self.blocked_since = now
+        return now - self.blocked_since
+
+    def discard(self) -> None:
+        """Drop what waits and let every feeder go; the connection is over."""
+        self.parts = []
+        self.size = 0
+        self._relieve()
+
+    def _relieve(self) -> None:
+        feeders, self.feeders = self.feeders, None
+        for feeder in feeders or ():
+            resume_after(feeder, self)
+        throttled, self.throttled = self.throttled, None
+        for stream in throttled or ():
+            refill(stream)
+
+
+class WebSocketOutbox(Outbox):
+    """One binary message a frame, unmasked."""
+
+    __slots__ = ()
+
+    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
+        length = end - start + 4
+        if length < 126:
+            self.parts.append(SHORT_HEADERS[length] + prefix + data[start:end])
+        else:
+            self.parts.append(websocket_header(length) + prefix + data[start:end])
+        self.size += length
+        if not self.dirty:
+            self.dirty = True
+            self.flusher.touch(self)
+
+
+class PrefixedOutbox(Outbox):
+    """RSocket over TCP: a 24-bit length before each frame."""
+
+    __slots__ = ()
+
+    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
+        length = end - start + 4
+        self.parts.append(tcp_prefix(length) + prefix + data[start:end])
+        self.size += length
+        if not self.dirty:
+            self.dirty = True
+            self.flusher.touch(self)

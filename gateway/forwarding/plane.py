@@ -1,0 +1,141 @@
+"""What the connections of one node share: the table, the snapshot, the counters, the clock and one flush a loop turn.
+
+The control plane reaches in here and nowhere else, by `publish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.outbox import Flusher
+from gateway.observe.metrics import Metrics, ServiceStats
+from gateway.policy.access import Grant
+from gateway.policy.limits import LimitsProfile
+from gateway.policy.principal import Kind, Principal
+from gateway.routing.balancer import Method
+from gateway.routing.route import Route
+from gateway.routing.table import RoutingTable
+from gateway.session.setup import SetupRules
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+
+
+class Authenticator(Protocol):
+    """Who a token belongs to."""
+
+    def __call__(self, token: bytes | None, now: float) -> Principal:
+        """`now` in Unix seconds. Raises TokenError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the control plane published last. `generation` grows with each."""
+
+    generation: int
+    authenticate: Authenticator
+    profiles: dict[Kind, LimitsProfile]
+    setup_rules: SetupRules
+    setup_timeout_s: float
+
+    def grant(self, principal: Principal) -> Grant:
+        return Grant(principal, self.profiles[principal.kind])
+
+
+class Plane:
+    """The data plane of one node. One event loop owns it; nothing in it blocks, waits or logs.
+
+    `monotonic` gives seconds for durations and deadlines, `wall` Unix seconds for tokens and time stamps; `schedule`
+    runs a callback at the end of the current loop turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        node_id: bytes,
+        snapshot: Snapshot,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        schedule: Callable[[Callable[[], None]], object],
+        random: Random,
+    ) -> None:
+        self.node = node
+        self.node_id = node_id
+        self.snapshot = snapshot
+        self.metrics = metrics
+        self.counters = metrics.counters
+        self.monotonic = monotonic
+        self.wall = wall
+        self.random = random
+        self.table = RoutingTable()
+        self.flusher = Flusher(schedule)
+        #: What a connection may do before its SETUP is accepted: nothing.
+        self.nobody = Grant(Principal("", Kind.DEVICE, "", 0.0, float("inf"), (), ()), self.first_limits)
+        self.balancing = Method.LEAST_PENDING
+        self.draining = False
+        self.connections: dict[int, Connection] = {}
+        self.multicast: Connection | None = None
+        self._opened = 0
+        self._stats: dict[tuple[str, bool], ServiceStats] = {}
+
+    @property
+    def first_limits(self) -> LimitsProfile:
+        """The limits of a connection before anybody knows who it is: a device's."""
+        return self.snapshot.profiles[Kind.DEVICE]
+
+    def enter(self, connection: Connection) -> int:
+        """Register a connection; return its number, unique in this process."""
+        self._opened += 1
+        self.connections[self._opened] = connection
+        self.counters.connection_opened(connection.kind)
+        return self._opened
+
+    def leave(self, connection: Connection, reason: CloseReason) -> None:
+        if self.connections.pop(connection.number, None) is not None:
+            self.counters.connection_closed(connection.kind, reason.label)
+
+    def stats_of(self, route: Route) -> ServiceStats:
+        """The counters that a request to this route belongs to; no label holds a device's id."""
+        owner = route.owner
+        by_device = getattr(owner, "by_device", False)
+        key = ("" if by_device else route.service, by_device)
+        stats = self._stats.get(key)
+        if stats is None:
+            stats = self.metrics.service_stats(*key)
+            if len(self._stats) < 1024:
+                self._stats[key] = stats
+        return stats
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Let live connections be judged by a new snapshot: their grants are derived again, their decisions dropped."""
+        self.snapshot = snapshot
+        for connection in list(self.connections.values()):
+            connection.judge_again(snapshot)
+
+    def drain(self) -> None:
+        """Take no new requests; tell every peer that this connection will close when its streams are done."""
+        self.draining = True
+        for connection in list(self.connections.values()):
+            connection.drain()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a stream between clients is still open."""
+        return any(connection.accepted and connection.requesting for connection in self.connections.values())
+
+    def tick(self) -> None:
+        """Enforce deadlines: setup, silence, stuck writes, expired tokens. Call it a few times a second."""
+        now = self.monotonic()
+        wall = self.wall()
+        for connection in list(self.connections.values()):
+            connection.tick(now, wall)
+
+    def outbox_bytes(self) -> int:
+        return sum(connection.outbox.size for connection in self.connections.values())

@@ -1,0 +1,234 @@
+"""The node's own services, under `gateway.`: one internal connection that serves them (protocol 1, "Built-in").
+
+A service is a route below `gateway` and a function that takes an exchange. The five that every node has:
+
+- `gateway.ready`     who am I to this node, and which figures hold (JSON); a client's acknowledgement of its SETUP
+- `gateway.time`      the node's clock (JSON, Unix milliseconds)
+- `gateway.register`  enter a service at run time; the data is a ROUTE_SETUP frame, the answer a ROUTE_JOIN frame
+- `gateway.unregister` withdraw one; the data is a ROUTE_REMOVE frame, so is the answer
+- `gateway.routes`    a stream of ROUTE_JOIN and ROUTE_REMOVE frames: what stands now, then every change
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.errors import FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
+from gateway.forwarding import acceptor
+from gateway.forwarding.exchange import Exchange, Request
+from gateway.forwarding.internal import InternalConnection
+from gateway.routing.route import Route
+from gateway.routing.table import Event, Joined
+from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
+from gateway.wire import brokering
+from gateway.wire.brokering import RouteJoin, RouteRemove, RouteSetup
+from gateway.wire.frames import Cancel, Error, FrameType, Payload, RequestN, decode, encode, peek_stream_id
+from gateway.wire.metadata import decode_routing, iter_composite
+from gateway.wire.mimetypes import ROUTING
+
+if TYPE_CHECKING:
+    from gateway.forwarding.plane import Plane
+
+Handler = Callable[[Exchange], object]
+
+SERVICE = "gateway"
+#: Route events that wait for a slow subscriber before it is told to start again.
+MAX_WAITING_EVENTS = 65_536
+
+
+class NodeServices(InternalConnection):
+    """Serves the routes below `gateway`; `offer` adds one."""
+
+    __slots__ = ("_exchanges", "_handlers")
+
+    def __init__(self, plane: Plane) -> None:
+        super().__init__(plane, SERVICE)
+        self._exchanges: dict[int, Exchange] = {}
+        self._handlers: dict[str, tuple[FrameType, Handler]] = {}
+        self.offer("ready", FrameType.REQUEST_RESPONSE, _ready)
+        self.offer("time", FrameType.REQUEST_RESPONSE, _time)
+        self.offer("register", FrameType.REQUEST_RESPONSE, _register)
+        self.offer("unregister", FrameType.REQUEST_RESPONSE, _unregister)
+        self.offer("routes", FrameType.REQUEST_STREAM, RouteFeed)
+        plane.table.add(Route(uuid.uuid4().bytes, SERVICE, self, subject=SERVICE))
+
+    def offer(self, name: str, interaction: FrameType, handler: Handler) -> None:
+        """Serve `gateway.<name>` for one interaction model."""
+        self._handlers[f"{SERVICE}.{name}"] = (interaction, handler)
+
+    def deliver(self, frame_bytes: bytes) -> None:
+        stream_id = peek_stream_id(frame_bytes)
+        exchange = self._exchanges.get(stream_id)
+        try:
+            try:
+                frame = decode(frame_bytes)
+            except FrameError as error:
+                raise RequestInvalid(str(error)) from error
+            if isinstance(frame, Request):
+                self._begin(frame)
+                return
+            if exchange is None:
+                return
+            if isinstance(frame, Payload):
+                self._continue(exchange, frame)
+            elif isinstance(frame, RequestN):
+                exchange.grant(frame.n)
+            elif isinstance(frame, Cancel):
+                exchange.cancel()
+        except RequestError as error:
+            if exchange is not None:
+                exchange.fail(error)
+            elif stream_id in self.serving:
+                self.send(encode(Error(stream_id, error.code, str(error))))
+        if exchange is not None and not exchange.open:
+            del self._exchanges[stream_id]
+
+    def _begin(self, request: Request) -> None:
+        stream = self.serving.get(request.stream_id)
+        # Fire-and-forget has no stream; none of these services is reached by it, so there is nobody to tell.
+        if stream is None:
+            return
+        exchange = Exchange(self, stream.requester, request)
+        self._exchanges[request.stream_id] = exchange
+        try:
+            exchange.route = _route_of(request)
+            interaction, _ = self._handler(exchange.route)
+            if interaction is not exchange.interaction:
+                raise RequestInvalid(f"{exchange.route} is a {interaction.name}, not a {exchange.interaction.name}")
+            if exchange.reassembly is None:
+                self._serve(exchange)
+            else:
+                exchange.reassembly.add(request)
+        except RequestError as error:
+            exchange.fail(error)
+        if not exchange.open:
+            self._exchanges.pop(request.stream_id, None)
+
+    def _continue(self, exchange: Exchange, fragment: Payload) -> None:
+        if exchange.reassembly is None:
+            return
+        whole = exchange.reassembly.add(fragment)
+        if whole is not None:
+            exchange.reassembly = None
+            exchange.data = whole.data
+            self._serve(exchange)
+
+    def _serve(self, exchange: Exchange) -> None:
+        _, handler = self._handler(exchange.route)
+        try:
+            handler(exchange)
+        except FrameError as error:
+            raise RequestInvalid(f"{exchange.route}: {error}") from error
+
+    def _handler(self, route: str) -> tuple[FrameType, Handler]:
+        found = self._handlers.get(route)
+        if found is None:
+            raise NoRoute(f"no route to {route}; this node serves {', '.join(sorted(self._handlers))}")
+        return found
+
+
+def _route_of(request: Request) -> str:
+    metadata = request.metadata or b""
+    for entry in iter_composite(metadata, 0, len(metadata)):
+        if entry.mime == ROUTING:
+            tags = decode_routing(metadata[entry.content_start : entry.end])
+            return tags[0].replace("/", ".") if tags else ""
+    return ""
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _ready(exchange: Exchange) -> None:
+    caller = exchange.caller
+    setup = caller.session.setup
+    plane = caller.plane
+    exchange.reply(
+        _json(
+            {
+                "node": plane.node,
+                "session": str(caller.number),
+                "sub": caller.principal.subject,
+                "services": [route.service for route in plane.table.of_owner(caller) if route.service],
+                "keepalive_ms": setup.keepalive_ms if setup else 0,
+                "lifetime_ms": int(caller.session.lifetime_s * 1000),
+                "resume": False,
+                "lease": False,
+                "time": int(plane.wall() * 1000),
+            }
+        )
+    )
+
+
+def _time(exchange: Exchange) -> None:
+    exchange.reply(_json({"time": int(exchange.caller.plane.wall() * 1000)}))
+
+
+def _register(exchange: Exchange) -> None:
+    frame = brokering.decode(exchange.data)
+    if not isinstance(frame, RouteSetup):
+        raise RequestInvalid("gateway.register takes a ROUTE_SETUP frame")
+    route = acceptor.register(exchange.caller, frame)
+    exchange.reply(brokering.encode(joined(exchange.caller.plane, route)))
+
+
+def _unregister(exchange: Exchange) -> None:
+    frame = brokering.decode(exchange.data)
+    if not isinstance(frame, RouteRemove):
+        raise RequestInvalid("gateway.unregister takes a ROUTE_REMOVE frame")
+    acceptor.withdraw(exchange.caller, frame.route_id)
+    exchange.reply(brokering.encode(_removed(exchange.caller.plane, frame.route_id)))
+
+
+def joined(plane: Plane, route: Route) -> RouteJoin:
+    """The ROUTE_JOIN frame that tells of a route: its own tags, then the implicit ones."""
+    tags = list(route.tags.items())
+    if route.subject:
+        tags.append((SUB, route.subject))
+    tags.append((ROUTE_ID, str(uuid.UUID(bytes=route.route_id))))
+    if route.service:
+        tags.append((SERVICE_NAME, route.service))
+    return RouteJoin(plane.node_id, route.route_id, int(plane.wall() * 1000), route.service, tuple(tags))
+
+
+def _removed(plane: Plane, route_id: bytes) -> RouteRemove:
+    return RouteRemove(plane.node_id, route_id, int(plane.wall() * 1000))
+
+
+class RouteFeed:
+    """One subscription of `gateway.routes`: the routes its caller may call, then joins and leaves as they happen."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._plane = exchange.caller.plane
+        self._waiting: deque[Event] = deque(Joined(route) for route in self._plane.table)
+        self._unsubscribe = self._plane.table.subscribe(self._on_event)
+        exchange.on_credit = self._pump
+        exchange.on_cancel = self._unsubscribe
+        self._pump()
+
+    def _on_event(self, event: Event) -> None:
+        if len(self._waiting) >= MAX_WAITING_EVENTS and len(self._waiting) > 2 * len(self._plane.table):
+            self._unsubscribe()
+            self._exchange.fail(Overloaded("too slow for the changes; subscribe again for what stands now"))
+            return
+        self._waiting.append(event)
+        self._pump()
+
+    def _pump(self) -> None:
+        exchange = self._exchange
+        waiting = self._waiting
+        while waiting and exchange.credit > 0 and exchange.open:
+            event = waiting.popleft()
+            route = event.route
+            if not exchange.caller.grant.may_call(route.service or route.subject):
+                continue
+            if isinstance(event, Joined):
+                exchange.send(brokering.encode(joined(self._plane, route)))
+            else:
+                exchange.send(brokering.encode(_removed(self._plane, route.route_id)))

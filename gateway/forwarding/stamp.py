@@ -1,0 +1,109 @@
+"""What the node changes in the metadata of a stream's first frame, and nowhere else (DESIGN 3, step 5).
+
+The caller's identity is appended as a composite entry, any such entry that the caller sent is dropped, and its
+credentials are removed: a responder learns who asks, never with what. Metadata is rewritten only as far as the two
+connections' metadata types allow; see `rewrite`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum, auto
+
+from gateway.errors import RequestInvalid
+from gateway.policy.principal import Principal
+from gateway.wire.metadata import encode_composite, iter_composite
+from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING, normalise
+
+_WITHHELD = frozenset({AUTHENTICATION, PRINCIPAL})
+_DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
+
+
+class Form(Enum):
+    """What a connection's metadata is, by the MIME type in its SETUP."""
+
+    COMPOSITE = auto()
+    ROUTING = auto()
+    OPAQUE = auto()
+
+
+def form_of(metadata_mime: str) -> Form:
+    mime = normalise(metadata_mime)
+    if mime == COMPOSITE:
+        return Form.COMPOSITE
+    return Form.ROUTING if mime == ROUTING else Form.OPAQUE
+
+
+def principal_entry(principal: Principal, node: str) -> bytes:
+    """The composite entry that tells a responder who asks."""
+    identity = {"subject": principal.subject, "kind": str(principal.kind), "node": node}
+    return encode_composite([(PRINCIPAL, json.dumps(identity, separators=(",", ":")).encode())])
+
+
+class Deciding:
+    """The entries of one request's metadata that decide where it goes.
+
+    `routing` and `broker` are their contents or None; `varying` says whether other entries (tracing, MIME types) came
+    along, which differ from request to request and must not be part of a cache key. `key` is the raw bytes of the
+    deciding entries.
+    """
+
+    __slots__ = ("broker", "key", "routing", "varying")
+
+    def __init__(self, metadata: bytes, form: Form, max_entries: int) -> None:
+        """Raises FrameError for malformed composite metadata and RequestInvalid beyond `max_entries` (fault 40)."""
+        self.routing: bytes | None = None
+        self.broker: bytes | None = None
+        self.varying = False
+        self.key = metadata
+        if form is Form.ROUTING:
+            self.routing = metadata
+            return
+        if form is Form.OPAQUE:
+            return
+        kept: list[bytes] = []
+        count = 0
+        for entry in iter_composite(metadata, 0, len(metadata)):
+            count += 1
+            if count > max_entries:
+                raise RequestInvalid(f"metadata has more than {max_entries} entries", reason="metadata_entries")
+            if entry.mime not in _DECIDING:
+                self.varying = True
+                continue
+            kept.append(metadata[entry.start : entry.end])
+            if entry.mime == ROUTING and self.routing is None:
+                self.routing = metadata[entry.content_start : entry.end]
+            elif entry.mime == BROKER_FRAME and self.broker is None:
+                self.broker = metadata[entry.content_start : entry.end]
+        if self.varying:
+            self.key = b"".join(kept)
+
+
+def rewrite(metadata: bytes, source: Form, target: Form, stamp: bytes) -> bytes:
+    """Return the metadata that a responder of form `target` gets for what a requester of form `source` sent.
+
+    A responder that speaks composite metadata always gets `stamp`. One that speaks plain routing gets the routing tags.
+    Any other gets what came, less credentials and forged identities.
+    """
+    if source is Form.COMPOSITE:
+        if target is Form.ROUTING:
+            return _first_routing(metadata)
+        kept = b"".join(_forwarded(metadata))
+        return kept + stamp if target is Form.COMPOSITE else kept
+    if target is not Form.COMPOSITE:
+        return metadata
+    return (encode_composite([(ROUTING, metadata)]) if source is Form.ROUTING else b"") + stamp
+
+
+def _forwarded(metadata: bytes) -> Iterator[bytes]:
+    for entry in iter_composite(metadata, 0, len(metadata)):
+        if entry.mime not in _WITHHELD:
+            yield metadata[entry.start : entry.end]
+
+
+def _first_routing(metadata: bytes) -> bytes:
+    for entry in iter_composite(metadata, 0, len(metadata)):
+        if entry.mime == ROUTING:
+            return metadata[entry.content_start : entry.end]
+    return b""

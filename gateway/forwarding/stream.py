@@ -1,0 +1,71 @@
+"""One stream crossing the node: the pair of hops (requester, stream id) and (responder, stream id), and its state.
+
+Both connections' tables point at the same object. The ids are kept as the four bytes that replace the first four of
+every frame that crosses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.forwarding.credit import Credit
+from gateway.wire.frames import FrameType
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.observe.metrics import ServiceStats
+
+# Plain ints: compared on every frame.
+REQUEST_RESPONSE = int(FrameType.REQUEST_RESPONSE)
+REQUEST_FNF = int(FrameType.REQUEST_FNF)
+REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
+REQUEST_CHANNEL = int(FrameType.REQUEST_CHANNEL)
+
+# Bits of `Stream.state`.
+REQUEST_UNFINISHED = 1  # the request itself came in fragments and its last one is still due
+REQUESTER_DONE = 2  # the requester sends nothing more
+RESPONDER_DONE = 4  # the responder sends nothing more
+REQUEST_SERIES = 8  # inside a series of fragments from the requester
+RESPONSE_SERIES = 16  # inside a series of fragments from the responder
+
+
+class Stream:
+    """`down` is the credit for the responder's items, `up` for the requester's (channels only)."""
+
+    __slots__ = (
+        "down",
+        "interaction",
+        "opened_at",
+        "requester",
+        "requester_id",
+        "requester_prefix",
+        "responder",
+        "responder_id",
+        "responder_prefix",
+        "state",
+        "stats",
+        "up",
+    )
+
+    def __init__(
+        self,
+        interaction: int,
+        requester: Connection,
+        requester_id: int,
+        responder: Connection,
+        responder_id: int,
+        stats: ServiceStats,
+        opened_at: float,
+    ) -> None:
+        self.interaction = interaction
+        self.requester = requester
+        self.requester_id = requester_id
+        self.requester_prefix = requester_id.to_bytes(4, "big")
+        self.responder = responder
+        self.responder_id = responder_id
+        self.responder_prefix = responder_id.to_bytes(4, "big")
+        self.stats = stats
+        self.opened_at = opened_at
+        self.state = REQUESTER_DONE
+        self.down: Credit | None = None
+        self.up: Credit | None = None

@@ -1,0 +1,239 @@
+"""The composition root: builds a node from its settings, starts it, waits, drains it.
+
+The only file that constructs across layers. `run` reads top to bottom as a node's life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from random import Random
+
+import structlog
+
+from gateway.admin.exposition import Sources
+from gateway.admin.telemetry import TelemetryServer
+from gateway.config import Config, address
+from gateway.control.identity import Identity
+from gateway.errors import TokenError
+from gateway.forwarding.multicast import Multicast
+from gateway.forwarding.plane import Authenticator, Plane, Snapshot
+from gateway.forwarding.services import NodeServices
+from gateway.observe.metrics import Metrics
+from gateway.policy.limits import profile_for
+from gateway.policy.principal import Kind, Principal, anonymous
+from gateway.policy.tokens import TokenVerifier
+from gateway.session.setup import SetupRules
+from gateway.transport.listener import Listener
+from gateway.transport.tcp import TcpCarrier
+from gateway.transport.tls import server_context
+from gateway.transport.websocket import Handshake, WebSocketCarrier
+
+#: How often deadlines are looked at, in seconds; each is met within this much of its time.
+TICK_S = 0.25
+
+
+class Node:
+    """One gateway process. `start`, then `stop`; `websocket_port`, `tcp_port` and `telemetry_port` say where it is."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.log = structlog.get_logger("gateway.node")
+        self.metrics = Metrics()
+        self.identity = Identity.open(config.node.data, names=config.tls.names)
+        self.listeners: dict[str, Listener] = {}
+        self.telemetry: TelemetryServer | None = None
+        self.websocket_port = 0
+        self.tcp_port = 0
+        self.telemetry_port = 0
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Open every listener. Raises ConfigError, with nothing left open, when one cannot be had."""
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self.plane = Plane(
+            node=config.node.name,
+            node_id=uuid.UUID(self.identity.node_id).bytes,
+            snapshot=snapshot(config, self.identity),
+            metrics=self.metrics,
+            monotonic=time.monotonic,
+            wall=time.time,
+            schedule=loop.call_soon,
+            random=Random(),
+        )
+        self.services = NodeServices(self.plane)
+        self.plane.multicast = Multicast(self.plane)
+        self._make_listeners(loop)
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        self._tick(loop)
+        self._announce()
+
+    async def stop(self) -> None:
+        """Drain: accept nothing new, let requests in flight finish, close, leave nothing behind (P5)."""
+        plane = self.plane
+        plane.draining = True
+        for listener in self.listeners.values():
+            listener.stop_accepting()
+        plane.drain()
+        deadline = plane.monotonic() + self.config.limits.drain_grace_s
+        while plane.busy and plane.monotonic() < deadline:
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  (the data plane has no events to wait for, on purpose)
+        await self._close()
+        self.log.info("stopped")
+
+    def _make_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
+        config = self.config
+        plane = self.plane
+        tls = None
+        if config.tls.enabled:
+            certificate = config.tls.certificate or self.identity.certificate_path
+            tls = server_context(certificate, config.tls.key or self.identity.key_path)
+        handshake = Handshake(
+            paths=frozenset({config.listen.path, "/"}),
+            origins=config.listen.origins,
+            timeout_s=config.limits.upgrade_timeout_s,
+        )
+        makers: dict[str, Callable[[], WebSocketCarrier | TcpCarrier]] = {
+            "websocket": lambda: WebSocketCarrier(plane, loop, handshake),
+            "tcp": lambda: TcpCarrier(plane, loop),
+        }
+        for name, make in makers.items():
+            text = getattr(config.listen, name)
+            if text:
+                self.listeners[name] = Listener(
+                    f"listen.{name}",
+                    *address(text),
+                    make,
+                    tls=tls,
+                    tls_timeout_s=config.limits.tls_handshake_timeout_s,
+                    backlog=config.listen.backlog,
+                )
+
+    async def _open(self) -> None:
+        ports = {name: await listener.start() for name, listener in self.listeners.items()}
+        self.websocket_port = ports.get("websocket", 0)
+        self.tcp_port = ports.get("tcp", 0)
+        if self.config.telemetry.listen:
+            host, port = address(self.config.telemetry.listen)
+            self.telemetry = TelemetryServer(
+                self.metrics,
+                {name: self._accepting(listener) for name, listener in self.listeners.items()}
+                | {"draining": lambda: "this node is draining" if self.plane.draining else None},
+                Sources(outbox_bytes=self.plane.outbox_bytes, routes=lambda: len(self.plane.table)),
+                host,
+                port,
+            )
+            self.telemetry_port = await self.telemetry.start()
+
+    @staticmethod
+    def _accepting(listener: Listener) -> Callable[[], str | None]:
+        return lambda: None if listener.accepting else f"{listener.setting} is not accepting"
+
+    async def _close(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for listener in self.listeners.values():
+            await listener.stop()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.plane.tick()
+        now = self.plane.monotonic()
+        for listener in self.listeners.values():
+            listener.tick(now)
+        self._ticking = loop.call_later(TICK_S, self._tick, loop)
+
+    def _announce(self) -> None:
+        config = self.config
+        scheme = "wss" if config.tls.enabled else "ws"
+        tcp = "tls" if config.tls.enabled else "tcp"
+        if "websocket" in self.listeners:
+            host = self.listeners["websocket"].host
+            self.log.info("listening", url=f"{scheme}://{_shown(host)}:{self.websocket_port}{config.listen.path}")
+        if "tcp" in self.listeners:
+            self.log.info("listening", url=f"{tcp}://{_shown(self.listeners['tcp'].host)}:{self.tcp_port}")
+        if self.telemetry is not None:
+            host, _ = address(config.telemetry.listen)
+            self.log.info("telemetry", url=f"http://{_shown(host)}:{self.telemetry_port}/metrics")
+        if config.auth.mode == "off":
+            self.log.warning("auth.mode is off: everybody who reaches this node may do everything")
+        if config.tls.insecure and not config.tls.enabled:
+            self.log.warning("tls is off: tokens cross the network in the clear")
+        self.log.info("ready", node=config.node.name, id=self.identity.node_id)
+
+
+def snapshot(config: Config, identity: Identity) -> Snapshot:
+    """What the settings and the node's own keys say: the first snapshot, before any control plane publishes one."""
+    limits = config.limits
+    profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
+    return Snapshot(
+        generation=1,
+        authenticate=_authenticator(config, identity),
+        profiles=profiles,
+        setup_rules=SetupRules(
+            lifetime_min_ms=limits.keepalive_min_ms,
+            lifetime_max_ms=limits.lifetime_max_ms,
+            max_bytes=max(profile.max_setup_bytes for profile in profiles.values()),
+            max_mime_bytes=max(profile.max_mime_bytes for profile in profiles.values()),
+        ),
+        setup_timeout_s=limits.setup_timeout_s,
+    )
+
+
+def _authenticator(config: Config, identity: Identity) -> Authenticator:
+    if config.auth.mode == "off":
+        nobody = anonymous()
+        return lambda token, now: nobody
+    verifier = TokenVerifier(
+        identity.verification_keys(),
+        audience=config.auth.audience,
+        leeway=config.auth.leeway_s,
+        max_lifetime=config.auth.max_lifetime_s,
+    )
+
+    def authenticate(token: bytes | None, now: float) -> Principal:
+        if token is None:
+            raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
+        return verifier.verify(token, now)
+
+    return authenticate
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def serve(config: Config) -> None:
+    """Run a node until SIGTERM or SIGINT; a second signal ends it at once."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    node = Node(config)
+    await node.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await node.stop()
+
+
+def run(config: Config) -> int:
+    """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  (an optional extra)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config))
+        return 0
+    asyncio.run(serve(config))
+    return 0

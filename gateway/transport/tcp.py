@@ -1,0 +1,53 @@
+"""RSocket over TCP: services, and later other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.errors import ConnectionFailed
+from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.connection import Connection
+from gateway.forwarding.outbox import PrefixedOutbox
+from gateway.forwarding.plane import Plane
+from gateway.transport.carrier import SocketCarrier
+from gateway.wire.prefix import FrameReader
+
+
+class TcpCarrier(SocketCarrier):
+    """One socket with a 24-bit length before each frame."""
+
+    __slots__ = ("reader",)
+
+    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(plane, loop)
+        self.reader: FrameReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        plane = self.plane
+        limits = plane.first_limits
+        outbox = PrefixedOutbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
+        self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
+        self.reader = FrameReader(self._frame, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing or self.reader is None:
+            return
+        assert self.connection is not None
+        self.connection.session.last_received = self.plane.monotonic()
+        self.reader.feed(data)
+
+    def _frame(self, data: bytes, start: int, end: int) -> None:
+        connection = self.connection
+        assert connection is not None
+        assert self.reader is not None
+        first = not connection.accepted
+        connection.frame_received(data, start, end)
+        if first:
+            self.reader.max_frame = connection.max_frame_bytes
+        if self.closing:
+            self.reader.stop()
+
+    def _failure(self, text: str) -> None:
+        assert self.connection is not None
+        self.connection.close(CloseReason.TOO_BIG, text, ConnectionFailed(text))
