@@ -89,7 +89,7 @@ def test_a_variable_of_the_environment_sets_a_value(variable: str, value: str, p
 
 
 def test_the_stronger_source_wins(file: Path, secrets: Path) -> None:
-    file.write_text('[node]\nname = "file"\nrole = "central"\n[listen]\npath = "/file"\nbacklog = 5\n')
+    file.write_text('[node]\nname = "file"\n[listen]\npath = "/file"\nbacklog = 5\n')
     (secrets / "GATEWAY__node__name").write_text("secret\n")
     (secrets / "GATEWAY__listen__path").write_text("/secret\n")
     (secrets / "unrelated").write_text("x")
@@ -100,7 +100,7 @@ def test_the_stronger_source_wins(file: Path, secrets: Path) -> None:
     assert loaded(environ, file=file, secrets=secrets).node.name == "environment"
     config = loaded(environ, file=file, secrets=secrets, overrides={"node.name": "command line"})
     assert config.node.name == "command line"
-    assert (config.listen.path, config.listen.backlog, config.node.role) == ("/secret", 5, "central")
+    assert (config.listen.path, config.listen.backlog) == ("/secret", 5)
 
 
 def test_dev_is_plain_text_on_loopback() -> None:

@@ -112,7 +112,6 @@ class Node(Section):
         min_length=1,
         max_length=255,
     )
-    role: Literal["edge", "central"] = _setting("edge", "Which links to other nodes this one has.")
     data: Path = _setting(
         Path("gateway-data"),
         "Directory of everything that must outlive the process: identity, keys, certificates.",
@@ -201,8 +200,8 @@ class KindLimits(Section):
     ignored_frames: int | None = _limit("Frames that the protocol says to ignore, in one window.", least=0)
     ignored_bytes: int | None = _limit("Bytes of such frames, in one window.", least=0)
     ignored_window_s: float | None = _limit("The window of these two budgets, in seconds.")
-    high_water_bytes: int | None = _limit("Bytes waiting to leave above which whoever feeds the connection is paused.")
-    hard_water_bytes: int | None = _limit("Bytes waiting to leave above which new requests towards it are refused.")
+    high_water_bytes: int | None = _limit("Bytes waiting to leave above which streams that feed it get no more credit.")
+    hard_water_bytes: int | None = _limit("Bytes waiting to leave above which whoever feeds it is paused.")
     write_deadline_s: float | None = _limit("Seconds in which a connection with bytes waiting must take some.")
 
     def overrides(self) -> dict[str, int | float]:
@@ -215,7 +214,7 @@ class Limits(Section):
 
     loopback: bool = _setting(
         False,
-        "Whether limits by address and of the rate of accepting hold for loopback addresses too.",
+        "Whether limits by address and of the rate of accepting hold for loopback addresses too. There are none yet.",
         reload=True,
     )
     tls_handshake_timeout_s: float = _setting(5.0, "Seconds for the TLS handshake.", reload=True, gt=0, le=300)
@@ -256,7 +255,7 @@ class Limits(Section):
 class Admin(Section):
     """The admin API."""
 
-    listen: Address = _setting("127.0.0.1:9878", "Address of the admin API. Empty: not opened.")
+    listen: Address = _setting("127.0.0.1:9878", "Reserved for the admin API; nothing listens there yet.")
 
 
 class Telemetry(Section):

@@ -59,9 +59,9 @@ class LimitsProfile:
     ignored_window_s: float = 10.0
     """The window of the two budgets above."""
     high_water_bytes: int = 256 * KIB
-    """Bytes waiting to leave above which whoever feeds this connection is paused."""
+    """Bytes waiting to leave above which the credit of streams that feed this connection is withheld."""
     hard_water_bytes: int = 1 * MIB
-    """Bytes waiting to leave above which new requests towards this connection are refused."""
+    """Bytes waiting to leave above which whoever feeds this connection is paused."""
     write_deadline_s: float = 10.0
     """How long a connection with bytes waiting may take none of them before it is dropped."""
 
@@ -71,14 +71,15 @@ _TRUSTED = LimitsProfile(
     max_frame_bytes=LARGEST_FRAME_BYTES,
     max_metadata_bytes=64 * KIB,
     max_metadata_entries=64,
-    max_setup_bytes=128 * KIB,
+    max_setup_bytes=64 * KIB,
     max_streams=0,
     requests_per_second=0,
     request_burst=0,
     max_reassembly_bytes=16 * MIB,
     max_fragments=1024,
     max_partials=64,
-    hard_water_bytes=32 * MIB,
+    high_water_bytes=1 * MIB,
+    hard_water_bytes=4 * MIB,
 )
 
 _PROFILES: Mapping[Kind, LimitsProfile] = {
