@@ -6,7 +6,6 @@ The only file that constructs across layers. `run` reads top to bottom as a node
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
 import uuid
@@ -23,6 +22,7 @@ from gateway.errors import TokenError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import Authenticator, Plane, Snapshot
 from gateway.forwarding.services import NodeServices
+from gateway.observe.logging import configure
 from gateway.observe.metrics import Metrics
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
@@ -85,8 +85,8 @@ class Node:
             listener.stop_accepting()
         plane.drain()
         deadline = plane.monotonic() + self.config.limits.drain_grace_s
-        while plane.busy and plane.monotonic() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  (the data plane has no events to wait for, on purpose)
+        while plane.busy and plane.monotonic() < deadline:  # noqa: ASYNC110  (the data plane has no events, on purpose)
+            await asyncio.sleep(0.02)
         await self._close()
         self.log.info("stopped")
 
@@ -229,11 +229,15 @@ async def serve(config: Config) -> None:
 
 def run(config: Config) -> int:
     """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415  (an optional extra)
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config))
-        return 0
-    asyncio.run(serve(config))
+    configure(config.log.level, config.log.format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(config))
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # the extra `fast` is not installed, or has no wheel for this platform
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

@@ -95,6 +95,7 @@ class Connection:
         "by_device",
         "carrier",
         "closed",
+        "counters",
         "decisions",
         "draining",
         "excused",
@@ -126,6 +127,7 @@ class Connection:
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
         now = plane.monotonic()
         self.plane = plane
+        self.counters = plane.counters
         self.carrier = carrier
         self.outbox = outbox
         self.peer = peer
@@ -169,6 +171,9 @@ class Connection:
         try:
             if end - start < 6:
                 raise FrameError(f"frame of {end - start} bytes is shorter than its header")
+            counters = self.counters
+            counters.frames_in += 1
+            counters.bytes_in += end - start
             stream_id, head = _header(data, start)
             stream_id &= _ID
             kind = head >> 10
@@ -379,7 +384,7 @@ class Connection:
                 raise ConnectionEnded("this node is draining; connect to another", reason="draining")
             acceptor.accept(self, setup)
         except ProtocolError as error:
-            self.plane.counters.refuse(error.reason)
+            self.counters.refuse(error.reason)
             self.close(reason_for_refusal(error), str(error), error)
             return
         self.session.accepted()
@@ -402,7 +407,7 @@ class Connection:
             raise ConnectionFailed("KEEPALIVE carries too much data", reason="keepalive_data")
         event, detail = self.session.receive(data, start, end)
         if event is Event.KEPT_ALIVE:
-            self.plane.counters.keepalives += 1
+            self.counters.keepalives += 1
             if detail:
                 assert isinstance(detail, bytes)
                 self.outbox.put_frame(detail)
@@ -416,7 +421,7 @@ class Connection:
 
     def ignore(self, size: int) -> None:
         """A frame that the specification says to ignore: do, but on a budget. Raises ConnectionFailed beyond it."""
-        self.plane.counters.ignored_frames += 1
+        self.counters.ignored_frames += 1
         if self.excused > 0:
             self.excused -= 1
             return
@@ -464,7 +469,7 @@ class Connection:
 
     def fail(self, error: ProtocolError) -> None:
         """The peer broke the protocol: tell it on stream 0 and close."""
-        self.plane.counters.refuse(error.reason)
+        self.counters.refuse(error.reason)
         if not self.accepted:
             self.close(reason_for_refusal(error), str(error), error)
         else:

@@ -1,0 +1,62 @@
+# Every target sets up what it needs; `make run` and `make test` work on a fresh clone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+
+.PHONY: setup run test lint style types rules bench soak build clean help
+
+help:
+	@printf '%s\n' \
+	  'make run    a dev node, three MicroPython thermostats, one Python service' \
+	  'make test   everything set up and tested' \
+	  'make lint   style, types, import rules, spelling' \
+	  'make bench  benchmarks, one comparable line each' \
+	  'make soak   the long versions of the fault and memory tests' \
+	  'make setup  .venv with the product and its development tools' \
+	  'make build  wheel and sdist in dist/'
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml tools/make-venv
+	@tools/make-venv '$(PYTHON)' '$(VENV)'
+	@touch $@
+
+run: setup
+	@$(BIN)/gateway demo
+
+test: setup
+	@tools/install-peers
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not soak'
+	@$(BIN)/python tools/rules.py
+
+lint: style types
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/python tools/settings_doc.py --check
+
+style: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: setup
+	@$(BIN)/mypy
+
+rules: setup
+	@$(BIN)/python tools/rules.py
+
+bench: setup
+	@$(BIN)/python -m bench
+
+soak: setup
+	@tools/install-peers
+	@$(BIN)/python -m pytest -m soak --timeout 3600
+
+build: setup
+	@$(BIN)/pip install --quiet build
+	@$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
