@@ -132,7 +132,7 @@ BAD_NAMES = [
     "thermo/../admin",
     "thermo\0",
     "thermo\n",
-    "ther\x1bmo",
+    "t\x1bhermo",
     "thermo\u202e",
     "thermo\ud800",
     "$SYS",
