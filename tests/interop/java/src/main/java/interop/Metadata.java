@@ -1,0 +1,101 @@
+package interop;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.ByteBufAllocator;
+import io.netty.buffer.CompositeByteBuf;
+import io.netty.buffer.Unpooled;
+import io.rsocket.Payload;
+import io.rsocket.broker.common.Id;
+import io.rsocket.broker.common.MimeTypes;
+import io.rsocket.broker.common.Tags;
+import io.rsocket.broker.common.WellKnownKey;
+import io.rsocket.broker.frames.AddressFlyweight;
+import io.rsocket.broker.frames.RouteSetupFlyweight;
+import io.rsocket.broker.frames.RoutingType;
+import io.rsocket.metadata.AuthMetadataCodec;
+import io.rsocket.metadata.CompositeMetadata;
+import io.rsocket.metadata.CompositeMetadataCodec;
+import io.rsocket.metadata.RoutingMetadata;
+import io.rsocket.metadata.TaggingMetadataCodec;
+import io.rsocket.metadata.WellKnownMimeType;
+import io.rsocket.util.DefaultPayload;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+
+/**
+ * Composite metadata in the form a Spring requester gives it: the route under its well-known id, every other entry under
+ * the string form of its type, even where an id exists. Broker frames are encoded by the broker client's own flyweights.
+ */
+final class Metadata {
+  private static final ByteBufAllocator ALLOCATOR = ByteBufAllocator.DEFAULT;
+  private static final String ROUTING = WellKnownMimeType.MESSAGE_RSOCKET_ROUTING.getString();
+
+  private Metadata() {}
+
+  static Payload setup(String token, JsonArray frames) {
+    CompositeByteBuf metadata = ALLOCATOR.compositeBuffer();
+    ByteBuf bearer = AuthMetadataCodec.encodeBearerMetadata(ALLOCATOR, token.toCharArray());
+    addString(metadata, WellKnownMimeType.MESSAGE_RSOCKET_AUTHENTICATION.getString(), bearer);
+    addFrames(metadata, frames);
+    return DefaultPayload.create(Unpooled.EMPTY_BUFFER, metadata);
+  }
+
+  static Payload request(String route, String data, JsonArray frames) {
+    CompositeByteBuf metadata = ALLOCATOR.compositeBuffer();
+    ByteBuf routing = TaggingMetadataCodec.createTaggingContent(ALLOCATOR, List.of(route));
+    CompositeMetadataCodec.encodeAndAddMetadata(
+        metadata, ALLOCATOR, WellKnownMimeType.MESSAGE_RSOCKET_ROUTING, routing);
+    addFrames(metadata, frames);
+    addString(metadata, WellKnownMimeType.MESSAGE_RSOCKET_MIMETYPE.getString(), mime("application/json"));
+    return DefaultPayload.create(Unpooled.copiedBuffer(data, StandardCharsets.UTF_8), metadata);
+  }
+
+  static ByteBuf brokerFrame(JsonObject frame) {
+    Tags tags = tags(frame.getAsJsonObject("tags"));
+    Id id = Id.from(UUID.fromString(frame.get("route_id").getAsString()));
+    if (frame.get("type").getAsString().equals("ROUTE_SETUP")) {
+      return RouteSetupFlyweight.encode(ALLOCATOR, id, frame.get("service").getAsString(), tags, 0);
+    }
+    return AddressFlyweight.encode(ALLOCATOR, id, Tags.empty(), tags, RoutingType.UNICAST.getFlag());
+  }
+
+  static String route(ByteBuf metadata) {
+    for (CompositeMetadata.Entry entry : new CompositeMetadata(metadata, false)) {
+      if (ROUTING.equals(entry.getMimeType())) {
+        return new RoutingMetadata(entry.getContent()).iterator().next();
+      }
+    }
+    throw new IllegalArgumentException("no route");
+  }
+
+  private static Tags tags(JsonObject named) {
+    var builder = Tags.builder();
+    for (Map.Entry<String, JsonElement> tag : named.entrySet()) {
+      WellKnownKey known = WellKnownKey.fromMimeType(tag.getKey());
+      if (known == WellKnownKey.UNPARSEABLE_KEY) {
+        builder.with(tag.getKey(), tag.getValue().getAsString());
+      } else {
+        builder.with(known, tag.getValue().getAsString());
+      }
+    }
+    return builder.buildTags();
+  }
+
+  private static ByteBuf mime(String name) {
+    WellKnownMimeType known = WellKnownMimeType.fromString(name);
+    return Unpooled.wrappedBuffer(new byte[] {(byte) (0x80 | known.getIdentifier())});
+  }
+
+  private static void addFrames(CompositeByteBuf metadata, JsonArray frames) {
+    frames.forEach(frame -> addString(metadata, MimeTypes.BROKER_FRAME_MIME_TYPE, brokerFrame(frame.getAsJsonObject())));
+  }
+
+  private static void addString(CompositeByteBuf metadata, String mime, ByteBuf content) {
+    CompositeMetadataCodec.encodeAndAddMetadata(metadata, ALLOCATOR, mime, content);
+  }
+}
