@@ -2,7 +2,7 @@
 connection takes the stream over (`wire.websocket`).
 
 The same port answers `GET /healthz`. What is not a WebSocket handshake for our path gets its HTTP status and is closed
-(fault 5); compression is never negotiated (fault 11); a browser's Origin must be on the list (fault 6).
+(fault 5); compression is never negotiated (fault 11); an Origin must be this very endpoint or on the list (fault 6).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a handshake must ask for. `origins`: browser origins that are let in besides clients that send none."""
+    """What a handshake must ask for. `origins`: browser origins that are let in besides our own and none at all."""
 
     paths: frozenset[str] = frozenset({"/rsocket", "/"})
     origins: tuple[str, ...] = ()
@@ -44,6 +44,19 @@ def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprot
     if SUBPROTOCOL in offered:
         return SUBPROTOCOL
     raise NegotiationError(f"subprotocol must be {SUBPROTOCOL}")
+
+
+def _names_this_endpoint(request: Request) -> bool:
+    """Whether Origin is where the request goes: Netty, and with it rsocket-java, fills it in so from the URL.
+
+    A page of another site cannot: the browser writes both headers, and they differ.
+    """
+    origin = request.headers.get_all("Origin")
+    host = request.headers.get_all("Host")
+    return len(origin) == len(host) == 1 and origin[0].lower() in (
+        f"http://{host[0]}".lower(),
+        f"https://{host[0]}".lower(),
+    )
 
 
 class WebSocketCarrier(SocketCarrier):
@@ -120,6 +133,8 @@ class WebSocketCarrier(SocketCarrier):
             response = protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, "this node is draining\n")
             response.headers["Retry-After"] = str(self.plane.random.randint(5, 30))
             return response
+        if _names_this_endpoint(request):
+            protocol.origins = None
         return protocol.accept(request)
 
     def _established(self) -> None:
