@@ -3,8 +3,8 @@
 The rules:
 
 * Default deny: without a pattern that matches, the answer is no.
-* In a pattern ``*`` stands for any run of characters, separators too. A trailing ``.*`` or ``/*`` covers the name
-  before it as well: ``thermo.*`` allows ``thermo`` and ``thermo.read``.
+* In a pattern ``*`` stands for any run of characters, separators too; ``**`` is the same. A trailing ``.*`` or
+  ``/*`` covers the name before it as well: ``thermo.*`` allows ``thermo`` and ``thermo.read``.
 * ``{sub}`` stands for the principal's own subject, letter by letter: whatever the subject holds, the expansion is
   never a wildcard (fault 65).
 * A name that could be read as a pattern, a path or a control sequence is refused whatever the patterns say (fault 65).
