@@ -5,9 +5,11 @@ Serve with ``Service``, call with ``connect``. docs/client.md is the tour.
 
 from __future__ import annotations
 
+from gateway.client.calls import Gateway, connect
 from gateway.client.errors import ConnectionLost, RequestFailed, SetupRefused, Unreachable, code_name
-from gateway.client.handlers import Caller, Handlers, Request
-from gateway.client.link import Gateway, Options, Ready, Token, connect
+from gateway.client.handlers import Handlers
+from gateway.client.link import Options, Ready, Token
+from gateway.client.metadata import Caller, Request
 from gateway.client.service import Service
 
 __all__ = [

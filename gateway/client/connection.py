@@ -213,6 +213,13 @@ class Connection(RSocketClient):
             # P22: a frame for a stream that is over is nothing to speak of.
             self._stream_control.handle_stream(frame)
 
+    async def _handle_frame_by_type(self, frame: py.Frame, handlers: Any) -> None:
+        try:
+            await super()._handle_frame_by_type(frame, handlers)
+        except RSocketProtocolError as refusal:
+            # A refused request is the caller's to know, and no error of this side for rsocket-py to log.
+            self.send_error(frame.stream_id, refusal)
+
     async def handle_request_channel(self, frame: py.RequestChannelFrame) -> None:
         stream_id = frame.stream_id
         self._stream_control.assert_stream_id_available(stream_id)

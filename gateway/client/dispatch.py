@@ -18,14 +18,15 @@ from rsocket.request_handler import BaseRequestHandler
 
 from gateway.client.connection import Connection
 from gateway.client.errors import RequestFailed
-from gateway.client.handlers import Handlers, Model, Request, find, read_request
+from gateway.client.handlers import Handlers, Model, find
+from gateway.client.metadata import Request, read_request
 from gateway.client.streams import DEFAULT_WINDOW, Inbox, Source, outgoing
 from gateway.errors import FrameError
 from gateway.wire.frames import ErrorCode
 
 log = logging.getLogger("gateway.client")
 
-MAX_SERVING = 1024
+MAX_SERVING = 8192
 
 
 class Dispatcher(BaseRequestHandler):

@@ -13,15 +13,11 @@ Must not know: connections, frames.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.errors import FrameError
-from gateway.wire.metadata import decode_composite, decode_routing
-from gateway.wire.mimetypes import PRINCIPAL, ROUTING
+from gateway.client.metadata import Request
 
 Answer: TypeAlias = bytes | str | None
 Items: TypeAlias = AsyncIterator[bytes]
@@ -46,51 +42,6 @@ class Model(Enum):
     FNF = "fire_and_forget"
     STREAM = "stream"
     CHANNEL = "channel"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, as the node established it from the token. `node` is the node the caller is connected to."""
-
-    subject: str
-    kind: str
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What came with a request. `caller` is None where the node forwards no identity.
-
-    `tags` are the routing tags after the route; `metadata` is every composite entry in order, types by their names.
-    """
-
-    route: str
-    tags: tuple[str, ...] = ()
-    caller: Caller | None = None
-    metadata: tuple[tuple[str, bytes], ...] = ()
-
-
-def read_request(metadata: bytes) -> Request:
-    """Read a request's composite metadata. Raises FrameError when it is malformed."""
-    entries = decode_composite(metadata)
-    route = ""
-    tags: tuple[str, ...] = ()
-    caller: Caller | None = None
-    for mime, content in entries:
-        if mime == ROUTING and not route:
-            route, *rest = decode_routing(content) or ("",)
-            tags = tuple(rest)
-        elif mime == PRINCIPAL:
-            caller = _read_caller(content)
-    return Request(route, tags, caller, tuple(entries))
-
-
-def _read_caller(content: bytes) -> Caller:
-    try:
-        document = json.loads(content)
-        return Caller(str(document["subject"]), str(document["kind"]), str(document.get("node", "")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FrameError(f"principal entry is malformed: {error}") from None
 
 
 class Handlers:

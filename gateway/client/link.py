@@ -17,14 +17,10 @@ import ssl
 import time
 import uuid
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
     Iterable,
-    Mapping,
 )
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +33,13 @@ from gateway.client.connection import SETUP_REFUSALS, Connection
 from gateway.client.dispatch import MAX_SERVING, Dispatcher
 from gateway.client.errors import ConnectionLost, RequestFailed, SetupRefused, Unreachable
 from gateway.client.handlers import Handlers
-from gateway.client.streams import DEFAULT_WINDOW, Inbox, Source, incoming
+from gateway.client.metadata import request_payload
+from gateway.client.streams import incoming
 from gateway.client.transport import BoundedTransport, client_context, dial
 from gateway.wire import brokering
 from gateway.wire.frames import ErrorCode
-from gateway.wire.metadata import encode_bearer, encode_composite, encode_routing
-from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, OCTET_STREAM, ROUTING
+from gateway.wire.metadata import encode_bearer, encode_composite
+from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, OCTET_STREAM
 
 log = logging.getLogger("gateway.client")
 
@@ -102,8 +99,8 @@ class Ready:
             raise RequestFailed(ErrorCode.INVALID, f"gateway.ready answered what no gateway does: {error!r}") from error
 
 
-class Gateway:
-    """One supervised connection, for calls and for the services that it registers.
+class Link:
+    """One supervised connection.
 
     `on_state(up, reason)` is called when the link comes up or goes down.
     """
@@ -130,6 +127,7 @@ class Gateway:
         self._over = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._detached: set[asyncio.Task[Any]] = set()
+        self._retiring: set[Connection] = set()
         self._closed = ""
 
     # Life
@@ -141,7 +139,7 @@ class Gateway:
         RequestFailed, ConnectionLost.
         """
         if self._supervisor is not None or self._closed:
-            raise RuntimeError("a Gateway is opened once")
+            raise RuntimeError("a link is opened once")
         failures = 0
         while True:
             try:
@@ -165,6 +163,8 @@ class Gateway:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+        for draining in tuple(self._retiring):
+            draining.transport.abort("closed by this side")
         if self._detached:
             _, late = await asyncio.wait(self._detached, timeout=self.options.timeout)
             for task in late:
@@ -195,121 +195,7 @@ class Gateway:
         """Whether a request would be sent now."""
         return self._connection is not None and self._connection.usable and not self._closed
 
-    # Calls
-
-    async def request(
-        self,
-        route: str,
-        data: bytes | str = b"",
-        *,
-        timeout: float | None = None,
-        tags: Mapping[str, str] | None = None,
-        metadata: Iterable[tuple[str, bytes]] = (),
-    ) -> bytes:
-        """Send a request and return the answer's data.
-
-        `tags` narrow who may serve it (``{"zone": "eu"}``, ``{"sub": "device-1"}``); `metadata` adds composite entries.
-        While the link is down it waits for it, within `timeout` seconds. Raises RequestFailed, ConnectionLost, or
-        TimeoutError, after which the request is cancelled.
-        """
-        limit = self.options.timeout if timeout is None else timeout
-        payload = _payload(route, data, tags, metadata)
-        try:
-            async with asyncio.timeout(limit):
-                connection = await self._writable()
-                answer = await connection.request_response(payload)
-        except TimeoutError:
-            raise TimeoutError(f"no answer from {route} within {limit:g} s") from None
-        except (asyncio.CancelledError, ConnectionLost):
-            raise
-        except Exception as error:
-            raise incoming(error) from None
-        return bytes(answer.data or b"")
-
-    async def fire_and_forget(
-        self,
-        route: str,
-        data: bytes | str = b"",
-        *,
-        timeout: float | None = None,
-        tags: Mapping[str, str] | None = None,
-        metadata: Iterable[tuple[str, bytes]] = (),
-    ) -> None:
-        """Send and return once the socket has room for it. Nobody says whether it arrived."""
-        payload = _payload(route, data, tags, metadata)
-        limit = self.options.timeout if timeout is None else timeout
-        try:
-            async with asyncio.timeout(limit):
-                connection = await self._writable()
-        except TimeoutError:
-            raise TimeoutError(f"could not send to {route} within {limit:g} s") from None
-        connection.fire_and_forget(payload)
-
-    def stream(
-        self,
-        route: str,
-        data: bytes | str = b"",
-        *,
-        n: int = DEFAULT_WINDOW,
-        timeout: float | None = None,
-        tags: Mapping[str, str] | None = None,
-        metadata: Iterable[tuple[str, bytes]] = (),
-    ) -> AsyncGenerator[bytes, None]:
-        """Iterate over a stream. `n` items at most are under way; leaving the loop cancels the stream.
-
-        `timeout` is for each item, in seconds; by default an item may take for ever. Raises as ``request`` does.
-        """
-        payload = _payload(route, data, tags, metadata)
-
-        async def start() -> Inbox:
-            connection = await self._connected(route)
-            return connection.open_stream(payload, n)
-
-        return _iterate(start, route, timeout)
-
-    def channel(
-        self,
-        route: str,
-        source: AsyncIterable[bytes] | Iterable[bytes],
-        *,
-        n: int = DEFAULT_WINDOW,
-        timeout: float | None = None,
-        tags: Mapping[str, str] | None = None,
-        metadata: Iterable[tuple[str, bytes]] = (),
-    ) -> AsyncGenerator[bytes, None]:
-        """Send the items of `source` as fast as the responder takes them, and iterate over its answers.
-
-        The first item goes out in the request itself, so the request waits for it. Otherwise as ``stream``. An error in
-        `source` is raised here and ends both directions.
-        """
-
-        async def start() -> Inbox:
-            items = aiter(source) if isinstance(source, AsyncIterable) else _asynchronous(source)
-            first = await anext(items, None)
-            payload = _payload(route, first or b"", tags, metadata)
-            connection = await self._connected(route)
-            if first is None:
-                return connection.open_channel(payload, None, n)
-
-            def failed(error: Exception) -> RequestFailed:
-                inbox.fail(error)
-                return RequestFailed(ErrorCode.CANCELED, f"the requester failed: {type(error).__name__}")
-
-            out = Source(items, spawn=connection.spawn, writable=connection.writable, failed=failed)
-            inbox = connection.open_channel(payload, out, n)
-            return inbox
-
-        return _iterate(start, route, timeout)
-
     # Private
-
-    async def _connected(self, route: str) -> Connection:
-        limit = self.options.timeout
-        try:
-            async with asyncio.timeout(limit):
-                return await self._writable()
-        except TimeoutError:
-            raise TimeoutError(f"could not send to {route} within {limit:g} s") from None
 
     async def _writable(self) -> Connection:
         """Return the connection once it is up and has room."""
@@ -367,7 +253,7 @@ class Gateway:
     async def _ask_ready(self, connection: Connection) -> Ready:
         try:
             async with asyncio.timeout(self.options.connect_timeout):
-                answer = await connection.request_response(_payload("gateway.ready", b"", None, ()))
+                answer = await connection.request_response(request_payload("gateway.ready"))
         except TimeoutError:
             raise Unreachable(f"{self.url} accepted the connection but does not answer gateway.ready") from None
         except asyncio.CancelledError:
@@ -375,7 +261,11 @@ class Gateway:
         except Exception as error:
             if connection.said is not None and connection.said[0] in SETUP_REFUSALS:
                 raise SetupRefused(*connection.said) from None
-            raise incoming(error) from None
+            failure = incoming(error)
+            if isinstance(failure, ConnectionLost):
+                hint = "" if self.url.startswith(("wss:", "tls:")) else "; does it speak TLS (wss, tls)?"
+                raise Unreachable(f"{self.url} ended the connection before it was ready: {failure}{hint}") from None
+            raise failure from None
         return Ready.read(bytes(answer.data or b""))
 
     def _setup_metadata(self, token: str) -> bytes:
@@ -415,6 +305,7 @@ class Gateway:
             connection = self._connection
             if connection is not None:
                 log.warning("lost %s: %s", self.url, connection.reason)
+                self._retiring.add(connection)
                 self._detach(self._retire(connection))
             if not self.options.reconnect:
                 self._closed = connection.reason if connection is not None else "the connection ended"
@@ -449,41 +340,5 @@ class Gateway:
         try:
             await connection.ended.wait()
         finally:
+            self._retiring.discard(connection)
             await connection.close()
-
-
-def connect(url: str, token: Token, **options: Any) -> Gateway:
-    """Return a link to the gateway at `url`, to be used with ``async with``. `options` are those of ``Options``."""
-    return Gateway(url, token, **options)
-
-
-def _payload(
-    route: str, data: bytes | str, tags: Mapping[str, str] | None, metadata: Iterable[tuple[str, bytes]]
-) -> Payload:
-    routing = encode_routing((route, *(f"{key}={value}" for key, value in (tags or {}).items())))
-    composite = encode_composite([(ROUTING, routing), *metadata])
-    return Payload(data.encode() if isinstance(data, str) else bytes(data), composite)
-
-
-async def _iterate(
-    start: Callable[[], Awaitable[Inbox]], route: str, timeout: float | None
-) -> AsyncGenerator[bytes, None]:
-    inbox = await start()
-    try:
-        while True:
-            try:
-                item = await inbox.next(timeout)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                if timeout is None:
-                    raise
-                raise TimeoutError(f"no item from {route} within {timeout:g} s") from None
-            yield item
-    finally:
-        inbox.cancel()
-
-
-async def _asynchronous(items: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for item in items:
-        yield item

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from gateway.client.calls import Gateway
 from gateway.client.errors import ConnectionLost
 from gateway.client.handlers import Handlers
-from gateway.client.link import Gateway, Ready, Token
+from gateway.client.link import Ready, Token
 
 
 class Service(Handlers):
