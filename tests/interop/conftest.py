@@ -118,6 +118,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    assert process.returncode == 0, "SIGTERM drains and ends with 0"
 
 
 @pytest.fixture(scope="session")

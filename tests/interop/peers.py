@@ -116,25 +116,32 @@ class RemoteError(Exception):
         self.items = items
 
 
-def route_setup(service: str, **tags: str) -> dict[str, Any]:
-    """Return a ROUTE_SETUP: its parts, for peers that have a library to encode it, and its bytes for the others."""
-    route_id = uuid.uuid4()
-    frame = brokering.RouteSetup(route_id.bytes, service, tuple(tags.items()))
+def broker_frame(frame: brokering.BrokerFrame) -> dict[str, Any]:
+    """Return the frame's parts, for a peer that has a library to encode them, and its bytes for the others.
+
+    Well-known keys of tags become their ids, for which libraries have names of their own.
+    """
+    ids = {key: str(id) for id, key in brokering.WELL_KNOWN_KEYS.items()}
+    route_id = frame.origin_route_id if isinstance(frame, brokering.Address) else getattr(frame, "route_id", bytes(16))
     return {
-        "type": "ROUTE_SETUP",
-        "route_id": str(route_id),
-        "service": service,
-        "tags": tags,
+        "type": frame.frame_type.name,
+        "route_id": str(uuid.UUID(bytes=route_id)),
+        "broker_id": str(uuid.UUID(bytes=getattr(frame, "broker_id", bytes(16)))),
+        "timestamp_ms": getattr(frame, "timestamp_ms", 0),
+        "service": getattr(frame, "service", ""),
+        "tags": {ids.get(key, key): value for key, value in getattr(frame, "tags", ())},
         "hex": brokering.encode(frame).hex(),
     }
 
 
-def address(**tags: str) -> dict[str, Any]:
-    """Return a unicast ADDRESS, likewise. A key `ServiceName` stands for the well-known one."""
-    route_id = uuid.uuid4()
-    named = {brokering.SERVICE_NAME if key == "ServiceName" else key: value for key, value in tags.items()}
-    frame = brokering.Address(route_id.bytes, tuple(named.items()), brokering.Cast.UNICAST)
-    return {"type": "ADDRESS", "route_id": str(route_id), "tags": named, "hex": brokering.encode(frame).hex()}
+def route_setup(service: str) -> dict[str, Any]:
+    return broker_frame(brokering.RouteSetup(uuid.uuid4().bytes, service))
+
+
+def address(service: str) -> dict[str, Any]:
+    """Return a unicast ADDRESS to one of the service's instances."""
+    tags = ((brokering.SERVICE_NAME, service),)
+    return broker_frame(brokering.Address(uuid.uuid4().bytes, tags, brokering.Cast.UNICAST))
 
 
 class Peer:

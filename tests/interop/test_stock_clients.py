@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire import frames, metadata, mimetypes
+from gateway.wire import brokering, frames, metadata, mimetypes
 from tests.interop.conftest import TRANSPORTS, Fleet, Node
 from tests.interop.peers import (
     APPLICATION_ERROR,
@@ -32,6 +32,7 @@ from tests.interop.peers import (
     Peer,
     RemoteError,
     address,
+    broker_frame,
     route_setup,
 )
 from tests.rawclient import RawClient, composite
@@ -168,7 +169,7 @@ class TestCallers:
 
     async def test_address_frame(self, fleet: Fleet, caller: Library, transport: str, raw_service: RawService) -> None:
         """An ADDRESS beats the route; rsocket-java's is encoded by the broker client itself."""
-        frame = address(ServiceName=raw_service.name)
+        frame = address(raw_service.name)
         request = fleet.peer(caller).request
         answer = await asyncio.to_thread(request, transport, "nobody.home", "by address", frames=[frame])
         assert answer == "by address"
@@ -281,6 +282,7 @@ class TestServers:
         await asyncio.to_thread(until, cancelled, "the stream is cancelled")
 
 
+ROUTE_ID, BROKER_ID = (0x11).to_bytes(16, "big"), (0xB1).to_bytes(16, "big")
 JAVA = tuple(library for library in LIBRARIES if library.name.startswith("rsocket-java"))
 
 
@@ -288,15 +290,25 @@ JAVA = tuple(library for library in LIBRARIES if library.name.startswith("rsocke
 @pytest.mark.parametrize(
     "frame",
     [
-        route_setup("pong", zone="eu"),
-        route_setup("pong"),
-        address(ServiceName="pong"),
-        address(ServiceName="pong", zone="eu"),
+        brokering.RouteSetup(ROUTE_ID, "pong"),
+        brokering.RouteSetup(ROUTE_ID, "pong", ((brokering.INSTANCE_NAME, "p1"), ("zone", "eu"))),
+        brokering.RouteJoin(BROKER_ID, ROUTE_ID, 1_700_000_000_000, "pong", ((brokering.SERVICE_NAME, "pong"),)),
+        brokering.RouteRemove(BROKER_ID, ROUTE_ID, 1_700_000_000_000),
+        brokering.BrokerInfo(
+            BROKER_ID,
+            1_700_000_000_000,
+            ((brokering.BROKER_PROXY_URI, "tcp://a:1"), (brokering.BROKER_CLUSTER_URI, "tcp://a:2")),
+        ),
+        brokering.Address(ROUTE_ID, ((brokering.SERVICE_NAME, "pong"),), brokering.Cast.UNICAST),
+        brokering.Address(ROUTE_ID, (("zone", "eu"), ("größe", "µ" * 60)), brokering.Cast.UNICAST),
     ],
-    ids=["route-setup-tags", "route-setup", "address", "address-tags"],
+    ids=lambda frame: frame.frame_type.name,
 )
-def test_broker_frames_are_the_broker_clients_bytes(fleet: Fleet, library: Library, frame: dict[str, Any]) -> None:
-    assert fleet.peer(library).command("encode", frame=frame)["data"] == frame["hex"]
+def test_broker_frames_are_the_broker_clients_bytes(
+    fleet: Fleet, library: Library, frame: brokering.BrokerFrame
+) -> None:
+    """The vectors of the broker protocol come out of the broker client's own encoders."""
+    assert fleet.peer(library).command("encode", frame=broker_frame(frame))["data"] == brokering.encode(frame).hex()
 
 
 class RawService:

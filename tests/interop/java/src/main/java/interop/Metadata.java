@@ -13,6 +13,9 @@ import io.rsocket.broker.common.MimeTypes;
 import io.rsocket.broker.common.Tags;
 import io.rsocket.broker.common.WellKnownKey;
 import io.rsocket.broker.frames.AddressFlyweight;
+import io.rsocket.broker.frames.BrokerInfoFlyweight;
+import io.rsocket.broker.frames.RouteJoinFlyweight;
+import io.rsocket.broker.frames.RouteRemoveFlyweight;
 import io.rsocket.broker.frames.RouteSetupFlyweight;
 import io.rsocket.broker.frames.RoutingType;
 import io.rsocket.metadata.AuthMetadataCodec;
@@ -57,11 +60,20 @@ final class Metadata {
 
   static ByteBuf brokerFrame(JsonObject frame) {
     Tags tags = tags(frame.getAsJsonObject("tags"));
-    Id id = Id.from(UUID.fromString(frame.get("route_id").getAsString()));
-    if (frame.get("type").getAsString().equals("ROUTE_SETUP")) {
-      return RouteSetupFlyweight.encode(ALLOCATOR, id, frame.get("service").getAsString(), tags, 0);
-    }
-    return AddressFlyweight.encode(ALLOCATOR, id, Tags.empty(), tags, RoutingType.UNICAST.getFlag());
+    return switch (frame.get("type").getAsString()) {
+      case "ROUTE_SETUP" -> RouteSetupFlyweight.encode(ALLOCATOR, id(frame, "route_id"), service(frame), tags, 0);
+      case "ROUTE_JOIN" ->
+          RouteJoinFlyweight.encode(
+              ALLOCATOR, id(frame, "broker_id"), id(frame, "route_id"), timestamp(frame), service(frame), tags, 0);
+      case "ROUTE_REMOVE" ->
+          RouteRemoveFlyweight.encode(
+              ALLOCATOR, id(frame, "broker_id"), id(frame, "route_id"), timestamp(frame), 0);
+      case "BROKER_INFO" -> BrokerInfoFlyweight.encode(ALLOCATOR, id(frame, "broker_id"), timestamp(frame), tags, 0);
+      case "ADDRESS" ->
+          AddressFlyweight.encode(
+              ALLOCATOR, id(frame, "route_id"), Tags.empty(), tags, RoutingType.UNICAST.getFlag());
+      default -> throw new IllegalArgumentException("unknown frame type");
+    };
   }
 
   static String route(ByteBuf metadata) {
@@ -73,14 +85,26 @@ final class Metadata {
     throw new IllegalArgumentException("no route");
   }
 
+  private static Id id(JsonObject frame, String name) {
+    return Id.from(UUID.fromString(frame.get(name).getAsString()));
+  }
+
+  private static String service(JsonObject frame) {
+    return frame.get("service").getAsString();
+  }
+
+  private static long timestamp(JsonObject frame) {
+    return frame.get("timestamp_ms").getAsLong();
+  }
+
+  /** A key that is a number is a well-known one's id: those of the extension keys have names of their own. */
   private static Tags tags(JsonObject named) {
     var builder = Tags.builder();
     for (Map.Entry<String, JsonElement> tag : named.entrySet()) {
-      WellKnownKey known = WellKnownKey.fromMimeType(tag.getKey());
-      if (known == WellKnownKey.UNPARSEABLE_KEY) {
-        builder.with(tag.getKey(), tag.getValue().getAsString());
+      if (tag.getKey().chars().allMatch(Character::isDigit)) {
+        builder.with(WellKnownKey.fromIdentifier(Integer.parseInt(tag.getKey())), tag.getValue().getAsString());
       } else {
-        builder.with(known, tag.getValue().getAsString());
+        builder.with(tag.getKey(), tag.getValue().getAsString());
       }
     }
     return builder.buildTags();
