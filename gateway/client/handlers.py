@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from gateway.client.metadata import Request
 
+EVERYTHING = "*"
 Answer: TypeAlias = bytes | str | None
 Items: TypeAlias = AsyncIterator[bytes]
 ResponseHandler: TypeAlias = Callable[[bytes], Awaitable[Answer]] | Callable[[bytes, "Request"], Awaitable[Answer]]
@@ -84,9 +85,10 @@ class Handlers:
 
 
 def find(services: Iterable[Handlers], model: Model, route: str) -> Callable[..., Any] | None:
-    """Return the handler of the exact route, else of the route without a service's name in front.
+    """Return the handler of the exact route, else of the route without a service's name in front, else of "*".
 
-    The name ends at a ``.`` or ``/``; the longest name wins. A route equal to the name finds the handler of "".
+    The name ends at a ``.`` or ``/``; the longest name wins. A route equal to the name finds the handler of "". The
+    handler of "*" takes what no other handler of that service does.
     """
     by_length = sorted(services, key=lambda service: len(service.name), reverse=True)
     for service in by_length:
@@ -100,7 +102,7 @@ def find(services: Iterable[Handlers], model: Model, route: str) -> Callable[...
             rest = route[len(service.name) + 1 :]
         else:
             continue
-        handler = service.get(model, rest)
+        handler = service.get(model, rest) or service.get(model, EVERYTHING)
         if handler is not None:
             return handler
     return None

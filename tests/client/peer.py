@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -144,6 +145,13 @@ async def listening(scheme: str = "ws", tls: Any = None) -> AsyncIterator[Peer]:
             tcp.close()
             # From Python 3.12 wait_closed also waits for the handlers, which end with their clients.
             await tcp.wait_closed()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def route_of(frame: frames.Request) -> str:

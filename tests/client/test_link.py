@@ -16,17 +16,9 @@ import trustme
 from gateway.client import ConnectionLost, Gateway, RequestFailed, Service, SetupRefused, Unreachable, connect
 from gateway.wire import brokering, frames
 from gateway.wire.metadata import Bearer, decode_authentication, decode_composite
-from tests.client.peer import Link, listening
+from tests.client.peer import Link, free_port, listening
 
 QUICK = (0.001, 0.01)
-
-
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("scheme", ["ws", "tcp"])
@@ -54,7 +46,7 @@ async def test_refused_setup(scheme: str, code: int, name: str) -> None:
 
 
 async def test_unreachable_is_told_at_once() -> None:
-    port = unused_port()
+    port = free_port()
     for url in (f"ws://127.0.0.1:{port}/rsocket", f"tcp://127.0.0.1:{port}", f"tcp://localhost:{port}"):
         with pytest.raises(Unreachable, match=r": connection refused$"):
             async with connect(url, "token"):
@@ -143,7 +135,7 @@ async def test_backoff_has_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_service_waits_for_a_node_that_is_not_there_yet() -> None:
-    port = unused_port()
+    port = free_port()
     service = Service(f"tcp://127.0.0.1:{port}", "token", name="thermo", backoff=QUICK)
     running = asyncio.create_task(service.run())
     seen = asyncio.Event()

@@ -390,6 +390,21 @@ async def test_lookup_is_exact_then_without_the_service_name() -> None:
     assert find([short], Model.FNF, "7/thermo/read") is None
 
 
+async def test_star_takes_what_no_other_handler_does() -> None:
+    telemetry, other = Handlers("telemetry"), Handlers("other")
+    telemetry.request_response("*")(handler("any"))  # type: ignore[type-var]
+    telemetry.request_response("known")(handler("known"))  # type: ignore[type-var]
+    for route, expected in (
+        ("telemetry.known", b"known"),
+        ("telemetry.new", b"any"),
+        ("telemetry", b"any"),
+        ("telemetries.new", None),
+        ("other.new", None),
+    ):
+        found = find([telemetry, other], Model.RESPONSE, route)
+        assert (None if found is None else await found(b"", Request(route))) == expected
+
+
 def test_registration_mistakes_are_told_at_once() -> None:
     handlers = Handlers("a")
     handlers.request_response("x")(handler("x"))  # type: ignore[type-var]
