@@ -1,0 +1,230 @@
+"""`gateway demo`: everything on one machine, to look at: a node, three devices, one service.
+
+The node is a child process, the devices are real MicroPython interpreters running the board's firmware, the service is
+this process and prints what it is told. Ctrl-C ends all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import target
+from gateway.cli.children import Child, end_all, until_signalled
+from gateway.cli.children import start as start_child
+from gateway.cli.data_directory import data_directory
+from gateway.cli.simulate import Fleet, device_credentials, start_in_process
+
+if TYPE_CHECKING:
+    from gateway.client import Service
+
+PROFILE = "thermostat"
+NODE_LOG = "demo-node.log"
+START_SECONDS = 20.0
+SERVICE_TTL_S = 86_400.0
+
+
+def attach(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def demo(
+    data: target.Data = None,
+    devices: Annotated[int, typer.Option(min=1, help="How many thermostats.")] = 3,
+) -> None:
+    """Run a development node, thermostats on MicroPython and a Python service, and say what to try."""
+    raise typer.Exit(asyncio.run(_demo(data_directory(data), devices, named=data is not None)))
+
+
+async def _demo(directory: Path, devices: int, *, named: bool) -> int:
+    from gateway.config import load
+    from gateway.control.identity import Identity
+
+    identity = Identity.open(directory)
+    url = _url(load(None, dev=True).listen.websocket)
+    async with until_signalled() as stopped, AsyncExitStack() as stack:
+        log = stack.enter_context((directory / NODE_LOG).open("wb"))
+        node = await start_child(
+            "node",
+            (sys.executable, "-m", "gateway.cli", "run", "--dev", "--data", directory),
+            environ={},
+            log=log,
+        )
+        stack.push_async_callback(node.end)
+        table = Readings()
+        token = identity.mint("telemetry", "service", ("telemetry",), (), SERVICE_TTL_S, time.time())
+        service = telemetry_service(url, token, table)
+        stack.push_async_callback(service.close)
+        failure = await _until_up(service, node, stopped)
+        if failure:
+            typer.echo(f"gateway: {failure}", err=True)
+            typer.echo((directory / NODE_LOG).read_text(errors="replace"), err=True, nl=False)
+            return 1
+        if stopped.is_set():
+            return 0
+        names = tuple(f"{PROFILE}-{number}" for number in range(1, devices + 1))
+        fleet = Fleet(url, None, names, device_credentials(directory))
+        kind = await _start_devices(fleet, stack, directory)
+        _introduce(url, directory, fleet, kind, named=named)
+        table.begin(names)
+        await _first_of(stopped, node)
+        if not stopped.is_set():
+            typer.echo(f"gateway: the node ended by itself; its log is {directory / NODE_LOG}", err=True)
+            return 1
+        typer.echo("\nending …")
+    return 0
+
+
+def telemetry_service(url: str, token: str, table: Readings) -> Service:
+    """The service of the demonstration: takes what devices send to `telemetry.*` and prints it."""
+    from gateway.client import Request, Service
+
+    service = Service(url, token, name="telemetry")
+
+    @service.fire_and_forget("*")
+    async def reading(data: bytes, request: Request) -> None:
+        table.show(request.caller.subject if request.caller else "?", data)
+
+    return service
+
+
+class Readings:
+    """The lines that scroll by."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Print the head of the table; before it nothing is shown."""
+        self._width = max(map(len, names))
+        typer.echo(f"  {'TIME':<8}  {'DEVICE':<{self._width}}  READING")
+
+    def show(self, device: str, data: bytes) -> None:
+        if self._width:
+            typer.echo(f"  {time.strftime('%H:%M:%S')}  {device:<{self._width}}  {_readable(data)}")
+
+
+def _readable(data: bytes) -> str:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+    if not isinstance(document, dict):
+        return str(document)
+    return "   ".join(f"{name} {_value(value)}" for name, value in document.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on " if value else "off"
+    return f"{value:6.2f}" if isinstance(value, float) else str(value)
+
+
+async def _start_devices(fleet: Fleet, stack: AsyncExitStack, directory: Path) -> str:
+    """Start the thermostats; answer what they run on."""
+    from gateway.cli.micropython import NoFirmware, find
+
+    try:
+        firmware = find()
+    except NoFirmware as missing:
+        await start_in_process(fleet, 2.0, stack, lambda name, state, reason: None)
+        typer.echo(f"gateway: {missing}; the thermostats run in this process", err=True)
+        return "in this process"
+    children: list[Child] = []
+    stack.push_async_callback(end_all, children)
+    for name in fleet.names:
+        log = stack.enter_context((directory / f"demo-{name}.log").open("wb"))
+        environ = firmware.environment(fleet.url, name, fleet.credential(name))
+        children.append(await start_child(name, firmware.command, environ=environ, log=log))
+    return "MicroPython, with the firmware of the ESP32 thermostat"
+
+
+async def _until_up(service: Service, node: Child, stopped: asyncio.Event) -> str:
+    """Wait for the node to take the service in; answer what is wrong, or nothing."""
+    from gateway.errors import GatewayError
+
+    starting = asyncio.create_task(service.start(wait=True))
+    ending = asyncio.create_task(node.process.wait())
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        done, _ = await asyncio.wait(
+            (starting, ending, stopping), timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if starting in done:
+            starting.result()
+            # The service may have met another gateway at that address, whose listener made ours give up.
+            return "" if node.process.returncode is None else "the node did not start"
+        if ending in done:
+            return "the node did not start"
+        return "" if stopping in done else f"the node is not ready after {START_SECONDS:g} s"
+    except GatewayError as error:
+        return f"the node refuses the service: {error}"
+    finally:
+        for task in (starting, ending, stopping):
+            task.cancel()
+        await asyncio.gather(starting, ending, stopping, return_exceptions=True)
+
+
+async def _first_of(stopped: asyncio.Event, node: Child) -> None:
+    tasks = (asyncio.create_task(stopped.wait()), asyncio.create_task(node.process.wait()))
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _introduce(url: str, directory: Path, fleet: Fleet, kind: str, *, named: bool) -> None:
+    first = fleet.names[0]
+    here = _command(url, directory, named=named)
+    last = f" … {fleet.names[-1]}" if len(fleet.names) > 1 else ""
+    typer.echo(f"""
+  gateway {__version__}, a development node
+
+  node      {url}
+  data      {directory}
+  devices   {first}{last}, {kind}
+  service   telemetry, in this process; prints what the devices send
+
+  Try, in another terminal:
+
+    {here(f"request {first}.set_target 21.5")}
+    {here(f"stream {first}.readings --count 5")}
+    {here("routes")}
+
+  Ctrl-C ends all of it.
+""")
+
+
+def _command(url: str, directory: Path, *, named: bool) -> Callable[[str], str]:
+    """Return how a command is typed so that it works as printed, here and now."""
+    program = Path(sys.argv[0])
+    on_path = shutil.which("gateway")
+    if program.name == "__main__.py":
+        typed = f"{shlex.quote(sys.executable)} -m gateway.cli"
+    elif on_path is not None and Path(on_path).resolve() == program.resolve():
+        typed = "gateway"
+    else:
+        here = Path(os.path.relpath(program))
+        typed = shlex.quote(str(program if ".." in here.parts else here))
+    options = ""
+    if url != target.DEFAULT_URL:
+        options += f" --url {shlex.quote(url)}"
+    if named:
+        options += f" --data {shlex.quote(str(directory))}"
+    return lambda command: f"{typed} {command}{options}"
+
+
+def _url(listen: str) -> str:
+    return f"ws://{listen}/rsocket"

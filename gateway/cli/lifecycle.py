@@ -1,0 +1,107 @@
+"""`gateway init`, `run`, `version`: a node's life."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import target
+from gateway.cli.data_directory import data_directory
+from gateway.cli.printing import TextOrJson
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False, dir_okay=False)
+]
+
+
+def attach(app: typer.Typer) -> None:
+    app.command()(init)
+    app.command()(run)
+    app.command()(version)
+
+
+def init(
+    data: target.Data = None,
+    config: ConfigFile = None,
+    output: TextOrJson = "text",
+) -> None:
+    """Make what a node needs: id, signing key, certificates. Does nothing where they exist.
+
+    `gateway run` does the same on its first start; this is for whoever wants the files before.
+    """
+    from gateway.control.identity import Identity
+
+    settings = _settings(data, config, dev=False)
+    identity = Identity.open(settings.node.data, settings.tls.names)
+    made = {
+        "node": identity.node_id,
+        "data": str(settings.node.data),
+        "authority": str(identity.ca_path),
+        "certificate": str(identity.certificate_path),
+    }
+    if output == "json":
+        typer.echo(json.dumps(made))
+        return
+    for name, value in made.items():
+        typer.echo(f"{name:<12} {value}")
+
+
+def run(
+    data: target.Data = None,
+    config: ConfigFile = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Plain ws:// and tcp:// on loopback; else as in production.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the settings, say whether they are good, and end.")
+    ] = False,
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C, then drain and end.
+
+    Each setting can come from the environment too: GATEWAY__LISTEN__WEBSOCKET=0.0.0.0:7878.
+    """
+    settings = _settings(data, config, dev=dev)
+    if check:
+        typer.echo("settings are good")
+        return
+    from gateway import node
+
+    raise typer.Exit(node.run(settings))
+
+
+def version(output: TextOrJson = "text") -> None:
+    """Print versions, and whether the parts that make a node fast are in use."""
+    from gateway import forwarding
+
+    facts = {
+        "version": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "hot_path": "compiled" if getattr(forwarding, "COMPILED", False) else "pure Python",
+        "loop": "uvloop" if find_spec("uvloop") else "asyncio",
+    }
+    if output == "json":
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"gateway   {facts['version']}")
+    typer.echo(f"python    {facts['python']}")
+    typer.echo(f"hot path  {facts['hot_path']}")
+    typer.echo(f"loop      {facts['loop']}")
+
+
+def _settings(data: Path | None, file: Path | None, *, dev: bool) -> Config:
+    """Load the settings. The data directory that the file or the environment names stands unless --data is given."""
+    from gateway.config import load
+
+    settings = load(file, overrides={} if data is None else {"node.data": data}, dev=dev)
+    if "data" in settings.node.model_fields_set:
+        return settings
+    return load(file, overrides={"node.data": data_directory(None)}, dev=dev)
