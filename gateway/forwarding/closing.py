@@ -47,10 +47,21 @@ def reason_for_violation(code: CloseCode) -> CloseReason:
     return _BY_WEBSOCKET_CODE.get(code, CloseReason.PROTOCOL_ERROR)
 
 
+_BY_ERROR_REASON = {
+    "not_permitted": CloseReason.FORBIDDEN,
+    "draining": CloseReason.DRAINED,
+    "ignored_frames": CloseReason.POLICY,
+    "keepalive_data": CloseReason.POLICY,
+}
+
+
 def reason_for_refusal(error: ProtocolError) -> CloseReason:
     """The reason that goes with a refused SETUP: a credential, a permission or the frame itself."""
     if error.reason.startswith("token_"):
         return CloseReason.UNAUTHENTICATED
-    if error.reason == "not_permitted":
-        return CloseReason.FORBIDDEN
-    return CloseReason.REFUSED_SETUP
+    return _BY_ERROR_REASON.get(error.reason, CloseReason.REFUSED_SETUP)
+
+
+def reason_for_failure(error: ProtocolError) -> CloseReason:
+    """The reason that goes with an error on an accepted connection: a budget that is spent, or broken protocol."""
+    return _BY_ERROR_REASON.get(error.reason, CloseReason.PROTOCOL_ERROR)

@@ -13,7 +13,6 @@ Must not know: sockets, coroutines, logging, tokens, settings, storage.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from gateway.errors import (
@@ -24,12 +23,10 @@ from gateway.errors import (
     ResponderGone,
 )
 from gateway.forwarding import acceptor, flow, opening
-from gateway.forwarding.closing import CloseReason, reason_for_refusal
-from gateway.forwarding.credit import Credit
-from gateway.forwarding.decision import Decision
+from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
 from gateway.forwarding.ending import break_stream, finish, requester_done
+from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.outbox import Carrier, Outbox
-from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
@@ -45,14 +42,11 @@ from gateway.forwarding.stream import (
 )
 from gateway.policy.access import Grant
 from gateway.policy.principal import Principal
-from gateway.routing.route import Route
 from gateway.session.session import Event, Session
-from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
 from gateway.wire.frames import (
     COMPLETE,
     FOLLOWS,
     IGNORE,
-    MAX_FRAME_BYTES,
     METADATA,
     NEXT,
     Cancel,
@@ -65,98 +59,31 @@ from gateway.wire.frames import (
 if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane, Snapshot
 
-_header = Struct(">IH").unpack_from
-_n = Struct(">I").unpack_from
-_ID = 0x7FFFFFFF
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_N = int(FrameType.REQUEST_N)
 _CANCEL = int(FrameType.CANCEL)
 _ERROR = int(FrameType.ERROR)
 _ENDS = (_CANCEL, _ERROR)
-#: Bounds of what a connection remembers for the sake of peers that could not know better yet.
-_MAX_ABANDONED = 64
-_MAX_EXCUSED = 1024
 _KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
-_PAYLOAD_WITH_FOLLOWS = (_PAYLOAD << 10 | FOLLOWS).to_bytes(2, "big")
 
 
-class Connection:
+class Connection(Endpoint):
     """`requesting`: streams that this peer opened, by its ids. `serving`: streams opened towards it, by ours.
 
     Attributes that others read: `number` (unique in this process), `kind`, `principal`, `grant`, `form` (what its
     metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "abandoned",
-        "accepted",
-        "by_device",
-        "carrier",
-        "closed",
-        "counters",
-        "decisions",
-        "draining",
-        "excused",
-        "form",
-        "grant",
-        "ids",
-        "ignored_bytes",
-        "ignored_frames",
-        "ignored_since",
-        "kind",
-        "number",
-        "opened_at",
-        "outbox",
-        "partials",
-        "paused_by",
-        "peer",
-        "peer_parity",
-        "pending",
-        "plane",
-        "principal",
-        "requesting",
-        "serving",
-        "session",
-        "stamp",
-        "tokens",
-        "tokens_at",
-    )
+    __slots__ = ("kind", "number", "opened_at", "peer", "principal", "session")
 
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
-        now = plane.monotonic()
-        self.plane = plane
-        self.counters = plane.counters
-        self.carrier = carrier
-        self.outbox = outbox
+        super().__init__(plane, carrier, outbox)
         self.peer = peer
         self.kind = kind
-        self.session = Session(plane.snapshot.setup_rules, now)
+        self.opened_at = plane.monotonic()
+        self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
-        self.grant = plane.nobody
-        self.form = Form.OPAQUE
-        self.stamp = b""
-        self.by_device = False
-        self.requesting: dict[int, Stream] = {}
-        self.serving: dict[int, Stream] = {}
-        self.partials: dict[int, Partial] | None = None
-        self.abandoned: set[int] = set()
-        self.decisions: dict[bytes, Decision] = {}
-        self.ids = StreamIds(SERVER_FIRST)
-        self.peer_parity = CLIENT_FIRST & 1
-        self.pending = 0
-        self.paused_by: set[Outbox] = set()
-        self.tokens = 0.0
-        self.tokens_at = now
-        self.excused = 0
-        self.ignored_since = now
-        self.ignored_frames = 0
-        self.ignored_bytes = 0
-        self.opened_at = now
-        self.accepted = False
-        self.draining = False
-        self.closed = False
         self.number = plane.enter(self)
 
     @property
@@ -174,8 +101,8 @@ class Connection:
             counters = self.counters
             counters.frames_in += 1
             counters.bytes_in += end - start
-            stream_id, head = _header(data, start)
-            stream_id &= _ID
+            stream_id = (data[start] & 0x7F) << 24 | data[start + 1] << 16 | data[start + 2] << 8 | data[start + 3]
+            head = data[start + 4] << 8 | data[start + 5]
             kind = head >> 10
             if kind == _PAYLOAD:
                 stream = self.serving.get(stream_id)
@@ -215,7 +142,7 @@ class Connection:
                 return
         outbox = requester.outbox
         if outbox.size > outbox.hard:
-            flow.pause_for(self, outbox)
+            self.pause_for(outbox)
 
     def _response_item(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> bool:
         credit = stream.down
@@ -289,37 +216,10 @@ class Connection:
                 flow.refill(stream)
         outbox = responder.outbox
         if outbox.size > outbox.hard:
-            flow.pause_for(self, outbox)
+            self.pause_for(outbox)
 
-    # Frames out
-
-    def send_request(
-        self, stream_id: int, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
-    ) -> None:
-        """Append a request frame with these metadata and `data[at:end]` to this connection's outbox."""
-        flags = head & (FOLLOWS | COMPLETE | IGNORE)
-        credit = n.to_bytes(4, "big") if kind >= REQUEST_STREAM else b""
-        if metadata:
-            flags |= METADATA
-            body = credit + len(metadata).to_bytes(3, "big") + metadata
-        else:
-            body = credit
-        prefix = stream_id.to_bytes(4, "big")
-        outbox = self.outbox
-        room = MAX_FRAME_BYTES - 6 - len(body)
-        if end - at <= room:
-            frame = (kind << 10 | flags).to_bytes(2, "big") + body + data[at:end]
-            outbox.put(prefix, frame, 0, len(frame))
-            return
-        # The stamp made the largest frame there is too large (P43): it goes on in a fragment.
-        frame = (kind << 10 | (flags | FOLLOWS) & ~COMPLETE).to_bytes(2, "big") + body + data[at : at + room]
-        outbox.put(prefix, frame, 0, len(frame))
-        rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big") + data[at + room : end]
-        outbox.put(prefix, rest, 0, len(rest))
-
-    def spread(self, stream: Stream, routes: list[Route]) -> None:
-        """Take a multicast stream; only the node's own multicast connection is ever asked to."""
-        raise NotImplementedError
+    def relieved(self, stream: Stream) -> None:
+        flow.refill(stream)
 
     # Ends of streams
 
@@ -343,15 +243,6 @@ class Connection:
             # The responder wants no more items; its own may still come.
             requester_done(stream)
         return True
-
-    def abandon(self, stream_id: int) -> None:
-        """A request of this peer was refused or ended inside its series of fragments: drop those that still come."""
-        if len(self.abandoned) < _MAX_ABANDONED:
-            self.abandoned.add(stream_id)
-
-    def excuse(self, credit: Credit | None) -> None:
-        """A stream ended early: what its producer had sent by then is no offence."""
-        self.excused = min(_MAX_EXCUSED, self.excused + 1 + (credit.outstanding if credit is not None else 0))
 
     # Everything else
 
@@ -419,22 +310,6 @@ class Connection:
         else:
             self.ignore(end - start)
 
-    def ignore(self, size: int) -> None:
-        """A frame that the specification says to ignore: do, but on a budget. Raises ConnectionFailed beyond it."""
-        self.counters.ignored_frames += 1
-        if self.excused > 0:
-            self.excused -= 1
-            return
-        now = self.plane.monotonic()
-        limits = self.grant.limits
-        if now - self.ignored_since > limits.ignored_window_s:
-            self.ignored_since = now
-            self.ignored_frames = self.ignored_bytes = 0
-        self.ignored_frames += 1
-        self.ignored_bytes += size
-        if self.ignored_frames > limits.ignored_frames or self.ignored_bytes > limits.ignored_bytes:
-            raise ConnectionFailed("too many frames that mean nothing", reason="ignored_frames")
-
     # Life
 
     def judge_again(self, snapshot: Snapshot) -> None:
@@ -470,10 +345,7 @@ class Connection:
     def fail(self, error: ProtocolError) -> None:
         """The peer broke the protocol: tell it on stream 0 and close."""
         self.counters.refuse(error.reason)
-        if not self.accepted:
-            self.close(reason_for_refusal(error), str(error), error)
-        else:
-            self.close(CloseReason.PROTOCOL_ERROR, str(error), error)
+        self.close((reason_for_failure if self.accepted else reason_for_refusal)(error), str(error), error)
 
     def close(self, reason: CloseReason, text: str, error: ProtocolError | None = None) -> None:
         """Close, telling the peer why: ERROR on stream 0, then the carrier's own close."""

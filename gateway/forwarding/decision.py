@@ -41,12 +41,14 @@ class Decision:
         "address",
         "generation",
         "method",
+        "multicast",
         "rewritten",
         "stats",
     )
 
     def __init__(self, address: Address, default: Method) -> None:
         self.address = address
+        self.multicast = address.cast is Cast.MULTICAST
         self.method = address.balancer or default
         self.generation = -1
         self.stats: ServiceStats | None = None
@@ -54,10 +56,6 @@ class Decision:
         self._group: Group | None = None
         self._version = -1
         self._candidates = Group()
-
-    @property
-    def multicast(self) -> bool:
-        return self.address.cast is Cast.MULTICAST
 
     @property
     def first(self) -> Route:

@@ -12,7 +12,7 @@ from gateway.forwarding.stream import REQUEST_UNFINISHED, REQUESTER_DONE, RESPON
 from gateway.wire.frames import Cancel, Error, encode
 
 if TYPE_CHECKING:
-    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
 
 
 def requester_done(stream: Stream) -> None:
@@ -22,7 +22,7 @@ def requester_done(stream: Stream) -> None:
         stream.state |= REQUESTER_DONE
 
 
-def break_stream(stream: Stream, culprit: Connection, text: str, reason: str) -> None:
+def break_stream(stream: Stream, culprit: Endpoint, text: str, reason: str) -> None:
     """End a stream that one side broke: that side gets ERROR[INVALID], the other is told in its own terms."""
     culprit.plane.counters.refuse(reason)
     error = RequestInvalid(text)

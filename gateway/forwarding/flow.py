@@ -1,8 +1,7 @@
-"""Flow control between connections: credit on its way to producers, and who is not read from for now.
+"""Credit on its way from consumers to producers (`credit` says how much goes on, this file when).
 
-Credit goes end to end (`credit`). Where there is none to withhold (requests, responses, fire-and-forget), a connection
-that feeds an outbox above its hard mark is not read from until that outbox has drained; counted per outbox, so that a
-source that feeds two slow ones waits for both.
+Where there is no credit to withhold (requests, responses, fire-and-forget), whoever feeds an outbox above its hard mark
+is not read from until it has drained: `Endpoint.pause_for`, counted per outbox.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ from gateway.forwarding.ending import break_stream
 from gateway.wire.frames import MAX_REQUEST_N, RequestN, encode
 
 if TYPE_CHECKING:
-    from gateway.forwarding.connection import Connection
     from gateway.forwarding.credit import Credit
-    from gateway.forwarding.outbox import Outbox
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.stream import Stream
 
 _n = Struct(">I").unpack_from
 
 
-def request_n(connection: Connection, stream_id: int, data: bytes, start: int, end: int) -> bool:
+def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end: int) -> bool:
     stream = connection.requesting.get(stream_id)
     if stream is not None:
         credit = stream.down
@@ -63,7 +61,7 @@ def refill(stream: Stream) -> None:
         _refill(stream, stream.up, stream.responder, stream.requester, stream.requester_prefix)
 
 
-def _refill(stream: Stream, credit: Credit, consumer: Connection, producer: Connection, prefix: bytes) -> None:
+def _refill(stream: Stream, credit: Credit, consumer: Endpoint, producer: Endpoint, prefix: bytes) -> None:
     if consumer.outbox.congested:
         _throttle(consumer, stream)
         return
@@ -73,29 +71,10 @@ def _refill(stream: Stream, credit: Credit, consumer: Connection, producer: Conn
         producer.outbox.put(prefix, frame, 4, len(frame))
 
 
-def _throttle(connection: Connection, stream: Stream) -> None:
+def _throttle(connection: Endpoint, stream: Stream) -> None:
     """Come back to this stream's credit when our outbox has drained."""
     outbox = connection.outbox
     if outbox.congested:
         if outbox.throttled is None:
             outbox.throttled = set()
         outbox.throttled.add(stream)
-
-
-def pause_for(connection: Connection, outbox: Outbox) -> None:
-    """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox."""
-    if connection.closed or outbox is connection.outbox:
-        return
-    if outbox.feeders is None:
-        outbox.feeders = set()
-    outbox.feeders.add(connection)
-    if not connection.paused_by:
-        connection.carrier.pause_reading()
-    connection.paused_by.add(outbox)
-
-
-def resume_after(connection: Connection, outbox: Outbox) -> None:
-    """`outbox` has drained or is gone."""
-    connection.paused_by.discard(outbox)
-    if not connection.paused_by and not connection.closed:
-        connection.carrier.resume_reading()

@@ -19,7 +19,6 @@ from gateway.errors import (
 )
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.decision import CAPACITY, Decision, decide, rewritten
-from gateway.forwarding.flow import pause_for
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Deciding
@@ -34,13 +33,13 @@ from gateway.forwarding.stream import (
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
 
 if TYPE_CHECKING:
-    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
 
 _n = Struct(">I").unpack_from
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
 
 
-def request(connection: Connection, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+def request(connection: Endpoint, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
     """A REQUEST_* frame: open a stream, or say why not."""
     if stream_id & 1 != connection.peer_parity:
         raise ConnectionFailed(f"stream id {stream_id} is for the other side to open", reason="stream_id_parity")
@@ -82,7 +81,7 @@ def request(connection: Connection, kind: int, head: int, stream_id: int, data: 
 
 
 def _open(
-    connection: Connection,
+    connection: Endpoint,
     kind: int,
     head: int,
     stream_id: int,
@@ -167,7 +166,7 @@ def _open(
     _after_send(connection, target.outbox)
 
 
-def _decide(connection: Connection, metadata: bytes) -> tuple[Decision, bool]:
+def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
     """Answer metadata that is not in the cache as it stands; the flag says whether entries vary by request."""
     limits = connection.grant.limits
     try:
@@ -183,7 +182,7 @@ def _decide(connection: Connection, metadata: bytes) -> tuple[Decision, bool]:
     return decision, deciding.varying
 
 
-def _hold(connection: Connection, partial: Partial) -> None:
+def _hold(connection: Endpoint, partial: Partial) -> None:
     partials = connection.partials
     if partials is None:
         partials = connection.partials = {}
@@ -195,7 +194,7 @@ def _hold(connection: Connection, partial: Partial) -> None:
     partials[partial.stream_id] = partial
 
 
-def resume_partial(connection: Connection, partial: Partial, head: int, data: bytes, start: int, end: int) -> None:
+def resume_partial(connection: Endpoint, partial: Partial, head: int, data: bytes, start: int, end: int) -> None:
     """A further fragment of a request whose metadata was not complete."""
     assert connection.partials is not None
     stream_id = partial.stream_id
@@ -215,13 +214,13 @@ def resume_partial(connection: Connection, partial: Partial, head: int, data: by
         _refuse(connection, partial.kind, stream_id, error)
 
 
-def _refuse(connection: Connection, kind: int, stream_id: int, error: RequestError) -> None:
+def _refuse(connection: Endpoint, kind: int, stream_id: int, error: RequestError) -> None:
     connection.plane.counters.refuse(error.reason)
     if kind != REQUEST_FNF:  # P35: never answered, not even by an error
         connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
 
 
-def _spend_token(connection: Connection) -> None:
+def _spend_token(connection: Endpoint) -> None:
     limits = connection.grant.limits
     now = connection.plane.monotonic()
     connection.tokens = min(
@@ -235,6 +234,6 @@ def _spend_token(connection: Connection) -> None:
     connection.tokens -= 1.0
 
 
-def _after_send(connection: Connection, outbox: Outbox) -> None:
+def _after_send(connection: Endpoint, outbox: Outbox) -> None:
     if outbox.size > outbox.hard:
-        pause_for(connection, outbox)
+        connection.pause_for(outbox)

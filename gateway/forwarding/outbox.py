@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.forwarding.flow import refill, resume_after
 from gateway.wire.prefix import prefix as tcp_prefix
 from gateway.wire.websocket import SHORT_HEADERS
 from gateway.wire.websocket import header as websocket_header
 
 if TYPE_CHECKING:
-    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.stream import Stream
     from gateway.observe.metrics import Counters
 
@@ -87,7 +86,7 @@ class Outbox:
         self.blocked = False
         self.blocked_since = 0.0
         self.left_when_blocked = 0
-        self.feeders: set[Connection] | None = None
+        self.feeders: set[Endpoint] | None = None
         self.throttled: set[Stream] | None = None
 
     def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
@@ -150,10 +149,10 @@ class Outbox:
     def _relieve(self) -> None:
         feeders, self.feeders = self.feeders, None
         for feeder in feeders or ():
-            resume_after(feeder, self)
+            feeder.resume_after(self)
         throttled, self.throttled = self.throttled, None
         for stream in throttled or ():
-            refill(stream)
+            stream.requester.relieved(stream)
 
 
 class WebSocketOutbox(Outbox):

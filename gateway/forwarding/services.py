@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
 from gateway.forwarding import acceptor
+from gateway.forwarding.connection import Connection
 from gateway.forwarding.exchange import Exchange, Request
 from gateway.forwarding.internal import InternalConnection
 from gateway.routing.route import Route
@@ -92,7 +93,9 @@ class NodeServices(InternalConnection):
         # Fire-and-forget has no stream; none of these services is reached by it, so there is nobody to tell.
         if stream is None:
             return
-        exchange = Exchange(self, stream.requester, request)
+        caller = stream.requester
+        assert isinstance(caller, Connection)
+        exchange = Exchange(self, caller, request)
         self._exchanges[request.stream_id] = exchange
         try:
             exchange.route = _route_of(request)

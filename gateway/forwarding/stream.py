@@ -12,7 +12,7 @@ from gateway.forwarding.credit import Credit
 from gateway.wire.frames import FrameType
 
 if TYPE_CHECKING:
-    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.observe.metrics import ServiceStats
 
 # Plain ints: compared on every frame.
@@ -50,9 +50,9 @@ class Stream:
     def __init__(
         self,
         interaction: int,
-        requester: Connection,
+        requester: Endpoint,
         requester_id: int,
-        responder: Connection,
+        responder: Endpoint,
         responder_id: int,
         stats: ServiceStats,
         opened_at: float,
