@@ -28,6 +28,7 @@ from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
+from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
 from gateway.transport.tls import server_context
@@ -102,9 +103,9 @@ class Node:
             origins=config.listen.origins,
             timeout_s=config.limits.upgrade_timeout_s,
         )
-        makers: dict[str, Callable[[], WebSocketCarrier | TcpCarrier]] = {
-            "websocket": lambda: WebSocketCarrier(plane, loop, handshake),
-            "tcp": lambda: TcpCarrier(plane, loop),
+        makers: dict[str, Callable[[House], SocketCarrier]] = {
+            "websocket": lambda house: WebSocketCarrier(plane, loop, house, handshake),
+            "tcp": lambda house: TcpCarrier(plane, loop, house),
         }
         for name, make in makers.items():
             text = getattr(config.listen, name)
@@ -113,6 +114,8 @@ class Node:
                     f"listen.{name}",
                     *address(text),
                     make,
+                    counters=self.metrics.counters,
+                    monotonic=plane.monotonic,
                     tls=tls,
                     tls_timeout_s=config.limits.tls_handshake_timeout_s,
                     backlog=config.listen.backlog,

@@ -65,12 +65,15 @@ def route_setup(service: str, *, route_id: bytes | None = None, **tags: str) -> 
 
 
 class RawClient:
-    """One connection. ``skipped`` holds the frames that ``recv_close`` and ``barrier`` read over."""
+    """One connection. ``skipped`` holds the frames that ``recv_close`` and ``barrier`` read over; ``pongs`` what was in
+    the WebSocket pongs.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, websocket: bool) -> None:
         self.websocket = websocket
         self.handshake = ""
         self.skipped: list[frames.Frame] = []
+        self.pongs: list[bytes] = []
         self._reader = reader
         self._writer = writer
         self._buffer = bytearray()
@@ -286,7 +289,9 @@ class RawClient:
             elif opcode == CLOSE:
                 code = int.from_bytes(payload[:2], "big") if payload else None
                 self._ended = ConnectionEnded(code, payload[2:].decode())
-            elif opcode != PONG:
+            elif opcode == PONG:
+                self.pongs.append(payload)
+            else:
                 self._message += payload
                 if final:
                     message = bytes(self._message)

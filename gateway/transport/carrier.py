@@ -1,15 +1,19 @@
 """What both transports share: a socket under a connection, its write buffer, and a close that lets the peer read why.
 
 Closing is in three steps, so that the last frame is not lost to a reset: write, half-close, then read and drop until
-the peer closes or `LINGER_S` has passed.
+the peer closes or `LINGER_S` has passed. TLS has no half-close; there the node closes once nothing more comes.
+
+The one place of the data plane that catches what should not happen (DESIGN 5): a bug costs the connection that hit it,
+is logged with its traceback, and is told to the peer without detail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+import logging
+from typing import Protocol, cast
 
+from gateway.errors import ConnectionFailed
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
@@ -17,36 +21,77 @@ from gateway.forwarding.plane import Plane
 #: Bytes in the transport's own buffer above which the connection's outbox holds the rest.
 WRITE_BUFFER_BYTES = 64 * 1024
 LINGER_S = 2.0
+#: How long nothing may come before a TLS connection is closed behind its last frame.
+QUIET_S = 0.5
+
+_logger = logging.getLogger(__name__)
+
+
+class House(Protocol):
+    """Whoever accepted the carrier and keeps account of it."""
+
+    def opened(self, carrier: SocketCarrier) -> None:
+        """There is a socket; TLS, if any, stands."""
+
+    def established(self, carrier: SocketCarrier) -> None:
+        """RSocket frames may come."""
+
+    def ended(self, carrier: SocketCarrier) -> None:
+        """The socket is gone. Called once for each `opened`."""
 
 
 class SocketCarrier(asyncio.Protocol):
-    """A carrier over an asyncio transport. Subclasses cut frames in `data_received`."""
+    """A carrier over an asyncio transport. Subclasses cut frames in `received`."""
 
-    __slots__ = ("closing", "connection", "loop", "on_lost", "plane", "transport")
+    __slots__ = ("_heard", "_lingering", "_quiet_by", "closing", "connection", "house", "loop", "plane", "transport")
 
-    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop) -> None:
+    #: How long a handshake of the carrier's own may take once there is a socket; 0 where it has none.
+    handshake_timeout_s = 0.0
+
+    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, house: House) -> None:
         self.plane = plane
         self.loop = loop
+        self.house = house
         self.closing = False
         self.transport: asyncio.Transport | None = None
         self.connection: Connection | None = None
-        self.on_lost: Callable[[SocketCarrier], None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._quiet_by = 0.0
+        self._heard = False
+
+    def received(self, data: bytes) -> None:
+        """Take what the socket gave."""
+        raise NotImplementedError
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.house.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
+            self._heard = True
+            return
+        try:
+            self.received(data)
+        except Exception:
+            self._failed()
 
     def eof_received(self) -> bool:
+        """The peer has closed its side. RSocket knows no half-open connections: it is gone."""
+        self._gone(CloseReason.PEER_CLOSED)
+        if self.transport is not None and self._lingering is None:
+            # The transport closes when its buffer is empty, which a peer that does not read would put off for ever.
+            self._lingering = self.loop.call_later(LINGER_S, self.transport.abort)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
-        if self.connection is not None:
-            self.connection.lost(CloseReason.PEER_CLOSED if exc is None else CloseReason.PEER_RESET)
-        if self.on_lost is not None:
-            self.on_lost(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._gone(CloseReason.PEER_CLOSED if exc is None else CloseReason.PEER_RESET)
+        self.house.ended(self)
 
     def pause_writing(self) -> None:
         if self.connection is not None:
@@ -77,6 +122,7 @@ class SocketCarrier(asyncio.Protocol):
         self.finish(b"")
 
     def abort(self) -> None:
+        self.closing = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -88,13 +134,38 @@ class SocketCarrier(asyncio.Protocol):
         transport = self.transport
         if last:
             transport.write(last)
-        if self.connection is not None and self.connection.paused_by:
-            transport.resume_reading()
+        # What the peer is sending has to be read, or the kernel answers it with a reset that overtakes our last frame.
+        transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
-        self.loop.call_later(LINGER_S, transport.abort)
+            self._lingering = self.loop.call_later(LINGER_S, transport.abort)
+        else:
+            self._quiet_by = self.plane.monotonic() + LINGER_S
+            self._lingering = self.loop.call_later(QUIET_S, self._close_when_quiet)
+
+    def _close_when_quiet(self) -> None:
+        assert self.transport is not None
+        if self._heard and self.plane.monotonic() < self._quiet_by:
+            self._heard = False
+            self._lingering = self.loop.call_later(QUIET_S, self._close_when_quiet)
+        else:
+            self.transport.close()
+            self._lingering = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def peer_name(self) -> str:
         assert self.transport is not None
         peer = self.transport.get_extra_info("peername")
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+
+    def _gone(self, reason: CloseReason) -> None:
+        self.closing = True
+        if self.connection is not None:
+            self.connection.lost(reason)
+
+    def _failed(self) -> None:
+        peer = self.connection.peer if self.connection is not None else "a peer in its handshake"
+        _logger.exception("a bug ended the connection of %s", peer)
+        if self.connection is None:
+            self.abort()
+        else:
+            self.connection.close(CloseReason.BUG, "internal error", ConnectionFailed("internal error"))

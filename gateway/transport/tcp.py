@@ -9,7 +9,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import PrefixedOutbox
 from gateway.forwarding.plane import Plane
-from gateway.transport.carrier import SocketCarrier
+from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.prefix import FrameReader
 
 
@@ -18,8 +18,8 @@ class TcpCarrier(SocketCarrier):
 
     __slots__ = ("reader",)
 
-    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(plane, loop)
+    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, house: House) -> None:
+        super().__init__(plane, loop, house)
         self.reader: FrameReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -30,10 +30,9 @@ class TcpCarrier(SocketCarrier):
         self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
         self.reader = FrameReader(self._frame, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
 
-    def data_received(self, data: bytes) -> None:
-        if self.closing or self.reader is None:
-            return
+    def received(self, data: bytes) -> None:
         assert self.connection is not None
+        assert self.reader is not None
         self.connection.session.last_received = self.plane.monotonic()
         self.reader.feed(data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,11 +23,14 @@ from gateway.forwarding.closing import CloseReason, reason_for_violation
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import WebSocketOutbox
 from gateway.forwarding.plane import Plane
-from gateway.transport.carrier import SocketCarrier
+from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
 
 SUBPROTOCOL = Subprotocol("rsocket")
 _MAX_HEAD_BYTES = 64 * 1024
+#: Where `websockets` says that a handshake came; no line a connection, and no headers, reach the node's log.
+_silent = logging.getLogger(f"{__name__}.handshake")
+_silent.setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +66,20 @@ def _names_this_endpoint(request: Request) -> bool:
 class WebSocketCarrier(SocketCarrier):
     """One socket: an HTTP handshake, then one RSocket frame a binary message."""
 
-    __slots__ = ("handshake", "head", "opened_at", "reader")
+    __slots__ = ("_pong_due", "handshake", "head", "reader")
 
-    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, handshake: Handshake) -> None:
-        super().__init__(plane, loop)
+    def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, house: House, handshake: Handshake) -> None:
+        super().__init__(plane, loop, house)
         self.handshake = handshake
         self.head = b""
         self.reader: MessageReader | None = None
-        self.opened_at = plane.monotonic()
+        self._pong_due: bytes | None = None
 
-    def data_received(self, data: bytes) -> None:
-        if self.closing:
-            return
+    @property
+    def handshake_timeout_s(self) -> float:  # type: ignore[override]
+        return self.handshake.timeout_s
+
+    def received(self, data: bytes) -> None:
         reader = self.reader
         if reader is None:
             self._handshake(data)
@@ -85,38 +91,52 @@ class WebSocketCarrier(SocketCarrier):
 
     def _handshake(self, data: bytes) -> None:
         self.head += data
-        end = self.head.find(b"\r\n\r\n")
-        if end < 0 and len(self.head) <= _MAX_HEAD_BYTES:
+        end = self.head.find(b"\r\n\r\n") + 4
+        nonsense = not self.head[:1].isalpha()  # TLS, or RSocket over TCP, on the wrong port: it would never end
+        if end < 4 and len(self.head) <= _MAX_HEAD_BYTES and not nonsense:
             return
-        head, rest = self.head[: end + 4] if end >= 0 else self.head, self.head[end + 4 :] if end >= 0 else b""
+        if nonsense or end < 4 or end > _MAX_HEAD_BYTES:
+            too_large = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            status = http.HTTPStatus.BAD_REQUEST if nonsense else too_large
+            self._refuse(_plain(status, "not an HTTP request" if nonsense else "the head of the request is too long"))
+            return
+        head, rest = self.head[:end], self.head[end:]
         self.head = b""
-        origins = [None, *(Origin(origin) for origin in self.handshake.origins)]
         protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],
             select_subprotocol=_select,
-            # "*" lets every page in: for a node that only ever takes tokens from SETUP, never from a cookie.
-            origins=None if "*" in self.handshake.origins else origins,
+            origins=self._origins(),
+            logger=_silent,
         )
         protocol.receive_data(head)
-        if end < 0:
-            protocol.receive_eof()
-        events = protocol.events_received()
-        request = events[0] if events else None
+        request = next(iter(protocol.events_received()), None)
         if not isinstance(request, Request):
-            self.plane.counters.close("bad_handshake")
-            self.finish(_plain(http.HTTPStatus.BAD_REQUEST, "not an HTTP request"))
+            # `websockets` has an answer to a head that is too long, and none to one that is no HTTP.
+            refusal = b"".join(protocol.data_to_send())
+            self._refuse(refusal or _plain(http.HTTPStatus.BAD_REQUEST, "not an HTTP request"))
             return
         response = self._answer(protocol, request)
         protocol.send_response(response)
-        self.write(b"".join(chunk for chunk in protocol.data_to_send() if chunk))
-        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            if response.status_code != http.HTTPStatus.OK:
-                self.plane.counters.close("bad_handshake")
-            self.finish(b"")
-            return
-        self._established()
-        if rest:
-            self.data_received(rest)
+        answer = b"".join(protocol.data_to_send())
+        if response.status_code == http.HTTPStatus.OK:
+            self.finish(answer)
+        elif response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(answer)
+        else:
+            self.write(answer)
+            self._established()
+            if rest:
+                self.received(rest)
+
+    def _refuse(self, answer: bytes) -> None:
+        self.plane.counters.close("bad_handshake")
+        self.finish(answer)
+
+    def _origins(self) -> list[Origin | None] | None:
+        # "*" lets every page in: for a node that only ever takes tokens from SETUP, never from a cookie.
+        if "*" in self.handshake.origins:
+            return None
+        return [None, *(Origin(origin) for origin in self.handshake.origins)]
 
     def _answer(self, protocol: ServerProtocol, request: Request) -> Response:
         path = request.path.partition("?")[0]
@@ -124,8 +144,7 @@ class WebSocketCarrier(SocketCarrier):
             return protocol.reject(http.HTTPStatus.OK, "ok\n")
         if request.method == "GET" and path not in self.handshake.paths:
             return protocol.reject(http.HTTPStatus.NOT_FOUND, f"nothing at {path[:100]}; connect to /rsocket\n")
-        version = request.headers.get("Sec-WebSocket-Version", "13")
-        if version != "13":
+        if any(version != "13" for version in request.headers.get_all("Sec-WebSocket-Version")):
             response = protocol.reject(http.HTTPStatus.UPGRADE_REQUIRED, "WebSocket version 13 is needed\n")
             response.headers["Sec-WebSocket-Version"] = "13"
             return response
@@ -150,6 +169,7 @@ class WebSocketCarrier(SocketCarrier):
             self._violation,
             max_message=plane.snapshot.setup_rules.max_bytes,
         )
+        self.house.established(self)
 
     # Messages
 
@@ -162,10 +182,31 @@ class WebSocketCarrier(SocketCarrier):
         self.reader.deliver_to(connection.frame_received)
 
     def _ping(self, payload: bytes) -> None:
-        self.write(pong_frame(payload))
+        """Only the newest ping is answered, once a loop turn and when the peer reads (RFC 6455 5.5.3; fault 12)."""
+        if self._pong_due is None:
+            self.loop.call_soon(self._answer_ping)
+        self._pong_due = payload
+        self._meter(len(payload))
+
+    def _answer_ping(self) -> None:
+        if self._pong_due is not None and self.connection is not None and not self.connection.outbox.blocked:
+            self.write(pong_frame(self._pong_due))
+            self._pong_due = None
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._answer_ping()
 
     def _pong(self) -> None:
-        """An unsolicited pong is a keepalive of a kind; that bytes came was noted already."""
+        self._meter(0)
+
+    def _meter(self, size: int) -> None:
+        """Pings and pongs say no more than that the peer lives: they share the budget of frames that mean nothing."""
+        assert self.connection is not None
+        try:
+            self.connection.ignore(size)
+        except ConnectionFailed as error:
+            self.connection.fail(error)
 
     def _peer_closed(self, code: int, text: str) -> None:
         assert self.connection is not None
@@ -180,10 +221,6 @@ class WebSocketCarrier(SocketCarrier):
         if self.reader is not None:
             self.reader.stop()
         self.finish(close_frame(code, text))
-
-    def overdue(self, now: float) -> bool:
-        """Whether the handshake has taken too long."""
-        return self.reader is None and not self.closing and now - self.opened_at > self.handshake.timeout_s
 
 
 def _plain(status: http.HTTPStatus, text: str) -> bytes:
