@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -35,11 +35,16 @@ class Shell:
     """Runs commands with one environment."""
 
     environ: dict[str, str]
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    def with_environment(self, **more: str) -> Shell:
+        """The same shell with more variables; what it starts ends with this one."""
+        return Shell({**self.environ, **more}, self.started)
 
     async def start(
         self, *arguments: str, stdin: int | None = asyncio.subprocess.DEVNULL
     ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *GATEWAY,
             *arguments,
             env=self.environ,
@@ -47,6 +52,15 @@ class Shell:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        self.started.append(process)
+        return process
+
+    async def end(self) -> None:
+        """End what a failed test has left running; SIGTERM, so that it ends its own children."""
+        for process in self.started:
+            if process.returncode is None:
+                process.terminate()
+                await asyncio.wait_for(process.communicate(), 20)
 
     async def run(self, *arguments: str, stdin: bytes | None = None, timeout: float = 30) -> Result:
         process = await self.start(
@@ -75,8 +89,10 @@ class RunningNode:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(environment(tmp_path / "home"))
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    shell = Shell(environment(tmp_path / "home"))
+    yield shell
+    await shell.end()
 
 
 @pytest.fixture
@@ -84,14 +100,11 @@ async def node(tmp_path: Path, shell: Shell) -> AsyncIterator[RunningNode]:
     """`gateway run --dev --data DIR` with its addresses from the environment."""
     data = tmp_path / "data"
     ports = [free_port() for _ in range(2)]
-    child = Shell(
-        {
-            **shell.environ,
-            "GATEWAY__LISTEN__WEBSOCKET": f"127.0.0.1:{ports[0]}",
-            "GATEWAY__LISTEN__TCP": f"127.0.0.1:{ports[1]}",
-            "GATEWAY__ADMIN__LISTEN": "127.0.0.1:0",
-            "GATEWAY__TELEMETRY__LISTEN": "127.0.0.1:0",
-        }
+    child = shell.with_environment(
+        GATEWAY__LISTEN__WEBSOCKET=f"127.0.0.1:{ports[0]}",
+        GATEWAY__LISTEN__TCP=f"127.0.0.1:{ports[1]}",
+        GATEWAY__ADMIN__LISTEN="127.0.0.1:0",
+        GATEWAY__TELEMETRY__LISTEN="127.0.0.1:0",
     )
     process = await child.start("run", "--dev", "--data", str(data))
     try:
@@ -102,6 +115,19 @@ async def node(tmp_path: Path, shell: Shell) -> AsyncIterator[RunningNode]:
             process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0, err.decode()
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def until_accepting(process: asyncio.subprocess.Process, port: int) -> None:

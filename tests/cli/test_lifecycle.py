@@ -25,7 +25,7 @@ async def test_init_makes_an_identity_once(shell: Shell, tmp_path: Path) -> None
 async def test_run_checks_settings(shell: Shell, tmp_path: Path) -> None:
     good = await shell.run("run", "--check", "--dev", "--data", str(tmp_path / "data"))
     assert (good.code, good.out) == (0, b"settings are good\n")
-    wrong = Shell({**shell.environ, "GATEWAY__LISTEN__WEBSOKET": "x"})
+    wrong = shell.with_environment(GATEWAY__LISTEN__WEBSOKET="x")
     bad = await wrong.run("run", "--check", "--dev", "--data", str(tmp_path / "data"))
     assert bad.code == 1
     assert "did you mean GATEWAY__LISTEN__WEBSOCKET" in bad.err

@@ -93,10 +93,10 @@ async def test_credentials(node: RunningNode, shell: Shell, bench: asyncio.Queue
     assert "no token" in nothing.err
     by_data = await shell.run(*who, "--data", str(node.data))
     assert by_data.out == b"operator admin\n"
-    with_token = Shell({**shell.environ, "GATEWAY_TOKEN": token, "GATEWAY_URL": node.url})
+    with_token = shell.with_environment(GATEWAY_TOKEN=token, GATEWAY_URL=node.url)
     assert (await with_token.run("request", "bench.who")).out == b"carol user\n"
     assert (await with_token.run(*who, "--data", str(node.data))).out == b"operator admin\n"
-    named = Shell({**shell.environ, "GATEWAY_DATA": str(node.data)})
+    named = shell.with_environment(GATEWAY_DATA=str(node.data))
     assert (await named.run(*who)).out == b"operator admin\n"
     share = tmp_path / "home" / ".local" / "share"
     share.mkdir(parents=True)
