@@ -197,7 +197,9 @@ class KindLimits(Section):
     max_fragments: int | None = _limit("Fragments of one such message.")
     max_partials: int | None = _limit("Such messages that are partly there, at a time.")
     max_keepalive_bytes: int | None = _limit("Data of one KEEPALIVE frame.", least=0)
-    ignored_frames: int | None = _limit("Frames that the protocol says to ignore, in one window.", least=0)
+    ignored_frames: int | None = _limit(
+        "Frames that the protocol says to ignore, in one window; 0: no limit, of bytes neither.", least=0
+    )
     ignored_bytes: int | None = _limit("Bytes of such frames, in one window.", least=0)
     ignored_window_s: float | None = _limit("The window of these two budgets, in seconds.")
     high_water_bytes: int | None = _limit("Bytes waiting to leave above which streams that feed it get no more credit.")

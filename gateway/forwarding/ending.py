@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import RequestInvalid
-from gateway.forwarding.stream import REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
+from gateway.forwarding.stream import REQUEST_STREAM, REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
 from gateway.wire.frames import Cancel, Error, encode
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ def finish(stream: Stream, *, ok: bool, canceled: bool = False) -> None:
     stats = stream.stats
     if stream.state & REQUEST_UNFINISHED:
         stream.requester.abandon(stream.requester_id)
+    if stream.interaction >= REQUEST_STREAM or not ok:
+        # Credit, cancellations and items that crossed the end on their way are no offence.
+        responder.excuse(stream.down)
+        stream.requester.excuse(stream.up)
     if ok:
         stats.ok += 1
         stats.observe(plane.monotonic() - stream.opened_at)
-        return
-    responder.excuse(stream.down)
-    stream.requester.excuse(stream.up)
-    if canceled:
+    elif canceled:
         stats.canceled += 1
     else:
         stats.failed += 1

@@ -53,7 +53,7 @@ class LimitsProfile:
     max_keepalive_bytes: int = 64
     """Data of one KEEPALIVE frame."""
     ignored_frames: int = 200
-    """Frames that the protocol says to ignore, in one window, before the connection is closed."""
+    """Frames that the protocol says to ignore, in one window, before the connection is closed; 0: no limit."""
     ignored_bytes: int = 1 * MIB
     """Bytes of such frames in one window."""
     ignored_window_s: float = 10.0
@@ -78,6 +78,7 @@ _TRUSTED = LimitsProfile(
     max_reassembly_bytes=16 * MIB,
     max_fragments=1024,
     max_partials=64,
+    ignored_frames=0,
     high_water_bytes=1 * MIB,
     hard_water_bytes=4 * MIB,
 )
