@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.errors import ConnectionFailed
+from gateway.forwarding.credit import Credit
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
-from gateway.forwarding.strays import Strays
 from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, METADATA, NEXT, FrameType
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
-#: Credit and cancellations of one stream that may be on their way when it ends.
-_CROSSING = 4
+#: Bounds of what an endpoint remembers for the sake of a peer that could not know better yet.
+_MAX_ABANDONED = 64
+_MAX_EXCUSED = 1024
 
 
 class Endpoint:
@@ -34,6 +36,7 @@ class Endpoint:
 
     __slots__ = (
         "__weakref__",
+        "abandoned",
         "accepted",
         "by_device",
         "carrier",
@@ -41,9 +44,13 @@ class Endpoint:
         "counters",
         "decisions",
         "draining",
+        "excused",
         "form",
         "grant",
         "ids",
+        "ignored_bytes",
+        "ignored_frames",
+        "ignored_since",
         "outbox",
         "partials",
         "paused_by",
@@ -53,7 +60,6 @@ class Endpoint:
         "requesting",
         "serving",
         "stamp",
-        "strays",
         "tokens",
         "tokens_at",
     )
@@ -71,6 +77,7 @@ class Endpoint:
         self.requesting: dict[int, Stream] = {}
         self.serving: dict[int, Stream] = {}
         self.partials: dict[int, Partial] | None = None
+        self.abandoned: set[int] = set()
         self.decisions: dict[bytes, Decision] = {}
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
@@ -78,7 +85,10 @@ class Endpoint:
         self.paused_by: set[Outbox] = set()
         self.tokens = 0.0
         self.tokens_at = now
-        self.strays = Strays(now)
+        self.excused = 0
+        self.ignored_since = now
+        self.ignored_frames = 0
+        self.ignored_bytes = 0
         self.accepted = False
         self.draining = False
         self.closed = False
@@ -138,12 +148,27 @@ class Endpoint:
 
     # Frames that mean nothing
 
-    def stray(self, stream_id: int, head: int, size: int) -> None:
-        """A PAYLOAD that belongs to no stream any more. Raises ConnectionFailed beyond the budget for such frames."""
-        self.counters.ignored_frames += 1
-        self.strays.payload(stream_id, head, size, self.grant.limits, self.plane.monotonic())
+    def abandon(self, stream_id: int) -> None:
+        """A request of this peer was refused or ended inside its series of fragments: drop those that still come."""
+        if len(self.abandoned) < _MAX_ABANDONED:
+            self.abandoned.add(stream_id)
+
+    def excuse(self, credit: Credit | None) -> None:
+        """A stream ended early: what its producer had sent by then is no offence."""
+        self.excused = min(_MAX_EXCUSED, self.excused + 1 + (credit.outstanding if credit is not None else 0))
 
     def ignore(self, size: int) -> None:
         """A frame that the specification says to ignore: do, but on a budget. Raises ConnectionFailed beyond it."""
         self.counters.ignored_frames += 1
-        self.strays.meter(size, self.grant.limits, self.plane.monotonic())
+        if self.excused > 0:
+            self.excused -= 1
+            return
+        now = self.plane.monotonic()
+        limits = self.grant.limits
+        if now - self.ignored_since > limits.ignored_window_s:
+            self.ignored_since = now
+            self.ignored_frames = self.ignored_bytes = 0
+        self.ignored_frames += 1
+        self.ignored_bytes += size
+        if self.ignored_frames > limits.ignored_frames or self.ignored_bytes > limits.ignored_bytes:
+            raise ConnectionFailed("too many frames that mean nothing", reason="ignored_frames")
