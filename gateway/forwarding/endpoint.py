@@ -27,7 +27,7 @@ _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
 #: Bounds of what an endpoint remembers for the sake of a peer that could not know better yet.
 _MAX_ABANDONED = 64
-_MAX_EXCUSED = 1024
+_MAX_EXCUSED = 1 << 20
 
 
 class Endpoint:
@@ -163,8 +163,10 @@ class Endpoint:
         if self.excused > 0:
             self.excused -= 1
             return
-        now = self.plane.monotonic()
         limits = self.grant.limits
+        if not limits.ignored_frames:
+            return
+        now = self.plane.monotonic()
         if now - self.ignored_since > limits.ignored_window_s:
             self.ignored_since = now
             self.ignored_frames = self.ignored_bytes = 0
