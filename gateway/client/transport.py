@@ -38,6 +38,7 @@ from gateway.client.translation import Inbound, to_bytes
 from gateway.errors import FrameError
 from gateway.wire import frames
 from gateway.wire.prefix import FrameReader, prefix
+from gateway.wire.sink import FrameSink
 
 READ_BYTES = 65_536
 HIGH_WATER_BYTES = 262_144
@@ -96,7 +97,7 @@ class WebSocket:
         return self._connection.close_reason or ""
 
 
-class TcpSocket:
+class TcpSocket(FrameSink):
     """Each frame has a 24-bit length in front of it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,10 +105,10 @@ class TcpSocket:
         self._writer = writer
         self._cut: list[bytes] = []
         self._broken = ""
-        self._frames = FrameReader(self._take, self._fail, max_frame=frames.MAX_FRAME_BYTES)
+        self._frames = FrameReader(self, self._fail, max_frame=frames.MAX_FRAME_BYTES)
 
-    def _take(self, buffer: bytes, start: int, end: int) -> None:
-        self._cut.append(bytes(buffer[start:end]))
+    def frame_received(self, data: bytes, start: int, end: int) -> None:
+        self._cut.append(data[start:end])
 
     def _fail(self, text: str) -> None:
         self._broken = text

@@ -108,7 +108,7 @@ def _no_registration(grant: Grant, service: str) -> str:
 def _credentials(setup: Setup, form: Form) -> tuple[bytes | None, list[RouteSetup]]:
     token: bytes | None = None
     registrations: list[RouteSetup] = []
-    if form is Form.COMPOSITE and setup.metadata:
+    if form == Form.COMPOSITE and setup.metadata:
         metadata = setup.metadata
         for entry in iter_composite(metadata, 0, len(metadata)):
             if entry.mime == AUTHENTICATION and token is None:

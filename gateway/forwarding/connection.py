@@ -86,11 +86,6 @@ class Connection(Endpoint):
         self.principal: Principal = plane.nobody.principal
         self.number = plane.enter(self)
 
-    @property
-    def max_frame_bytes(self) -> int:
-        """The largest frame that this peer may send now: a SETUP until it is accepted."""
-        return self.grant.limits.max_frame_bytes if self.accepted else self.session.rules.max_bytes
-
     # Frames in
 
     def frame_received(self, data: bytes, start: int, end: int) -> None:
@@ -284,11 +279,12 @@ class Connection(Endpoint):
     def adopt(self, principal: Principal, grant: Grant, form: Form, stamp: bytes) -> None:
         """The connection belongs to this principal from now on."""
         self.principal = principal
-        self.grant = grant
-        self.form = form
+        self.hold(grant)
+        self.form = int(form)
         self.stamp = stamp
         self.by_device = acceptor.by_device(principal.kind)
         limits = grant.limits
+        self.carrier.allow(limits.max_frame_bytes)
         self.tokens = float(limits.request_burst)
         self.outbox.high = limits.high_water_bytes
         self.outbox.hard = limits.hard_water_bytes
@@ -315,8 +311,7 @@ class Connection(Endpoint):
     def judge_again(self, snapshot: Snapshot) -> None:
         """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
         if self.accepted:
-            self.grant = snapshot.grant(self.principal)
-            self.decisions.clear()
+            self.hold(snapshot.grant(self.principal))
 
     def tick(self, now: float, wall: float) -> None:
         """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
@@ -325,7 +320,11 @@ class Connection(Endpoint):
         if not self.accepted:
             if now - self.opened_at > self.plane.snapshot.setup_timeout_s:
                 self.close(CloseReason.SETUP_TIMEOUT, "no SETUP in time")
-        elif self.session.expired(now):
+            return
+        if self.paused_by:
+            # Whoever is not read from cannot be heard: its silence is ours.
+            self.session.last_received = now
+        if self.session.expired(now):
             self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
         elif self.outbox.stuck_for(now) > self.grant.limits.write_deadline_s:
             self.close(CloseReason.WRITE_TIMEOUT, "what is sent to you is not read")

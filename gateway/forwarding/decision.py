@@ -31,8 +31,8 @@ CAPACITY = 256
 
 class Decision:
     """`generation`: the table's when this was last known to hold. `stats`: the counters of the service asked for, or
-    None when the candidates belong to several services. `rewritten`: by target form, the metadata that goes out, for
-    requests whose metadata is nothing but what decides."""
+    None when the candidates belong to several services. `sections`: by target form, the metadata section that goes
+    out (its length, then the metadata), for requests whose metadata is nothing but what decides."""
 
     __slots__ = (
         "_candidates",
@@ -42,7 +42,7 @@ class Decision:
         "generation",
         "method",
         "multicast",
-        "rewritten",
+        "sections",
         "stats",
     )
 
@@ -52,7 +52,7 @@ class Decision:
         self.method = address.balancer or default
         self.generation = -1
         self.stats: ServiceStats | None = None
-        self.rewritten: dict[Form, bytes] = {}
+        self.sections: list[bytes | None] = [None] * len(Form)
         self._group: Group | None = None
         self._version = -1
         self._candidates = Group()
@@ -122,11 +122,10 @@ def decide(plane: Plane, deciding: Deciding, grant: Grant, max_route_bytes: int)
     return decision
 
 
-def rewritten(decision: Decision, metadata: bytes, varying: bool, source: Form, target: Form, stamp: bytes) -> bytes:
-    """The metadata for a responder of form `target`, from the decision where that is possible."""
-    if varying:
-        return rewrite(metadata, source, target, stamp)
-    known = decision.rewritten.get(target)
-    if known is None:
-        known = decision.rewritten[target] = rewrite(metadata, source, target, stamp)
-    return known
+def section(decision: Decision, metadata: bytes, varying: bool, source: int, target: int, stamp: bytes) -> bytes:
+    """The metadata section for a responder of form `target`: a 24-bit length and the metadata, empty for none."""
+    rewritten = rewrite(metadata, source, target, stamp)
+    with_length = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
+    if not varying:
+        decision.sections[target] = with_length
+    return with_length

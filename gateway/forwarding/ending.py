@@ -52,7 +52,7 @@ def finish(stream: Stream, *, ok: bool, canceled: bool = False) -> None:
         stream.requester.excuse(stream.up)
     if ok:
         stats.ok += 1
-        stats.observe(plane.monotonic() - stream.opened_at)
+        stats.observe(plane.now - stream.opened_at)
     elif canceled:
         stats.canceled += 1
     else:

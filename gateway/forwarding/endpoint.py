@@ -15,22 +15,32 @@ from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, METADATA, NEXT, FrameType
+from gateway.wire.sink import FrameSink
 
 if TYPE_CHECKING:
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.partial import Partial
     from gateway.forwarding.plane import Plane
     from gateway.forwarding.stream import Stream
+    from gateway.policy.access import Grant
     from gateway.routing.route import Route
 
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
+_REQUEST_FLAGS = FOLLOWS | COMPLETE | IGNORE
+#: Type and flags of every request frame that can go out, as its bytes 4 and 5.
+_HEADS = {
+    kind << 10 | flags: (kind << 10 | flags).to_bytes(2, "big")
+    for kind in range(FrameType.REQUEST_RESPONSE, FrameType.REQUEST_CHANNEL + 1)
+    for flags in range(0x400)
+    if not flags & ~(_REQUEST_FLAGS | METADATA)
+}
 #: Bounds of what an endpoint remembers for the sake of a peer that could not know better yet.
 _MAX_ABANDONED = 64
 _MAX_EXCUSED = 1 << 20
 
 
-class Endpoint:
+class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
     its metadata is. `decisions`: its cache, by raw metadata. `paused_by`: full outboxes that it feeds."""
 
@@ -51,12 +61,14 @@ class Endpoint:
         "ignored_bytes",
         "ignored_frames",
         "ignored_since",
+        "max_streams",
         "outbox",
         "partials",
         "paused_by",
         "peer_parity",
         "pending",
         "plane",
+        "rate",
         "requesting",
         "serving",
         "stamp",
@@ -67,18 +79,18 @@ class Endpoint:
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox) -> None:
         now = plane.monotonic()
         self.plane = plane
+        self.decisions: dict[bytes, Decision] = {}
         self.counters = plane.counters
         self.carrier = carrier
         self.outbox = outbox
-        self.grant = plane.nobody
-        self.form = Form.OPAQUE
+        self.hold(plane.nobody)
+        self.form = int(Form.OPAQUE)
         self.stamp = b""
         self.by_device = False
         self.requesting: dict[int, Stream] = {}
         self.serving: dict[int, Stream] = {}
         self.partials: dict[int, Partial] | None = None
         self.abandoned: set[int] = set()
-        self.decisions: dict[bytes, Decision] = {}
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
         self.pending = 0
@@ -93,31 +105,37 @@ class Endpoint:
         self.draining = False
         self.closed = False
 
+    def hold(self, grant: Grant) -> None:
+        """Be bound by `grant` from now on; what was decided under another one is forgotten."""
+        self.grant = grant
+        self.max_streams = grant.limits.max_streams
+        self.rate = grant.limits.requests_per_second
+        self.decisions.clear()
+
     # Frames out
 
     def send_request(
-        self, stream_id: int, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
+        self, prefix: bytes, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
     ) -> None:
-        """Append a request frame with these metadata and `data[at:end]` to this connection's outbox."""
-        flags = head & (FOLLOWS | COMPLETE | IGNORE)
-        credit = n.to_bytes(4, "big") if kind >= _REQUEST_STREAM else b""
+        """Append a request frame to this side's outbox.
+
+        `prefix`: its stream id. `metadata`: what goes between head and data, its length in front; empty for none.
+        """
+        flags = head & _REQUEST_FLAGS
         if metadata:
             flags |= METADATA
-            body = credit + len(metadata).to_bytes(3, "big") + metadata
-        else:
-            body = credit
-        prefix = stream_id.to_bytes(4, "big")
-        outbox = self.outbox
-        room = MAX_FRAME_BYTES - 6 - len(body)
+        start = _HEADS[kind << 10 | flags]
+        if kind >= _REQUEST_STREAM:
+            start += n.to_bytes(4, "big")
+        room = MAX_FRAME_BYTES - 4 - len(start) - len(metadata)
         if end - at <= room:
-            frame = (kind << 10 | flags).to_bytes(2, "big") + body + data[at:end]
-            outbox.put(prefix, frame, 0, len(frame))
+            self.outbox.put_request(prefix, start, metadata, data, at, end)
             return
         # The stamp made the largest frame there is too large (P43): it goes on in a fragment.
-        frame = (kind << 10 | (flags | FOLLOWS) & ~COMPLETE).to_bytes(2, "big") + body + data[at : at + room]
-        outbox.put(prefix, frame, 0, len(frame))
-        rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big") + data[at + room : end]
-        outbox.put(prefix, rest, 0, len(rest))
+        start = _HEADS[kind << 10 | (flags | FOLLOWS) & ~COMPLETE] + start[2:]
+        self.outbox.put_request(prefix, start, metadata, data, at, at + room)
+        rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big")
+        self.outbox.put_request(prefix, rest, b"", data, at + room, end)
 
     def spread(self, stream: Stream, routes: list[Route]) -> None:
         """Take a multicast stream; only the node's own multicast connection is ever asked to."""

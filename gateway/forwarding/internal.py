@@ -30,6 +30,8 @@ class NoCarrier:
 
     def resume_reading(self) -> None: ...
 
+    def allow(self, max_frame_bytes: int) -> None: ...
+
     def close(self, code: int, text: str) -> None: ...
 
     def abort(self) -> None: ...
@@ -38,20 +40,31 @@ class NoCarrier:
 class InternalOutbox(Outbox):
     """Delivers its frames instead of writing them."""
 
-    __slots__ = ("owner",)
+    __slots__ = ("_delivered", "owner")
 
     owner: InternalConnection
 
+    def __init__(self, plane: Plane) -> None:
+        limits = 1 << 62
+        super().__init__(NoCarrier(), plane.flusher, plane.counters, limits, limits)
+        self._delivered: list[bytes] = []
+
     def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
-        self.parts.append(prefix + data[start:end])
-        if not self.dirty:
-            self.dirty = True
-            self.flusher.touch(self)
+        self._deliver(prefix + data[start:end])
+
+    def put_request(self, prefix: bytes, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
+        self._deliver(prefix + head + metadata + data[start:end])
+
+    def _deliver(self, frame: bytes) -> None:
+        self._delivered.append(frame)
+        if self.untouched:
+            self.untouched = False
+            self.touched()
 
     def flush(self) -> None:
-        self.dirty = False
-        frames = self.parts
-        self.parts = []
+        self.untouched = True
+        frames = self._delivered
+        self._delivered = []
         for frame in frames:
             self.owner.deliver(frame)
 
@@ -62,12 +75,10 @@ class InternalConnection(Connection):
     __slots__ = ("leg_ids",)
 
     def __init__(self, plane: Plane, name: str) -> None:
-        carrier = NoCarrier()
-        limits = 1 << 62
-        outbox = InternalOutbox(carrier, plane.flusher, plane.counters, limits, limits)
-        super().__init__(plane, carrier, outbox, peer=name, kind="internal")
+        outbox = InternalOutbox(plane)
+        super().__init__(plane, outbox.carrier, outbox, peer=name, kind="internal")
         outbox.owner = self
-        self.form = Form.COMPOSITE
+        self.form = int(Form.COMPOSITE)
         self.accepted = True
         self.leg_ids = StreamIds(CLIENT_FIRST)
 

@@ -127,8 +127,9 @@ class Multicast(InternalConnection):
         serving_id = stream.responder_id
         span = span_of(frame, 0, len(frame))
         assert span is not None  # a stamped request has metadata
-        metadata = frame[span[0] : span[1]]
-        plain = rewrite(metadata, Form.COMPOSITE, Form.ROUTING, b"")
+        metadata = frame[span[0] - 3 : span[1]]
+        routing = rewrite(metadata[3:], Form.COMPOSITE, Form.ROUTING, b"")
+        plain = len(routing).to_bytes(3, "big") + routing if routing else b""
         if kind >= REQUEST_STREAM:
             merge.credit = peek_n(frame, 0, len(frame))
         window = max(1, min(_AHEAD // len(routes), merge.credit)) if kind >= REQUEST_STREAM else 0
@@ -152,7 +153,7 @@ class Multicast(InternalConnection):
         responder_id = target.ids.allocate(target.serving)
         leg = Leg(leg_id)
         if kind != REQUEST_FNF or head & FOLLOWS:
-            stream = Stream(kind, self, leg_id, target, responder_id, self._leg_stats, self.plane.monotonic())
+            stream = Stream(kind, self, leg_id, target, responder_id, self._leg_stats, self.plane.now)
             stream.state = merge.stream.state
             if kind >= REQUEST_STREAM:
                 stream.down = Credit()
@@ -165,8 +166,8 @@ class Multicast(InternalConnection):
             self.plane.counters.streams_open += 1
         merge.legs[leg_id] = leg
         self._merges_by_leg[leg_id] = merge
-        known = plain if target.form is Form.ROUTING else metadata
-        target.send_request(responder_id, kind, head, n, known, frame, at, len(frame))
+        known = plain if target.form == Form.ROUTING else metadata
+        target.send_request(responder_id.to_bytes(4, "big"), kind, head, n, known, frame, at, len(frame))
 
     def _from_requester(self, merge: Merge, kind: int, frame: bytes) -> None:
         if kind == FrameType.REQUEST_N:

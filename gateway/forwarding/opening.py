@@ -18,7 +18,7 @@ from gateway.errors import (
     RequestInvalid,
 )
 from gateway.forwarding.credit import Credit
-from gateway.forwarding.decision import CAPACITY, Decision, decide, rewritten
+from gateway.forwarding.decision import CAPACITY, Decision, decide, section
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Deciding
@@ -93,22 +93,16 @@ def _open(
 ) -> None:
     """Open the stream that a request asks for; its data is `data[at:end]`. Raises RequestError."""
     plane = connection.plane
-    limits = connection.grant.limits
-    if limits.max_streams and len(connection.requesting) >= limits.max_streams:
-        raise Overloaded(f"over the limit of {limits.max_streams} open streams", reason="max_streams")
-    if limits.requests_per_second:
+    if connection.max_streams and len(connection.requesting) >= connection.max_streams:
+        raise Overloaded(f"over the limit of {connection.max_streams} open streams", reason="max_streams")
+    if connection.rate:
         _spend_token(connection)
-    if connection.draining or plane.draining:
-        raise Overloaded("this node is draining; reconnect and try again", reason="draining")
+    if connection.draining:
+        raise Overloaded("this connection is draining; reconnect and try again", reason="draining")
     decision = connection.decisions.get(metadata)
+    varying = False
     if decision is None:
-        if len(metadata) > limits.max_metadata_bytes:
-            raise RequestInvalid(
-                f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="metadata_too_long"
-            )
         decision, varying = _decide(connection, metadata)
-    else:
-        varying = False
     if decision.generation != plane.table.generation:
         decision.refresh(plane, connection.grant)
     if decision.multicast:
@@ -119,56 +113,57 @@ def _open(
         route = decision.pick(plane)
         target = route.owner  # type: ignore[assignment]
     form = target.form
-    if varying:
-        stamped = rewritten(decision, metadata, True, connection.form, form, connection.stamp)
-    else:
-        known = decision.rewritten.get(form)
-        stamped = (
-            known
-            if known is not None
-            else rewritten(decision, metadata, False, connection.form, form, connection.stamp)
-        )
-    if kind >= REQUEST_STREAM and connection.outbox.congested:
-        # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
-        raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
+    stamped = None if varying else decision.sections[form]
+    if stamped is None:
+        stamped = section(decision, metadata, varying, connection.form, form, connection.stamp)
+    counters = connection.counters
     stats = decision.stats or plane.stats_of(route)
-    stats.requests += 1
     responder_id = target.ids.allocate(target.serving)
-    if kind == REQUEST_FNF:
-        plane.counters.fire_and_forget += 1
-        if not head & FOLLOWS and not decision.multicast:
-            target.send_request(responder_id, kind, head, 0, stamped, data, at, end)
-            stats.ok += 1
-            _after_send(connection, target.outbox)
-            return
-    stream = Stream(kind, connection, stream_id, target, responder_id, stats, plane.monotonic())
+    if kind == REQUEST_FNF and not head & FOLLOWS and not decision.multicast:
+        counters.fire_and_forget += 1
+        stats.requests += 1
+        stats.ok += 1
+        target.send_request(responder_id.to_bytes(4, "big"), kind, head, 0, stamped, data, at, end)
+        _after_send(connection, target.outbox)
+        return
+    stream = Stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
     if kind == REQUEST_RESPONSE:
-        plane.counters.request_response += 1
-    elif kind >= REQUEST_STREAM:
+        counters.request_response += 1
+    elif kind == REQUEST_FNF:
+        counters.fire_and_forget += 1
+    else:
+        if connection.outbox.congested:
+            # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
+            raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
         stream.down = Credit()
         n = stream.down.grant(n, False)
         if kind == REQUEST_CHANNEL:
-            plane.counters.request_channel += 1
+            counters.request_channel += 1
             stream.up = Credit()
             if not head & COMPLETE or head & FOLLOWS:
                 stream.state = 0
         else:
-            plane.counters.request_stream += 1
+            counters.request_stream += 1
     if head & FOLLOWS:
         stream.state |= REQUEST_UNFINISHED
+    stats.requests += 1
     connection.requesting[stream_id] = stream
     target.serving[responder_id] = stream
     target.pending += 1
-    plane.counters.streams_open += 1
+    counters.streams_open += 1
     if decision.multicast:
         target.spread(stream, decision.spread())
-    target.send_request(responder_id, kind, head, n, stamped, data, at, end)
+    target.send_request(stream.responder_prefix, kind, head, n, stamped, data, at, end)
     _after_send(connection, target.outbox)
 
 
 def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
     """Answer metadata that is not in the cache as it stands; the flag says whether entries vary by request."""
     limits = connection.grant.limits
+    if len(metadata) > limits.max_metadata_bytes:
+        raise RequestInvalid(
+            f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="metadata_too_long"
+        )
     try:
         deciding = Deciding(metadata, connection.form, limits.max_metadata_entries)
         decision = connection.decisions.get(deciding.key) if deciding.varying else None

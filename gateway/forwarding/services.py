@@ -27,7 +27,7 @@ from gateway.routing.table import Event, Joined
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
 from gateway.wire import brokering
 from gateway.wire.brokering import RouteJoin, RouteRemove, RouteSetup
-from gateway.wire.frames import Cancel, Error, FrameType, Payload, RequestN, decode, encode, peek_stream_id
+from gateway.wire.frames import Cancel, Error, ErrorCode, FrameType, Payload, RequestN, decode, encode, peek_stream_id
 from gateway.wire.metadata import decode_routing, iter_composite
 from gateway.wire.mimetypes import ROUTING
 
@@ -85,6 +85,12 @@ class NodeServices(InternalConnection):
                 exchange.fail(error)
             elif stream_id in self.serving:
                 self.send(encode(Error(stream_id, error.code, str(error))))
+        except Exception:
+            # A bug: whoever asked must not wait for ever, and learns nothing of it.
+            self._exchanges.pop(stream_id, None)
+            if stream_id in self.serving:
+                self.send(encode(Error(stream_id, ErrorCode.APPLICATION_ERROR, "internal error")))
+            raise
         if exchange is not None and not exchange.open:
             del self._exchanges[stream_id]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from enum import Enum, auto
+from enum import IntEnum
 
 from gateway.errors import RequestInvalid
 from gateway.policy.principal import Principal
@@ -20,12 +20,12 @@ _WITHHELD = frozenset({AUTHENTICATION, PRINCIPAL})
 _DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
 
 
-class Form(Enum):
+class Form(IntEnum):
     """What a connection's metadata is, by the MIME type in its SETUP."""
 
-    COMPOSITE = auto()
-    ROUTING = auto()
-    OPAQUE = auto()
+    COMPOSITE = 0
+    ROUTING = 1
+    OPAQUE = 2
 
 
 def form_of(metadata_mime: str) -> Form:
@@ -51,16 +51,16 @@ class Deciding:
 
     __slots__ = ("broker", "key", "routing", "varying")
 
-    def __init__(self, metadata: bytes, form: Form, max_entries: int) -> None:
+    def __init__(self, metadata: bytes, form: int, max_entries: int) -> None:
         """Raises FrameError for malformed composite metadata and RequestInvalid beyond `max_entries` (fault 40)."""
         self.routing: bytes | None = None
         self.broker: bytes | None = None
         self.varying = False
         self.key = metadata
-        if form is Form.ROUTING:
+        if form == Form.ROUTING:
             self.routing = metadata
             return
-        if form is Form.OPAQUE:
+        if form == Form.OPAQUE:
             return
         kept: list[bytes] = []
         count = 0
@@ -80,20 +80,20 @@ class Deciding:
             self.key = b"".join(kept)
 
 
-def rewrite(metadata: bytes, source: Form, target: Form, stamp: bytes) -> bytes:
+def rewrite(metadata: bytes, source: int, target: int, stamp: bytes) -> bytes:
     """Return the metadata that a responder of form `target` gets for what a requester of form `source` sent.
 
     A responder that speaks composite metadata always gets `stamp`. One that speaks plain routing gets the routing tags.
     Any other gets what came, less credentials and forged identities.
     """
-    if source is Form.COMPOSITE:
-        if target is Form.ROUTING:
+    if source == Form.COMPOSITE:
+        if target == Form.ROUTING:
             return _first_routing(metadata)
         kept = b"".join(_forwarded(metadata))
-        return kept + stamp if target is Form.COMPOSITE else kept
-    if target is not Form.COMPOSITE:
+        return kept + stamp if target == Form.COMPOSITE else kept
+    if target != Form.COMPOSITE:
         return metadata
-    return (encode_composite([(ROUTING, metadata)]) if source is Form.ROUTING else b"") + stamp
+    return (encode_composite([(ROUTING, metadata)]) if source == Form.ROUTING else b"") + stamp
 
 
 def _forwarded(metadata: bytes) -> Iterator[bytes]:

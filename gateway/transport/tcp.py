@@ -7,7 +7,7 @@ import asyncio
 from gateway.errors import ConnectionFailed
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.outbox import PrefixedOutbox
+from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.prefix import FrameReader
@@ -26,26 +26,31 @@ class TcpCarrier(SocketCarrier):
         super().connection_made(transport)
         plane = self.plane
         limits = plane.first_limits
-        outbox = PrefixedOutbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
+        outbox = Outbox(
+            self,
+            plane.flusher,
+            plane.counters,
+            limits.high_water_bytes,
+            limits.hard_water_bytes,
+            prefixed=True,
+        )
         self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
-        self.reader = FrameReader(self._frame, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
+        self.reader = FrameReader(self.connection, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
 
     def received(self, data: bytes) -> None:
         assert self.connection is not None
         assert self.reader is not None
-        self.connection.session.last_received = self.plane.monotonic()
+        self.connection.session.last_received = self.plane.wake()
         self.reader.feed(data)
 
-    def _frame(self, data: bytes, start: int, end: int) -> None:
-        connection = self.connection
-        assert connection is not None
+    def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
-        first = not connection.accepted
-        connection.frame_received(data, start, end)
-        if first:
-            self.reader.max_frame = connection.max_frame_bytes
-        if self.closing:
+        self.reader.max_frame = max_frame_bytes
+
+    def close(self, code: int, text: str) -> None:
+        if self.reader is not None:
             self.reader.stop()
+        super().close(code, text)
 
     def _failure(self, text: str) -> None:
         assert self.connection is not None

@@ -21,7 +21,7 @@ from websockets.typing import Origin, Subprotocol
 from gateway.errors import ConnectionFailed
 from gateway.forwarding.closing import CloseReason, reason_for_violation
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.outbox import WebSocketOutbox
+from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
@@ -84,7 +84,7 @@ class WebSocketCarrier(SocketCarrier):
         if reader is None:
             self._handshake(data)
             return
-        self.connection.session.last_received = self.plane.monotonic()  # type: ignore[union-attr]
+        self.connection.session.last_received = self.plane.wake()  # type: ignore[union-attr]
         reader.feed(data)
 
     # Handshake
@@ -159,10 +159,10 @@ class WebSocketCarrier(SocketCarrier):
     def _established(self) -> None:
         plane = self.plane
         limits = plane.first_limits
-        outbox = WebSocketOutbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
+        outbox = Outbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
         self.connection = Connection(plane, self, outbox, peer=f"websocket {self.peer_name()}")
         self.reader = MessageReader(
-            self._first_message,
+            self.connection,
             self._ping,
             self._pong,
             self._peer_closed,
@@ -173,13 +173,9 @@ class WebSocketCarrier(SocketCarrier):
 
     # Messages
 
-    def _first_message(self, data: bytes, start: int, end: int) -> None:
-        connection = self.connection
-        assert connection is not None
+    def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
-        connection.frame_received(data, start, end)
-        self.reader.max_message = connection.max_frame_bytes
-        self.reader.deliver_to(connection.frame_received)
+        self.reader.max_message = max_frame_bytes
 
     def _ping(self, payload: bytes) -> None:
         """Only the newest ping is answered, once a loop turn and when the peer reads (RFC 6455 5.5.3; fault 12)."""

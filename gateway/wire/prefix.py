@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.wire.sink import FrameSink
+
 PREFIX_BYTES = 3
 
 
@@ -18,16 +20,14 @@ def prefix(length: int) -> bytes:
 class FrameReader:
     """Cuts a TCP stream into frames.
 
-    `on_frame(buffer, start, end)` gets each frame as a span that must not be kept beyond the call; `on_failure(text)`
-    is called once, after which input is dropped.
+    `sink.frame_received(buffer, start, end)` gets each frame as a span; `on_failure(text)` is called once, after which
+    input is dropped.
     """
 
-    __slots__ = ("_done", "_on_failure", "_on_frame", "_tail", "_tail_bytes", "max_frame")
+    __slots__ = ("_done", "_on_failure", "_sink", "_tail", "_tail_bytes", "max_frame")
 
-    def __init__(
-        self, on_frame: Callable[[bytes, int, int], None], on_failure: Callable[[str], None], *, max_frame: int
-    ) -> None:
-        self._on_frame = on_frame
+    def __init__(self, sink: FrameSink, on_failure: Callable[[str], None], *, max_frame: int) -> None:
+        self._sink = sink
         self._on_failure = on_failure
         self.max_frame = max_frame
         self._tail: list[bytes] = []
@@ -58,7 +58,7 @@ class FrameReader:
             tail.clear()
         at = 0
         size = len(data)
-        on_frame = self._on_frame
+        sink = self._sink
         while size - at >= PREFIX_BYTES:
             if self._done:
                 return
@@ -70,7 +70,7 @@ class FrameReader:
             end = at + PREFIX_BYTES + length
             if end > size:
                 break
-            on_frame(data, at + PREFIX_BYTES, end)
+            sink.frame_received(data, at + PREFIX_BYTES, end)
             at = end
         if at < size and not self._done:
             rest = data[at:] if at else data

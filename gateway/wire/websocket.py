@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
+from gateway.wire.sink import FrameSink
+
 try:
     from websockets.speedups import apply_mask as _apply_mask
 except ImportError:  # no wheel with the C extension for this platform
@@ -94,7 +96,7 @@ def pong_frame(payload: bytes) -> bytes:
 class MessageReader:
     """Cuts a stream of client frames into messages.
 
-    `on_message(buffer, start, end)` gets each binary message as a span; the buffer must not be kept beyond the call.
+    `sink.frame_received(buffer, start, end)` gets each binary message as a span.
     `on_ping(payload)`, `on_close(code, text)` and `on_failure(close_code, text)` get what their names say; `on_pong()`
     only tells that one came. After a close or a failure nothing is reported any more.
     """
@@ -105,9 +107,9 @@ class MessageReader:
         "_fragments_bytes",
         "_on_close",
         "_on_failure",
-        "_on_message",
         "_on_ping",
         "_on_pong",
+        "_sink",
         "_tail",
         "_tail_bytes",
         "max_fragments",
@@ -116,7 +118,7 @@ class MessageReader:
 
     def __init__(
         self,
-        on_message: Callable[[bytes, int, int], None],
+        sink: FrameSink,
         on_ping: Callable[[bytes], None],
         on_pong: Callable[[], None],
         on_close: Callable[[int, str], None],
@@ -125,7 +127,7 @@ class MessageReader:
         max_message: int,
         max_fragments: int = 1024,
     ) -> None:
-        self._on_message = on_message
+        self._sink = sink
         self._on_ping = on_ping
         self._on_pong = on_pong
         self._on_close = on_close
@@ -141,10 +143,6 @@ class MessageReader:
     @property
     def done(self) -> bool:
         return self._done
-
-    def deliver_to(self, on_message: Callable[[bytes, int, int], None]) -> None:
-        """Give every further message to another callback."""
-        self._on_message = on_message
 
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
@@ -190,9 +188,9 @@ class MessageReader:
                 break
             key = data[body - 4 : body]
             if key == _NO_MASK:
-                self._on_message(data, body, end)
+                self._sink.frame_received(data, body, end)
             else:
-                self._on_message(_apply_mask(data[body:end], key), 0, length)
+                self._sink.frame_received(_apply_mask(data[body:end], key), 0, length)
             at = end
         if self._done:
             return
@@ -274,7 +272,7 @@ class MessageReader:
             )
             return
         if starts and final:
-            self._on_message(payload, 0, len(payload))
+            self._sink.frame_received(payload, 0, len(payload))
             return
         if fragments is None:
             fragments = self._fragments = []
@@ -286,7 +284,7 @@ class MessageReader:
             message = b"".join(fragments)
             self._fragments = None
             self._fragments_bytes = 0
-            self._on_message(message, 0, len(message))
+            self._sink.frame_received(message, 0, len(message))
 
     def _close(self, payload: bytes) -> None:
         if len(payload) == 1:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire.prefix import FrameReader, prefix
+from gateway.wire.sink import FrameSink
+
+
+class Sink(FrameSink):
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self.take = take
+
+    def frame_received(self, data: bytes, start: int, end: int) -> None:
+        self.take(bytes(data[start:end]))
 
 
 def read(chunks: list[bytes], max_frame: int = 1 << 20) -> list[bytes | str]:
     out: list[bytes | str] = []
-    reader = FrameReader(lambda b, start, end: out.append(bytes(b[start:end])), out.append, max_frame=max_frame)
+    reader = FrameReader(Sink(out.append), out.append, max_frame=max_frame)
     for chunk in chunks:
         reader.feed(chunk)
     return out
@@ -36,9 +47,12 @@ def test_limit_is_checked_on_the_prefix() -> None:
 
 def test_nothing_is_read_after_a_stop() -> None:
     got: list[bytes] = []
-    reader = FrameReader(
-        lambda b, start, end: (got.append(bytes(b[start:end])), reader.stop()), got.append, max_frame=9
-    )
+
+    def take(frame: bytes) -> None:
+        got.append(frame)
+        reader.stop()
+
+    reader = FrameReader(Sink(take), got.append, max_frame=9)
     reader.feed(prefix(1) + b"a" + prefix(1) + b"b" + b"\0")
     reader.feed(prefix(1) + b"c")
     assert got == [b"a"]

@@ -9,15 +9,22 @@ from websockets.frames import Frame
 from websockets.frames import Opcode as StockOpcode
 
 from gateway.wire import websocket as ws
+from gateway.wire.sink import FrameSink
 
 KEY = b"\x01\x02\x03\x04"
 
 
-class Log:
+class Log(FrameSink):
+    def frame_received(self, data: bytes, start: int, end: int) -> None:
+        self.events.append(("message", bytes(data[start:end])))
+        if self.stops:
+            self.reader.stop()
+
     def __init__(self, max_message: int = 1 << 20, max_fragments: int = 1024) -> None:
         self.events: list[tuple[object, ...]] = []
+        self.stops = False
         self.reader = ws.MessageReader(
-            lambda buffer, start, end: self.events.append(("message", bytes(buffer[start:end]))),
+            self,
             lambda payload: self.events.append(("ping", payload)),
             lambda: self.events.append(("pong",)),
             lambda code, text: self.events.append(("close", code, text)),
@@ -128,9 +135,9 @@ def test_close_carries_code_and_text() -> None:
 
 def test_reading_stops_inside_a_batch() -> None:
     log = Log()
-    log.reader._on_message = lambda buffer, start, end: log.reader.stop()
+    log.stops = True
     log.feed(stock(StockOpcode.BINARY, b"a") + stock(StockOpcode.BINARY, b"b") + b"\x82")
-    assert log.events == []
+    assert log.events == [("message", b"a")]
     assert log.reader.done
 
 

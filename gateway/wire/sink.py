@@ -1,0 +1,13 @@
+"""Where the frames that a reader cuts go. The seam between framing and the data plane, typed for both."""
+
+from __future__ import annotations
+
+
+class FrameSink:
+    """Whoever takes the frames that a reader cuts."""
+
+    __slots__ = ()
+
+    def frame_received(self, data: bytes, start: int, end: int) -> None:
+        """Take one whole frame, `data[start:end]`; the buffer must not be kept beyond the call."""
+        raise NotImplementedError
