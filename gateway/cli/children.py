@@ -10,34 +10,64 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 GRACE_SECONDS = 15.0
 
 
-@dataclass(slots=True)
 class Child:
-    """One running process. `name` is for people."""
+    """One process, started again when it ends with the exit code `again`. `name` is for people."""
 
-    name: str
-    process: asyncio.subprocess.Process
-    _reading: list[asyncio.Task[None]] = field(default_factory=list)
+    def __init__(
+        self, name: str, launch: Callable[[], Awaitable[asyncio.subprocess.Process]], again: int | None
+    ) -> None:
+        self.name = name
+        self._launch = launch
+        self._again = again
+        self._process: asyncio.subprocess.Process | None = None
+        self._life: asyncio.Task[int] | None = None
+        self._ending = asyncio.Event()
+
+    async def start(self) -> None:
+        """Raises OSError when the program cannot be run."""
+        self._process = await self._launch()
+        self._life = asyncio.create_task(self._live(), name=self.name)
+
+    @property
+    def running(self) -> bool:
+        return self._life is not None and not self._life.done()
+
+    async def wait(self) -> int:
+        """Wait until it has ended for good; return its exit code."""
+        assert self._life is not None
+        return await asyncio.shield(self._life)
 
     async def end(self, grace: float = GRACE_SECONDS) -> None:
         """SIGTERM, and SIGKILL if it has not ended within `grace` seconds. Returns when it is gone."""
-        if self.process.returncode is None:
+        self._ending.set()
+        if self._process is None or self._life is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self.wait(), grace)
+        except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(self.process.wait(), grace)
-            except TimeoutError:
-                self.process.kill()
-                await self.process.wait()
-        await asyncio.gather(*self._reading, return_exceptions=True)
+                self._process.kill()
+            await self.wait()
+
+    async def _live(self) -> int:
+        assert self._process is not None
+        while True:
+            code = await self._process.wait()
+            if self._ending.is_set() or code != self._again:
+                return code
+            self._process = await self._launch()
+            if self._ending.is_set():
+                self._process.terminate()
 
 
 async def start(
@@ -47,20 +77,30 @@ async def start(
     environ: Mapping[str, str],
     on_line: Callable[[str, str], None] | None = None,
     log: IO[bytes] | None = None,
+    directory: Path | None = None,
+    again: int | None = None,
 ) -> Child:
     """Start a process. Its output goes line by line to `on_line(name, line)`, or whole into the file `log`."""
-    output = asyncio.subprocess.PIPE if on_line is not None else (log or asyncio.subprocess.DEVNULL)
-    process = await asyncio.create_subprocess_exec(
-        *map(str, command),
-        env={**os.environ, **environ},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=output,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    child = Child(name, process)
-    if on_line is not None and process.stdout is not None:
-        child._reading.append(asyncio.create_task(_relay(name, process.stdout, on_line)))
+    readers: set[asyncio.Task[None]] = set()
+
+    async def launch() -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            *map(str, command),
+            env={**os.environ, **environ},
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if on_line is not None else (log or asyncio.subprocess.DEVNULL),
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        if on_line is not None and process.stdout is not None:
+            reader = asyncio.create_task(_relay(name, process.stdout, on_line))
+            readers.add(reader)
+            reader.add_done_callback(readers.discard)
+        return process
+
+    child = Child(name, launch, again)
+    await child.start()
     return child
 
 

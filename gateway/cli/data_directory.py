@@ -13,7 +13,8 @@ from pathlib import Path
 
 SYSTEM_DIRECTORY = Path("/var/lib/gateway")
 OPERATOR = "operator"
-OPERATOR_TTL_S = 900.0
+#: For one answer; and for what goes on until somebody ends it, since a node closes a connection whose token expires.
+BRIEF_S, LASTING_S = 900.0, 43_200.0
 
 
 def default_directory(environ: Mapping[str, str] = os.environ, system: Path = SYSTEM_DIRECTORY) -> Path:
@@ -38,13 +39,13 @@ def has_identity(directory: Path) -> bool:
     return os.access(identity, os.R_OK | os.X_OK) and identity.is_dir()
 
 
-def operator_token(directory: Path) -> Callable[[], str]:
-    """Return a source of short-lived tokens for whoever can read the node's keys: they may call everything."""
+def operator_token(directory: Path, ttl: float) -> Callable[[], str]:
+    """Return a source of tokens for whoever can read the node's keys: they may call everything, for `ttl` seconds."""
 
     def fresh() -> str:
         from gateway.control.identity import Identity
         from gateway.policy.principal import Kind
 
-        return Identity.open(directory).mint(OPERATOR, Kind.ADMIN, (), ("*",), OPERATOR_TTL_S, time.time())
+        return Identity.open(directory).mint(OPERATOR, Kind.ADMIN, (), ("*",), ttl, time.time())
 
     return fresh

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.client import Service
 
 PROFILE = "thermostat"
+ORDER = ("temperature", "target", "heating")
 NODE_LOG = "demo-node.log"
 START_SECONDS = 20.0
 SERVICE_TTL_S = 86_400.0
@@ -64,7 +65,10 @@ async def _demo(directory: Path, devices: int, *, named: bool) -> int:
         )
         stack.push_async_callback(node.end)
         table = Readings()
-        token = identity.mint("telemetry", "service", ("telemetry",), (), SERVICE_TTL_S, time.time())
+
+        def token() -> str:
+            return identity.mint("telemetry", "service", ("telemetry",), (), SERVICE_TTL_S, time.time())
+
         service = telemetry_service(url, token, table)
         stack.push_async_callback(service.close)
         failure = await _until_up(service, node, stopped)
@@ -87,7 +91,7 @@ async def _demo(directory: Path, devices: int, *, named: bool) -> int:
     return 0
 
 
-def telemetry_service(url: str, token: str, table: Readings) -> Service:
+def telemetry_service(url: str, token: Callable[[], str], table: Readings) -> Service:
     """The service of the demonstration: takes what devices send to `telemetry.*` and prints it."""
     from gateway.client import Request, Service
 
@@ -118,23 +122,25 @@ class Readings:
 
 def _readable(data: bytes) -> str:
     try:
-        document = json.loads(data)
+        reading = json.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
-    if not isinstance(document, dict):
-        return str(document)
-    return "   ".join(f"{name} {_value(value)}" for name, value in document.items())
+    if not isinstance(reading, dict):
+        return str(reading)
+    # MicroPython keeps no order in a dictionary.
+    names = sorted(reading, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return "   ".join(f"{name} {_value(reading[name])}" for name in names)
 
 
 def _value(value: object) -> str:
     if isinstance(value, bool):
-        return "on " if value else "off"
-    return f"{value:6.2f}" if isinstance(value, float) else str(value)
+        return "on" if value else "off"
+    return f"{value:5.2f} °C" if isinstance(value, float) else str(value)
 
 
 async def _start_devices(fleet: Fleet, stack: AsyncExitStack, directory: Path) -> str:
     """Start the thermostats; answer what they run on."""
-    from gateway.cli.micropython import NoFirmware, find
+    from gateway.cli.micropython import REBOOT, NoFirmware, find
 
     try:
         firmware = find()
@@ -147,7 +153,10 @@ async def _start_devices(fleet: Fleet, stack: AsyncExitStack, directory: Path) -
     for name in fleet.names:
         log = stack.enter_context((directory / f"demo-{name}.log").open("wb"))
         environ = firmware.environment(fleet.url, name, fleet.credential(name))
-        children.append(await start_child(name, firmware.command, environ=environ, log=log))
+        child = await start_child(
+            name, firmware.command, environ=environ, log=log, directory=firmware.directory, again=REBOOT
+        )
+        children.append(child)
     return "MicroPython, with the firmware of the ESP32 thermostat"
 
 
@@ -156,7 +165,7 @@ async def _until_up(service: Service, node: Child, stopped: asyncio.Event) -> st
     from gateway.errors import GatewayError
 
     starting = asyncio.create_task(service.start(wait=True))
-    ending = asyncio.create_task(node.process.wait())
+    ending = asyncio.create_task(node.wait())
     stopping = asyncio.create_task(stopped.wait())
     try:
         done, _ = await asyncio.wait(
@@ -165,7 +174,7 @@ async def _until_up(service: Service, node: Child, stopped: asyncio.Event) -> st
         if starting in done:
             starting.result()
             # The service may have met another gateway at that address, whose listener made ours give up.
-            return "" if node.process.returncode is None else "the node did not start"
+            return "" if node.running else "the node did not start"
         if ending in done:
             return "the node did not start"
         return "" if stopping in done else f"the node is not ready after {START_SECONDS:g} s"
@@ -178,7 +187,7 @@ async def _until_up(service: Service, node: Child, stopped: asyncio.Event) -> st
 
 
 async def _first_of(stopped: asyncio.Event, node: Child) -> None:
-    tasks = (asyncio.create_task(stopped.wait()), asyncio.create_task(node.process.wait()))
+    tasks = (asyncio.create_task(stopped.wait()), asyncio.create_task(node.wait()))
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()

@@ -15,6 +15,8 @@ from pathlib import Path
 import device_sdk
 
 BOARD = "esp32_thermostat"
+#: Exit code of a board that resets itself, by its watchdog or on purpose.
+REBOOT = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,21 @@ class Firmware:
     def command(self) -> tuple[str, ...]:
         return (str(self.interpreter), str(self.main))
 
-    def environment(self, url: str, device_id: str, token: str) -> Mapping[str, str]:
+    @property
+    def directory(self) -> Path:
+        """Where to run it: firmware reads its settings file from its working directory."""
+        return self.main.parent
+
+    def environment(
+        self, url: str, device_id: str, token: str, ca: Path | None = None, *, verbose: bool = False
+    ) -> Mapping[str, str]:
+        """Return the settings of one device, in place of the file that a board has."""
         return {
             "GATEWAY_URL": url,
             "GATEWAY_DEVICE_ID": device_id,
             "GATEWAY_TOKEN": token,
+            "GATEWAY_CA": "" if ca is None else str(ca.resolve()),
+            "GATEWAY_VERBOSE": "1" if verbose else "",
             "MICROPYPATH": self.search_path,
         }
 

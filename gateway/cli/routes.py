@@ -40,7 +40,7 @@ def routes(
     """List the routes that this caller may call."""
 
     async def call() -> None:
-        async with settle(url, token, directory, ca).link() as gw:
+        async with settle(url, token, directory, ca, lasting=follow).link() as gw:
             feed = Feed(gw)
             try:
                 standing = await feed.standing()

@@ -86,19 +86,26 @@ async def _simulate(fleet: Fleet, micropython: bool, interval: float) -> int:
     report = Report(fleet.names)
     async with until_signalled() as stopped, AsyncExitStack() as stack:
         if micropython:
-            from gateway.cli.micropython import NoFirmware, find
+            from gateway.cli.micropython import REBOOT, NoFirmware, find
 
             try:
                 firmware = find()
             except NoFirmware as missing:
                 typer.echo(f"gateway: {missing}", err=True)
                 return 1
-            children = []
-            for name in fleet.names:
-                environ = firmware.environment(fleet.url, name, fleet.credential(name))
-                child = await start_child(name, firmware.command, environ=environ, on_line=report.line)
-                children.append(child)
+            children: list[Child] = []
             stack.push_async_callback(end_all, children)
+            for name in fleet.names:
+                environ = firmware.environment(fleet.url, name, fleet.credential(name), fleet.ca, verbose=True)
+                child = await start_child(
+                    name,
+                    firmware.command,
+                    environ=environ,
+                    on_line=report.line,
+                    directory=firmware.directory,
+                    again=REBOOT,
+                )
+                children.append(child)
             typer.echo(f"{len(children)} thermostats on MicroPython at {fleet.url}; Ctrl-C ends them", err=True)
             await _first(stopped.wait(), _all_ended(children))
             return 0 if stopped.is_set() else 1
@@ -154,7 +161,7 @@ class Report:
 
 
 async def _all_ended(children: Sequence[Child]) -> None:
-    await asyncio.gather(*(child.process.wait() for child in children))
+    await asyncio.gather(*(child.wait() for child in children))
 
 
 async def _first(*waiting: Coroutine[Any, Any, object]) -> None:

@@ -66,7 +66,7 @@ def stream(
     """Request a stream and print its items as they come."""
 
     async def call() -> None:
-        async with settle(url, token, directory, ca).link() as gw:
+        async with settle(url, token, directory, ca, lasting=True).link() as gw:
             taken = 0
             async for item in gw.stream(route, payload(data), n=credit, tags=tags(tag)):
                 show(item, output)
@@ -111,7 +111,7 @@ def channel(
     """
 
     async def call() -> None:
-        async with settle(url, token, directory, ca).link() as gw:
+        async with settle(url, token, directory, ca, lasting=True).link() as gw:
             async for item in gw.channel(route, _lines(), n=credit, tags=tags(tag)):
                 show(item, output)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from gateway.cli.data_directory import data_directory, has_identity, operator_token
+from gateway.cli.data_directory import BRIEF_S, LASTING_S, data_directory, has_identity, operator_token
 from gateway.cli.durations import duration
 
 if TYPE_CHECKING:
@@ -77,8 +77,13 @@ def target(
     data: Path | None,
     ca: Path | None,
     environ: Mapping[str, str] = os.environ,
+    *,
+    lasting: bool = False,
 ) -> Target:
-    """Settle the options. A token that is named wins over one that can be minted; both over what the defaults find."""
+    """Settle the options. A token that is named wins over one that can be minted; both over what the defaults find.
+
+    `lasting` is for a command that goes on until somebody ends it.
+    """
     url = url or environ.get("GATEWAY_URL") or DEFAULT_URL
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname:
@@ -92,7 +97,7 @@ def target(
     if data is None and environ.get("GATEWAY_TOKEN"):
         return Target(url, environ["GATEWAY_TOKEN"], ca)
     if readable:
-        return Target(url, operator_token(directory), ca)
+        return Target(url, operator_token(directory, LASTING_S if lasting else BRIEF_S), ca)
     raise typer.BadParameter(
         f"no token: use --token, set GATEWAY_TOKEN, or name a node's data directory with --data ({directory} is none "
         "that this user can read)"

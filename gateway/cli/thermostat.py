@@ -16,7 +16,8 @@ from device_sdk import Device, RSocketError
 
 OUTSIDE = 12.0
 LOWEST, HIGHEST = 5.0, 30.0
-APPLICATION_ERROR = 0x201
+# The firmware's own error codes.
+NOT_A_NUMBER, OUT_OF_RANGE = 0x301, 0x302
 
 
 class Room:
@@ -38,14 +39,6 @@ class Room:
             self.heating = True
         elif self.temperature > self.target + 0.25:
             self.heating = False
-
-    def set_target(self, text: str) -> float:
-        """Raises ValueError for what is no temperature that a room should have."""
-        target = float(text)
-        if not LOWEST <= target <= HIGHEST:
-            raise ValueError(f"a target is {LOWEST:g} to {HIGHEST:g} degrees, not {target:g}")
-        self.target = target
-        return target
 
     def reading(self) -> bytes:
         return json.dumps(
@@ -106,9 +99,12 @@ class Thermostat:
 
     async def _set_target(self, data: bytes, meta: bytes | None) -> bytes:
         try:
-            self.room.set_target(data.decode())
-        except ValueError as error:
-            raise RSocketError(APPLICATION_ERROR, str(error)) from None
+            target = float(data)
+        except ValueError:
+            raise RSocketError(NOT_A_NUMBER, "not a number") from None
+        if not LOWEST <= target <= HIGHEST:
+            raise RSocketError(OUT_OF_RANGE, f"target must be {LOWEST:g} to {HIGHEST:g}")
+        self.room.target = target
         return self.room.reading()
 
     async def _readings(self, data: bytes, meta: bytes | None, out: Any) -> None:

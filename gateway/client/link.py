@@ -52,8 +52,9 @@ class Options:
     """How a connection behaves. Times are seconds, sizes bytes.
 
     `ca` is a PEM file for wss and tls instead of the system's roots; `tls` a whole context instead of either.
-    `timeout` is the default of one request. Messages above `fragment_bytes` go out in several frames; one that arrives
-    may have `max_payload_bytes`. `backoff` is (base, cap).
+    `timeout` is the default of one request. Messages above `fragment_bytes` go out in several frames: a device takes
+    frames up to 8 KiB, and the node adds the caller's identity to the first. A message that arrives may have
+    `max_payload_bytes`. `backoff` is (base, cap).
     """
 
     ca: str | Path | None = None
@@ -64,7 +65,7 @@ class Options:
     lifetime: float = 90.0
     reconnect: bool = True
     backoff: tuple[float, float] = (0.5, 30.0)
-    fragment_bytes: int = 32_768
+    fragment_bytes: int = 7168
     max_payload_bytes: int = 16_777_216
     max_serving: int = MAX_SERVING
 
