@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.config import load
+from gateway.forwarding.connection import Connection
 from gateway.node import Node
 from gateway.wire import frames
 from tests.rawclient import RawClient, composite
@@ -108,6 +109,12 @@ class LocalNode:
         return servant
 
     # What it looks like inside
+
+    def connection(self, client: RawClient) -> Connection:
+        """The node's side of a client."""
+        port = f":{client.local_port}"
+        (found,) = [c for c in self.node.plane.connections.values() if c.peer.endswith(port)]
+        return found
 
     @property
     def counters(self) -> Any:
@@ -218,6 +225,10 @@ async def call(client: RawClient, route: str = "echo.it", data: bytes = b"hello"
         if getattr(frame, "stream_id", 0) == number:
             assert isinstance(frame, frames.Payload), frame
             return frame.data
+
+
+def fnf(client: RawClient, route: str, data: bytes) -> frames.RequestFnf:
+    return frames.RequestFnf(client.next_stream_id(), composite(route), data)
 
 
 def stream_request(stream_id: int, route: str, data: bytes, n: int = frames.MAX_REQUEST_N) -> frames.RequestStream:

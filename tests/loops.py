@@ -1,16 +1,23 @@
-"""The event loops that a node runs on: asyncio's own, and uvloop where the extra `fast` is installed."""
+"""The event loops that a node runs on: uvloop where the extra `fast` is installed, asyncio's own where it is not."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
+LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
-def factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    found: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if find_spec("uvloop") is not None:
-        import uvloop
 
-        found["uvloop"] = uvloop.new_event_loop
-    return found
+def every() -> LoopFactories:
+    """For what is about sockets themselves, which behave differently under each."""
+    return {"asyncio": asyncio.new_event_loop, **usual()}
+
+
+def usual() -> LoopFactories:
+    """The one that `gateway run` takes here."""
+    if find_spec("uvloop") is None:
+        return {"asyncio": asyncio.new_event_loop}
+    import uvloop
+
+    return {"uvloop": uvloop.new_event_loop}

@@ -239,6 +239,15 @@ class RawClient:
         except (OSError, tls.SSLError):
             pass
 
+    @property
+    def local_port(self) -> int:
+        """The port of this end, by which the peer knows it."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
+    def half_close(self) -> None:
+        """Send FIN and go on reading."""
+        self._writer.write_eof()
+
     def abort(self) -> None:
         """Close with a TCP reset."""
         found = self._writer.get_extra_info("socket")

@@ -63,10 +63,15 @@ class InternalOutbox(Outbox):
 
     def flush(self) -> None:
         self.untouched = True
-        frames = self._delivered
+        remaining = iter(self._delivered)
         self._delivered = []
-        for frame in frames:
-            self.owner.deliver(frame)
+        try:
+            for frame in remaining:
+                self.owner.deliver(frame)
+        finally:
+            # As in `Flusher.flush`: a bug costs the stream that hit it, not those behind it.
+            for frame in remaining:
+                self._deliver(frame)
 
 
 class InternalConnection(Connection):

@@ -1,12 +1,13 @@
-"""Sockets behave differently under each event loop, so everything here runs on every one that a node can have."""
+"""Sockets behave differently under each event loop: what is about their ends runs on every one that a node can have."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import pytest
 
-from tests.loops import factories
+from tests.loops import LoopFactories, every, usual
+
+_ABOUT_SOCKETS = {"tests.transport.test_carrier", "tests.transport.test_tls", "tests.transport.test_listener"}
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return factories()
+def pytest_asyncio_loop_factories(item: pytest.Function) -> LoopFactories:
+    return every() if item.module.__name__ in _ABOUT_SOCKETS else usual()

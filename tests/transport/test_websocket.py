@@ -272,7 +272,7 @@ async def test_pings_are_answered_the_newest_once_a_turn(node: LocalNode) -> Non
 @pytest.mark.parametrize("opcode", [PING, PONG])
 async def test_ping_and_pong_floods_end(node: LocalNode, opcode: int) -> None:
     """Fault 12: more than 200 in 10 s is no sign of life any more: 1008; memory holds one pong, not one a ping."""
-    client = await node.client()
+    client = await node.client(kind="device")
     flood = masked_message(bytes(125), b"\1\2\3\4", opcode) * 50_000
     client.send_raw(flood)
     assert (await client.recv_close())[0] == 1008

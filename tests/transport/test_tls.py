@@ -1,0 +1,285 @@
+"""TLS on both listeners: versions, ciphers, names, deadlines, and what happens to those who do not speak it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.transport import carrier
+from gateway.wire import frames
+from tests.conftest import StartNode
+from tests.local_node import LocalNode, call, until
+from tests.rawclient import RawClient
+
+TRANSPORTS = ["ws", "tcp"]
+
+
+@pytest.fixture(scope="session")
+def named_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls") / "data"
+
+
+@pytest.fixture
+async def node(start_node: StartNode, named_data: Path) -> LocalNode:
+    """A node as in production: TLS with the certificate that it issues itself."""
+    more = {"limits.tls_handshake_timeout_s": 0.5, "tls.names": "edge.example,10.1.2.3"}
+    return await start_node(more, dev=False, data=named_data)
+
+
+def trusting(node: LocalNode, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=node.node.identity.ca_path)
+    if version is not None:
+        with warnings.catch_warnings():
+            # Old versions are asked for here to see them refused.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = version
+            context.maximum_version = version
+    return context
+
+
+def _certificate(client: RawClient) -> dict[str, object]:
+    return dict(client._writer.get_extra_info("ssl_object").getpeercert())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_versions(node: LocalNode, transport: str, version: ssl.TLSVersion) -> None:
+    """Fault 3: 1.2 for microcontrollers, 1.3 for the rest; a request crosses from one to the other listener."""
+    context = trusting(node, version)
+    await node.servant("tcp", ssl=trusting(node))
+    client = await node.client(transport, ssl=context)
+    used = client._writer.get_extra_info("ssl_object")
+    assert used.version() == version.name.replace("_", ".")
+    assert used.compression() is None
+    name, _, bits = used.cipher()
+    assert "GCM" in name or "CHACHA20" in name
+    assert bits >= 128
+    assert await call(client, data=bytes(200_000)) == bytes(200_000)
+
+
+async def test_old_versions_are_refused(node: LocalNode) -> None:
+    """Fault 3: by the node, not by this client, which could."""
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        context = trusting(node, version)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        assert _agree(node, context) == version.name.replace("_", ".").removesuffix(".0")
+        for transport in TRANSPORTS:
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                await node.connect(transport, ssl=context)
+    await _counted(node, 4)
+
+
+async def test_weak_ciphers_are_refused(node: LocalNode) -> None:
+    """Fault 3: neither without forward secrecy nor without authenticated encryption."""
+    for cipher in ("AES128-SHA", "AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA"):
+        context = trusting(node, ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            await node.connect("tcp", ssl=context)
+    await _counted(node, 3)
+
+
+def _agree(node: LocalNode, client: ssl.SSLContext) -> str | None:
+    """The version that a client and a server that takes every version agree on."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server.minimum_version = ssl.TLSVersion.TLSv1
+    server.set_ciphers("ALL:@SECLEVEL=0")
+    server.load_cert_chain(node.node.identity.certificate_path)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for side in (near, far):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return near.version()
+
+
+async def _counted(node: LocalNode, number: int) -> None:
+    """A failed handshake is counted when its time is over; it held nothing but its socket until it failed."""
+    await until(lambda: node.counters.closes == {"tls_handshake": number})
+    assert all(listener.handshakes == 0 for listener in node.node.listeners.values())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_another_authority_is_not_trusted(node: LocalNode, start_node: StartNode, transport: str) -> None:
+    other = await start_node(dev=False)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await node.connect(transport, ssl=trusting(other))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await node.connect(transport, ssl=ssl.create_default_context())
+    await node.settle()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_certificate_is_for_every_name_of_the_node(node: LocalNode, transport: str) -> None:
+    client = await node.client(transport, ssl=trusting(node))
+    names = {name for _, name in _certificate(client)["subjectAltName"]}  # type: ignore[attr-defined]
+    expected = {"localhost", "127.0.0.1", "0:0:0:0:0:0:0:1", "edge.example", "10.1.2.3", socket.gethostname()}
+    assert {name.lower() for name in names} >= {name.lower() for name in expected}
+
+
+async def test_client_that_names_no_server(node: LocalNode) -> None:
+    """Fault 3: without SNI, as a microcontroller may come: there is one certificate, and it is shown."""
+    context = trusting(node)
+    context.check_hostname = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port("tcp"), ssl=context, server_hostname="")
+    client = RawClient(reader, writer, websocket=False)
+    node.clients.append(client)
+    client.setup(node.token())
+    await client.ready()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_setup_deadline_starts_behind_the_handshake(start_node: StartNode, transport: str) -> None:
+    """Fault 18, over TLS."""
+    node = await start_node({"limits.setup_timeout_s": 0.3}, dev=False)
+    client = await node.connect(transport, ssl=trusting(node))
+    error = await client.recv()
+    assert error == frames.Error(0, 0x101, "no SETUP in time")
+    assert (await client.recv_close())[0] == (4408 if transport == "ws" else None)
+
+
+def _client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    wrapped = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        wrapped.do_handshake()
+    return outgoing.read()
+
+
+async def _until_end(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(5):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_dribbled_handshake_is_cut_off(node: LocalNode, transport: str) -> None:
+    """Fault 2: bytes that keep coming do not move the deadline."""
+    loop = asyncio.get_running_loop()
+    healthy = await node.client("tcp", ssl=trusting(node))
+    start = loop.time()
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port(transport))
+    ended = asyncio.create_task(_until_end(reader))
+    for byte in _client_hello():
+        writer.write(bytes((byte,)))
+        if (await asyncio.wait({ended}, timeout=0.02))[0]:
+            break
+    assert ended.done(), "the handshake would have gone on"
+    assert 0.4 <= loop.time() - start < 2
+    writer.close()
+    await healthy.barrier()
+    await until(lambda: node.counters.closes == {"tls_handshake": 1})
+
+
+async def test_what_is_no_tls_does_no_harm(node: LocalNode) -> None:
+    """Fault 1, where TLS is spoken: silence and half a ClientHello are cut off, other bytes are refused at once."""
+    healthy = await node.client("tcp", ssl=trusting(node))
+    waiting, wrong = (
+        [b"", _client_hello()[:60], b"\x16\x03\x01\x3f\xff" + bytes(1000)],
+        [
+            b"GET /rsocket HTTP/1.1\r\nHost: x\r\n\r\n",
+            frames.encode(frames.KeepAlive(respond=True)),
+            bytes(100_000),
+            b"\xff" * 10,
+        ],
+    )
+    loop = asyncio.get_running_loop()
+    writers, ends = [], []
+    for data in (*waiting, *wrong):
+        for transport in TRANSPORTS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", node.port(transport))
+            writer.write(data)
+            writers.append(writer)
+            ends.append((data, loop.time(), asyncio.create_task(_until_end(reader))))
+    for data, start, end in ends:
+        await end
+        if data in waiting:
+            assert loop.time() - start > 0.4
+    for writer in writers:
+        writer.close()
+    await _counted(node, len(ends))
+    await healthy.barrier()
+    assert len(node.node.plane.connections) == 3  # gateway, multicast, the healthy one
+
+
+async def test_tls_to_a_plain_port(start_node: StartNode) -> None:
+    """The other way about: the client hears at once that this is no TLS, instead of waiting for a deadline."""
+    plain = await start_node()
+    for transport in TRANSPORTS:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await plain.connect(transport, ssl=ssl.create_default_context())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_refusal_is_read_in_spite_of_data_in_flight(
+    node: LocalNode, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P03, over TLS, which has no half-close: the ERROR frame still arrives, and then a clean end."""
+    monkeypatch.setattr(carrier, "QUIET_S", 0.1)
+    client = await node.connect(transport, ssl=trusting(node))
+    client.setup("not a token")
+    client.send(*[frames.Payload(1, None, bytes(8000), next=True)] * 500)
+    await asyncio.sleep(0.05)
+    error = await client.recv()
+    assert isinstance(error, frames.Error)
+    assert (error.stream_id, error.code) == (0, 0x003)
+    assert (await client.recv_close())[0] == (4401 if transport == "ws" else None)
+    await until(lambda: not node.residue())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_peer_that_keeps_sending_is_cut_off(
+    node: LocalNode, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier, "QUIET_S", 0.05)
+    monkeypatch.setattr(carrier, "LINGER_S", 0.3)
+    client = await node.connect(transport, ssl=trusting(node))
+    client.setup("not a token")
+    async with asyncio.timeout(3):
+        while node.residue():
+            client.send(frames.Payload(1, None, bytes(100), next=True))
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("how", [RawClient.close, RawClient.abort])
+async def test_ends(node: LocalNode, transport: str, how: Callable[[RawClient], object]) -> None:
+    """A service over TLS goes, politely or by reset: its requester hears at once."""
+    service = await node.client(transport, serving=("echo",), ssl=trusting(node))
+    client = await node.client("tcp", ssl=trusting(node))
+    number = client.request("echo.it")
+    await service.recv()
+    done = how(service)
+    if done is not None:
+        await done  # type: ignore[misc]
+    assert await client.recv(1) == frames.Error(number, 0x203, "responder disconnected")
+
+
+async def test_draining_is_quick(node: LocalNode) -> None:
+    """Stopping does not wait for peers that neither answer nor close."""
+    clients = [await node.client(transport, ssl=trusting(node)) for transport in TRANSPORTS]
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port("tcp"))
+    await until(lambda: node.node.listeners["tcp"].handshakes == 1)
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await node.stop()
+    assert loop.time() - start < 3
+    for client in clients:
+        await client.recv_close()
+        assert {frame.code for frame in client.skipped if isinstance(frame, frames.Error)} == {0x101, 0x102}
+    writer.close()
+    assert await _until_end(reader) == b""
