@@ -81,9 +81,13 @@ class WebSocket:
         return (message,)
 
     async def write(self, batch: Sequence[bytes]) -> None:
+        connection = self._connection
         try:
-            for frame in batch:
-                await self._connection.send(frame)
+            # One write for the batch; `send` would make a system call of each frame.
+            async with connection.send_context():
+                for frame in batch:
+                    connection.protocol.send_binary(frame)
+                connection.transport.write(b"".join(connection.protocol.data_to_send()))
         except ConnectionClosed as closed:
             raise ConnectionResetError(str(closed)) from closed
 

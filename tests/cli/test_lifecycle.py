@@ -34,6 +34,24 @@ async def test_run_checks_settings(shell: Shell, tmp_path: Path) -> None:
     assert "does not exist" in missing.err
 
 
+async def test_data_directory_of_the_settings_file_stands(shell: Shell, tmp_path: Path) -> None:
+    """--data, then the environment, then the file, then the default directory."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[node]\ndata = '{tmp_path / 'of-file'}'\n")
+    for environ, arguments, expected in (
+        ({}, ("--config", str(file)), tmp_path / "of-file"),
+        (
+            {"GATEWAY__NODE__DATA": str(tmp_path / "of-environment")},
+            ("--config", str(file)),
+            tmp_path / "of-environment",
+        ),
+        ({}, ("--config", str(file), "--data", str(tmp_path / "of-option")), tmp_path / "of-option"),
+        ({"GATEWAY_DATA": str(tmp_path / "of-variable")}, (), tmp_path / "of-variable"),
+    ):
+        made = await shell.with_environment(**environ).run("init", "-o", "json", *arguments)
+        assert json.loads(made.out)["data"] == str(expected), made.err
+
+
 async def test_run_says_what_is_in_the_way(shell: Shell, tmp_path: Path) -> None:
     """A directory that others can write is refused with what to do, and no traceback."""
     data = tmp_path / "open"
