@@ -24,19 +24,25 @@ class FrameReader:
     input is dropped.
     """
 
-    __slots__ = ("_done", "_on_failure", "_sink", "_tail", "_tail_bytes", "max_frame")
+    __slots__ = ("_done", "_on_failure", "_sink", "_tail", "_wanted", "max_frame")
 
     def __init__(self, sink: FrameSink, on_failure: Callable[[str], None], *, max_frame: int) -> None:
         self._sink = sink
         self._on_failure = on_failure
         self.max_frame = max_frame
-        self._tail: list[bytes] = []
-        self._tail_bytes = 0
+        #: The frame that is not complete, and the bytes it takes with its prefix; 0 while the prefix is cut, too.
+        self._tail = bytearray()
+        self._wanted = 0
         self._done = False
 
     @property
     def done(self) -> bool:
         return self._done
+
+    @property
+    def held(self) -> int:
+        """Bytes kept for a frame that is not complete: never more than `max_frame` and its prefix."""
+        return len(self._tail)
 
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
@@ -47,14 +53,11 @@ class FrameReader:
         """Take what the socket gave."""
         tail = self._tail
         if tail:
-            tail.append(data)
-            self._tail_bytes += len(data)
-            if self._tail_bytes < PREFIX_BYTES:
+            if len(tail) + len(data) < self._wanted:
+                tail += data
                 return
-            head = tail[0] if len(tail[0]) >= PREFIX_BYTES else b"".join(tail)
-            if self._tail_bytes < PREFIX_BYTES + int.from_bytes(head[:PREFIX_BYTES], "big"):
-                return
-            data = b"".join(tail)
+            # A prefix that was cut is looked at with what came, so that its limit holds before the frame is there.
+            data = b"".join((tail, data))
             tail.clear()
         at = 0
         size = len(data)
@@ -73,6 +76,5 @@ class FrameReader:
             sink.frame_received(data, at + PREFIX_BYTES, end)
             at = end
         if at < size and not self._done:
-            rest = data[at:] if at else data
-            tail.append(rest)
-            self._tail_bytes = len(rest)
+            tail += data[at:] if at else data
+            self._wanted = end - at if size - at >= PREFIX_BYTES else 0

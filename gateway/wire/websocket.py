@@ -111,7 +111,7 @@ class MessageReader:
         "_on_pong",
         "_sink",
         "_tail",
-        "_tail_bytes",
+        "_wanted",
         "max_fragments",
         "max_message",
     )
@@ -134,8 +134,9 @@ class MessageReader:
         self._on_failure = on_failure
         self.max_message = max_message
         self.max_fragments = max_fragments
-        self._tail: list[bytes] = []
-        self._tail_bytes = 0
+        #: The frame that is not complete, and the bytes it takes with its header; 0 while the header is cut, too.
+        self._tail = bytearray()
+        self._wanted = 0
         self._fragments: list[bytes] | None = None
         self._fragments_bytes = 0
         self._done = False
@@ -144,22 +145,28 @@ class MessageReader:
     def done(self) -> bool:
         return self._done
 
+    @property
+    def held(self) -> int:
+        """Bytes kept for a message that is not complete: never more than `max_message` and two headers."""
+        return len(self._tail) + self._fragments_bytes
+
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
         self._done = True
         self._tail.clear()
         self._fragments = None
+        self._fragments_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave."""
         tail = self._tail
         if tail:
             # A long message arrives in many reads: joining only when its last byte is there keeps this linear.
-            tail.append(data)
-            self._tail_bytes += len(data)
-            if not self._complete():
+            if len(tail) + len(data) < self._wanted:
+                tail += data
                 return
-            data = b"".join(tail)
+            # A header that was cut is looked at with what came: its limits hold before the body is there.
+            data = b"".join((tail, data))
             tail.clear()
         at = 0
         size = len(data)
@@ -196,17 +203,12 @@ class MessageReader:
             return
         if at < size:
             rest = data[at:] if at else data
-            self._tail.append(rest)
-            self._tail_bytes = len(rest)
-            # A violation shows in the first two bytes: it must not wait for a body that never comes.
-            self._check_early(rest)
-
-    def _complete(self) -> bool:
-        tail = self._tail
-        if len(tail[0]) < 14 and len(tail) > 1:
-            tail[:] = [b"".join(tail)]
-        length, body = self._length(tail[0])
-        return length is not None and self._tail_bytes >= body + length
+            # A violation shows in the header: it must not wait for a body that never comes.
+            self._check_early(rest[:14])
+            if not self._done:
+                tail += rest
+                announced, offset = self._length(rest[:14])
+                self._wanted = 0 if announced is None else offset + announced
 
     @staticmethod
     def _length(head: bytes) -> tuple[int | None, int]:
@@ -233,7 +235,8 @@ class MessageReader:
             self._fail(CloseCode.PROTOCOL_ERROR, "control frame is fragmented or too long")
         else:
             length, _ = self._length(head)
-            if length is not None and length + self._fragments_bytes > self.max_message:
+            # A control frame between fragments is no part of their message.
+            if not first & 0x08 and length is not None and length + self._fragments_bytes > self.max_message:
                 self._too_big(length + self._fragments_bytes)
 
     def _slow(self, data: bytes, at: int, size: int) -> int:

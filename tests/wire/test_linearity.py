@@ -11,8 +11,12 @@ import pytest
 from gateway.wire import brokering, metadata
 from gateway.wire.codec import decode, encode
 from gateway.wire.fragments import Reassembly, fragment
+from gateway.wire.header import MAX_FRAME_BYTES
 from gateway.wire.mimetypes import ROUTING
+from gateway.wire.prefix import FrameReader
 from gateway.wire.shapes import Payload, RequestResponse, Setup
+from gateway.wire.sink import FrameSink
+from gateway.wire.websocket import MessageReader
 
 
 def reassemble(size: int) -> Callable[[], Any]:
@@ -35,6 +39,36 @@ def decode_frame(size: int) -> Callable[[], Any]:
 def decode_setup(size: int) -> Callable[[], Any]:
     data = memoryview(encode(Setup(1, 1, "a/b", "a/b", bytes(size * 256), bytes(size * 256))))
     return lambda: decode(data)
+
+
+class Nobody(FrameSink):
+    def frame_received(self, data: bytes, start: int, end: int) -> None: ...
+
+
+def prefixed_frame_in_pieces(size: int) -> Callable[[], Any]:
+    """The first piece cuts the prefix, which a reader may be tempted to look at again with each further one."""
+    pieces = [b"\xff", b"\xff\xff", *[bytes(256)] * size]
+
+    def run() -> None:
+        reader = FrameReader(Nobody(), lambda text: None, max_frame=MAX_FRAME_BYTES)
+        for piece in pieces:
+            reader.feed(piece)
+        assert reader.held == 3 + size * 256
+
+    return run
+
+
+def message_in_pieces(size: int) -> Callable[[], Any]:
+    pieces = [b"\x82", b"\xff", (1 << 24).to_bytes(8, "big"), *[bytes(256)] * size]
+
+    def run() -> None:
+        nothing: Any = lambda *_: None  # noqa: E731
+        reader = MessageReader(Nobody(), nothing, nothing, nothing, nothing, max_message=1 << 24)
+        for piece in pieces:
+            reader.feed(piece)
+        assert reader.held == 10 + size * 256
+
+    return run
 
 
 def cut_up(size: int) -> Callable[[], Any]:
@@ -81,6 +115,8 @@ def best_of(run: Callable[[], Any], times: int) -> float:
         reassemble,
         decode_frame,
         decode_setup,
+        prefixed_frame_in_pieces,
+        message_in_pieces,
         cut_up,
         composite_entries,
         write_composite,

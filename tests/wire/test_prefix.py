@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,25 @@ def test_byte_by_byte() -> None:
 def test_limit_is_checked_on_the_prefix() -> None:
     assert read([prefix(101)], max_frame=100) == ["frame of 101 bytes is over the limit of 100"]
     assert read([prefix(100) + bytes(100), b"x"], max_frame=100) == [bytes(100)]
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_limit_holds_for_a_prefix_in_two_pieces(cut: int) -> None:
+    """Fault 10: wherever its prefix is cut, a frame over the limit is refused before any of it is kept."""
+    stream = prefix(101) + bytes(50)
+    assert read([stream[:cut], stream[cut:]], max_frame=100) == ["frame of 101 bytes is over the limit of 100"]
+
+
+def test_what_is_held_is_less_than_a_frame() -> None:
+    got: list[bytes] = []
+    reader = FrameReader(Sink(got.append), lambda text: None, max_frame=1000)
+    stream = prefix(1000) + bytes(1000)
+    held = []
+    for at in range(len(stream)):
+        reader.feed(stream[at : at + 1])
+        held.append(reader.held)
+    assert got == [bytes(1000)]
+    assert held == [*range(1, 1003), 0]
 
 
 def test_nothing_is_read_after_a_stop() -> None:

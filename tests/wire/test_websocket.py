@@ -115,6 +115,38 @@ def test_message_limit(size: int) -> None:
         assert Log(max_message=100).feed(whole[:6]) == [expected]
 
 
+@pytest.mark.parametrize("cut", range(1, 10))
+def test_message_limit_holds_for_a_header_in_two_pieces(cut: int) -> None:
+    """Fault 10: wherever its header is cut, a message over the limit is refused before its body is kept."""
+    log = Log(max_message=100)
+    header = b"\x82\xff" + (1 << 40).to_bytes(8, "big")
+    assert log.feed(header[:cut], header[cut:]) == [("failure", 1009)]
+    assert log.feed(bytes(4096)) == [("failure", 1009)]
+    assert log.reader.held == 0
+
+
+def test_a_control_frame_between_fragments_is_no_part_of_the_message() -> None:
+    """Fault 10: the limit is the message's; a ping inside it has its own."""
+    first, last = stock(StockOpcode.BINARY, bytes(90), fin=False), stock(StockOpcode.CONT, bytes(10))
+    ping = stock(StockOpcode.PING, bytes(50))
+    expected = [("ping", bytes(50)), ("message", bytes(100))]
+    assert Log(max_message=100).feed(first, ping, last) == expected
+    assert Log(max_message=100).feed(first + ping[:20], ping[20:] + last) == expected
+
+
+def test_what_is_held_is_less_than_a_message() -> None:
+    """Fault 10: in pieces of two bytes, held bytes count as bytes and stay below the limit and two headers."""
+    log = Log(max_message=1000)
+    stream = stock(StockOpcode.BINARY, bytes(600), fin=False) + stock(StockOpcode.CONT, bytes(400))
+    held = []
+    for at in range(0, len(stream), 2):
+        log.feed(stream[at : at + 2])
+        held.append(log.reader.held)
+    assert log.events == [("message", bytes(1000))]
+    assert max(held) < 1000 + 2 * 14
+    assert held[-1] == 0
+
+
 def test_message_limit_over_fragments() -> None:
     """Fault 10: the limit holds for the sum of fragments, and their number is bounded."""
     parts = [stock(StockOpcode.BINARY, bytes(60), fin=False), stock(StockOpcode.CONT, bytes(60))]
