@@ -24,7 +24,7 @@ from gateway import __version__
 from gateway.cli import target
 from gateway.cli.children import Child, end_all, until_signalled
 from gateway.cli.children import start as start_child
-from gateway.cli.data_directory import data_directory
+from gateway.cli.data_directory import data_directory, default_directory
 from gateway.cli.simulate import Fleet, device_credentials, start_in_process
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def demo(
     devices: Annotated[int, typer.Option(min=1, help="How many thermostats.")] = 3,
 ) -> None:
     """Run a development node, thermostats on MicroPython and a Python service, and say what to try."""
-    raise typer.Exit(asyncio.run(_demo(data_directory(data), devices, named=data is not None)))
+    raise typer.Exit(asyncio.run(_demo(data_directory(data), devices)))
 
 
-async def _demo(directory: Path, devices: int, *, named: bool) -> int:
+async def _demo(directory: Path, devices: int) -> int:
     from gateway.config import load
     from gateway.control.identity import Identity
 
@@ -81,7 +81,7 @@ async def _demo(directory: Path, devices: int, *, named: bool) -> int:
         names = tuple(f"{PROFILE}-{number}" for number in range(1, devices + 1))
         fleet = Fleet(url, None, names, device_credentials(directory))
         kind = await _start_devices(fleet, stack, directory)
-        _introduce(url, directory, fleet, kind, named=named)
+        _introduce(url, directory, fleet, kind)
         table.begin(names)
         await _first_of(stopped, node)
         if not stopped.is_set():
@@ -194,9 +194,9 @@ async def _first_of(stopped: asyncio.Event, node: Child) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _introduce(url: str, directory: Path, fleet: Fleet, kind: str, *, named: bool) -> None:
+def _introduce(url: str, directory: Path, fleet: Fleet, kind: str) -> None:
     first = fleet.names[0]
-    here = _command(url, directory, named=named)
+    here = _command(url, directory)
     last = f" … {fleet.names[-1]}" if len(fleet.names) > 1 else ""
     typer.echo(f"""
   gateway {__version__}, a development node
@@ -216,7 +216,7 @@ def _introduce(url: str, directory: Path, fleet: Fleet, kind: str, *, named: boo
 """)
 
 
-def _command(url: str, directory: Path, *, named: bool) -> Callable[[str], str]:
+def _command(url: str, directory: Path) -> Callable[[str], str]:
     """Return how a command is typed so that it works as printed, here and now."""
     program = Path(sys.argv[0])
     on_path = shutil.which("gateway")
@@ -230,7 +230,8 @@ def _command(url: str, directory: Path, *, named: bool) -> Callable[[str], str]:
     options = ""
     if url != target.DEFAULT_URL:
         options += f" --url {shlex.quote(url)}"
-    if named:
+    # The other terminal has not our environment.
+    if directory != default_directory():
         options += f" --data {shlex.quote(str(directory))}"
     return lambda command: f"{typed} {command}{options}"
 
