@@ -22,10 +22,12 @@ from gateway.errors import (
     ProtocolError,
     ResponderGone,
 )
-from gateway.forwarding import acceptor, flow, opening
+from gateway.forwarding import acceptor
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
-from gateway.forwarding.ending import break_stream, finish, requester_done
+from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, finish, requester_done
 from gateway.forwarding.endpoint import Endpoint
+from gateway.forwarding.flow import refill, request_n
+from gateway.forwarding.opening import open_request, resume_partial
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
@@ -110,10 +112,10 @@ class Connection(Endpoint):
                     return
             elif 4 <= kind <= 7 and stream_id:
                 if self.accepted:
-                    opening.request(self, kind, head, stream_id, data, start, end)
+                    open_request(self, kind, head, stream_id, data, start, end)
                     return
             elif kind == _REQUEST_N:
-                if flow.request_n(self, stream_id, data, start, end):
+                if request_n(self, stream_id, data, start, end):
                     return
             elif kind in _ENDS and self._end(kind, stream_id, data, start, end):
                 return
@@ -131,7 +133,7 @@ class Connection(Endpoint):
             # P34: without COMPLETE it is complete all the same, unless a fragment follows.
             requester.outbox.put(stream.requester_prefix, data, start + 4, end)
             if not head & FOLLOWS:
-                finish(stream, ok=True)
+                finish(stream, OK)
         else:
             if not self._response_item(stream, head, data, start, end):
                 return
@@ -162,11 +164,11 @@ class Connection(Endpoint):
         stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
         if head & COMPLETE:
             if stream.interaction == REQUEST_STREAM or state & REQUESTER_DONE:
-                finish(stream, ok=True)
+                finish(stream, OK)
             else:
                 stream.state |= RESPONDER_DONE
         elif credit.held:
-            flow.refill(stream)
+            refill(stream)
         return True
 
     def _request_payload(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> None:
@@ -185,7 +187,7 @@ class Connection(Endpoint):
             if not head & FOLLOWS:
                 stream.state = state & ~REQUEST_UNFINISHED
                 if stream.interaction == REQUEST_FNF:
-                    finish(stream, ok=True)
+                    finish(stream, OK)
                 elif stream.interaction == REQUEST_CHANNEL and head & COMPLETE:
                     requester_done(stream)
         elif state & REQUESTER_DONE or stream.up is None:
@@ -208,13 +210,13 @@ class Connection(Endpoint):
             if head & COMPLETE:
                 requester_done(stream)
             elif stream.up.held:
-                flow.refill(stream)
+                refill(stream)
         outbox = responder.outbox
         if outbox.size > outbox.hard:
             self.pause_for(outbox)
 
     def relieved(self, stream: Stream) -> None:
-        flow.refill(stream)
+        refill(stream)
 
     # Ends of streams
 
@@ -223,7 +225,7 @@ class Connection(Endpoint):
         stream = self.requesting.get(stream_id)
         if stream is not None:
             stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
-            finish(stream, ok=False, canceled=True)
+            finish(stream, CANCELED)
             return True
         stream = self.serving.get(stream_id)
         if stream is None:
@@ -233,7 +235,7 @@ class Connection(Endpoint):
             raise FrameError("error code is cut short")
         stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
         if kind == _ERROR:
-            finish(stream, ok=False)
+            finish(stream, FAILED)
         elif stream.interaction == REQUEST_CHANNEL:
             # The responder wants no more items; its own may still come.
             requester_done(stream)
@@ -250,7 +252,7 @@ class Connection(Endpoint):
             return
         if kind == _PAYLOAD:
             if self.partials is not None and stream_id in self.partials:
-                opening.resume_partial(self, self.partials[stream_id], head, data, start, end)
+                resume_partial(self, self.partials[stream_id], head, data, start, end)
                 return
             if stream_id in self.abandoned:
                 if not head & FOLLOWS or head & COMPLETE:
@@ -374,11 +376,11 @@ class Connection(Endpoint):
         plane.table.remove_owner(self)
         gone = ResponderGone("responder disconnected")
         for stream in list(self.serving.values()):
-            finish(stream, ok=False)
+            finish(stream, FAILED)
             if stream.interaction != REQUEST_FNF:
                 stream.requester.outbox.put_frame(encode(Error(stream.requester_id, gone.code, str(gone))))
         for stream in list(self.requesting.values()):
-            finish(stream, ok=False, canceled=True)
+            finish(stream, CANCELED)
             stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
         for outbox in self.paused_by:
             if outbox.feeders is not None:

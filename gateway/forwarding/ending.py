@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
 
 
+#: How a stream ended, for `finish`.
+OK = 0
+FAILED = 1
+CANCELED = 2
+
+
 def requester_done(stream: Stream) -> None:
     if stream.state & RESPONDER_DONE:
-        finish(stream, ok=True)
+        finish(stream, OK)
     else:
         stream.state |= REQUESTER_DONE
 
@@ -32,10 +38,10 @@ def break_stream(stream: Stream, culprit: Endpoint, text: str, reason: str) -> N
     else:
         culprit.outbox.put_frame(encode(Cancel(stream.responder_id)))
         stream.requester.outbox.put_frame(encode(Error(stream.requester_id, error.code, f"responder: {text}")))
-    finish(stream, ok=False)
+    finish(stream, FAILED)
 
 
-def finish(stream: Stream, *, ok: bool, canceled: bool = False) -> None:
+def finish(stream: Stream, outcome: int) -> None:
     """Remove the pair of hops and count the outcome."""
     del stream.requester.requesting[stream.requester_id]
     responder = stream.responder
@@ -46,14 +52,14 @@ def finish(stream: Stream, *, ok: bool, canceled: bool = False) -> None:
     stats = stream.stats
     if stream.state & REQUEST_UNFINISHED:
         stream.requester.abandon(stream.requester_id)
-    if stream.interaction >= REQUEST_STREAM or not ok:
+    if stream.interaction >= REQUEST_STREAM or outcome != OK:
         # Credit, cancellations and items that crossed the end on their way are no offence.
         responder.excuse(stream.down)
         stream.requester.excuse(stream.up)
-    if ok:
+    if outcome == OK:
         stats.ok += 1
         stats.observe(plane.now - stream.opened_at)
-    elif canceled:
+    elif outcome == CANCELED:
         stats.canceled += 1
     else:
         stats.failed += 1

@@ -20,7 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.forwarding.credit import Credit
-from gateway.forwarding.ending import finish, requester_done
+from gateway.forwarding.ending import CANCELED, OK, finish, requester_done
 from gateway.forwarding.internal import InternalConnection
 from gateway.forwarding.stamp import Form, rewrite
 from gateway.forwarding.stream import (
@@ -30,6 +30,7 @@ from gateway.forwarding.stream import (
     REQUEST_STREAM,
     REQUEST_UNFINISHED,
     Stream,
+    new_stream,
 )
 from gateway.observe.metrics import ServiceStats
 from gateway.routing.route import Route
@@ -49,6 +50,7 @@ from gateway.wire.frames import (
     peek_type,
 )
 from gateway.wire.frames import metadata_span as span_of
+from gateway.wire.octets import id_bytes
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
@@ -140,7 +142,7 @@ class Multicast(InternalConnection):
         if kind == REQUEST_FNF and not flags & FOLLOWS:
             self._forget(merge)
             if serving_id in self.serving:
-                finish(stream, ok=True)
+                finish(stream, OK)
 
     def _open_leg(
         self, merge: Merge, route: Route, head: int, n: int, metadata: bytes, plain: bytes, frame: bytes, at: int
@@ -153,7 +155,7 @@ class Multicast(InternalConnection):
         responder_id = target.ids.allocate(target.serving)
         leg = Leg(leg_id)
         if kind != REQUEST_FNF or head & FOLLOWS:
-            stream = Stream(kind, self, leg_id, target, responder_id, self._leg_stats, self.plane.now)
+            stream = new_stream(kind, self, leg_id, target, responder_id, self._leg_stats, self.plane.now)
             stream.state = merge.stream.state
             if kind >= REQUEST_STREAM:
                 stream.down = Credit()
@@ -167,7 +169,7 @@ class Multicast(InternalConnection):
         merge.legs[leg_id] = leg
         self._merges_by_leg[leg_id] = merge
         known = plain if target.form == Form.ROUTING else metadata
-        target.send_request(responder_id.to_bytes(4, "big"), kind, head, n, known, frame, at, len(frame))
+        target.send_request(id_bytes(responder_id), kind, head, n, known, frame, at, len(frame))
 
     def _from_requester(self, merge: Merge, kind: int, frame: bytes) -> None:
         if kind == FrameType.REQUEST_N:
@@ -189,14 +191,14 @@ class Multicast(InternalConnection):
             stream.responder.outbox.put(stream.responder_prefix, frame, 4, len(frame))
             kind = peek_type(frame)
             if kind != FrameType.PAYLOAD:
-                finish(stream, ok=False, canceled=True)
+                finish(stream, CANCELED)
                 continue
             flags = peek_flags(frame)
             if not flags & FOLLOWS:
                 if stream.state & REQUEST_UNFINISHED:
                     stream.state &= ~REQUEST_UNFINISHED
                     if merge.interaction == REQUEST_FNF:
-                        finish(stream, ok=True)
+                        finish(stream, OK)
                         continue
                 elif stream.up is not None:
                     stream.up.outstanding -= 1
@@ -274,7 +276,7 @@ class Multicast(InternalConnection):
         if stream_id not in self.serving:
             return
         if merge.failure is not None and not merge.completed:
-            self.send(stream_id.to_bytes(4, "big") + merge.failure[4:])
+            self.send(id_bytes(stream_id) + merge.failure[4:])
         else:
             self.send(encode(Payload(stream_id, None, b"", complete=True)))
 

@@ -28,9 +28,10 @@ from gateway.forwarding.stream import (
     REQUEST_RESPONSE,
     REQUEST_STREAM,
     REQUEST_UNFINISHED,
-    Stream,
+    new_stream,
 )
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
+from gateway.wire.octets import cut, id_bytes
 
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
@@ -39,7 +40,7 @@ _n = Struct(">I").unpack_from
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
 
 
-def request(connection: Endpoint, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, data: bytes, start: int, end: int) -> None:
     """A REQUEST_* frame: open a stream, or say why not."""
     if stream_id & 1 != connection.peer_parity:
         raise ConnectionFailed(f"stream id {stream_id} is for the other side to open", reason="stream_id_parity")
@@ -63,7 +64,7 @@ def request(connection: Endpoint, kind: int, head: int, stream_id: int, data: by
             body = at + 3 + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
             if body > end:
                 raise FrameError("metadata length goes beyond the frame")
-            metadata = data[at + 3 : body]
+            metadata = cut(data, at + 3, body)
             if head & FOLLOWS and body == end:
                 # Metadata may go on in the next fragment, and the stamp has to come after all of it.
                 _hold(connection, Partial(kind, head, stream_id, n, metadata))
@@ -123,10 +124,10 @@ def _open(
         counters.fire_and_forget += 1
         stats.requests += 1
         stats.ok += 1
-        target.send_request(responder_id.to_bytes(4, "big"), kind, head, 0, stamped, data, at, end)
+        target.send_request(id_bytes(responder_id), kind, head, 0, stamped, data, at, end)
         _after_send(connection, target.outbox)
         return
-    stream = Stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
+    stream = new_stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
     if kind == REQUEST_RESPONSE:
         counters.request_response += 1
     elif kind == REQUEST_FNF:

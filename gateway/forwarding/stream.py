@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.forwarding.credit import Credit
 from gateway.wire.frames import FrameType
+from gateway.wire.octets import id_bytes
 
 if TYPE_CHECKING:
+    from gateway.forwarding.credit import Credit
     from gateway.forwarding.endpoint import Endpoint
     from gateway.observe.metrics import ServiceStats
 
@@ -47,25 +48,44 @@ class Stream:
         "up",
     )
 
-    def __init__(
-        self,
-        interaction: int,
-        requester: Endpoint,
-        requester_id: int,
-        responder: Endpoint,
-        responder_id: int,
-        stats: ServiceStats,
-        opened_at: float,
-    ) -> None:
-        self.interaction = interaction
-        self.requester = requester
-        self.requester_id = requester_id
-        self.requester_prefix = requester_id.to_bytes(4, "big")
-        self.responder = responder
-        self.responder_id = responder_id
-        self.responder_prefix = responder_id.to_bytes(4, "big")
-        self.stats = stats
-        self.opened_at = opened_at
-        self.state = REQUESTER_DONE
-        self.down: Credit | None = None
-        self.up: Credit | None = None
+    interaction: int
+    requester: Endpoint
+    requester_id: int
+    requester_prefix: bytes
+    responder: Endpoint
+    responder_id: int
+    responder_prefix: bytes
+    stats: ServiceStats
+    opened_at: float
+    state: int
+    down: Credit | None
+    up: Credit | None
+
+
+def new_stream(
+    interaction: int,
+    requester: Endpoint,
+    requester_id: int,
+    responder: Endpoint,
+    responder_id: int,
+    stats: ServiceStats,
+    opened_at: float,
+) -> Stream:
+    """Make a stream whose requester has said all that it will; who knows better changes `state`.
+
+    A function, because a constructor's arguments cross into compiled code boxed and this runs once a request.
+    """
+    stream = Stream.__new__(Stream)
+    stream.interaction = interaction
+    stream.requester = requester
+    stream.requester_id = requester_id
+    stream.requester_prefix = id_bytes(requester_id)
+    stream.responder = responder
+    stream.responder_id = responder_id
+    stream.responder_prefix = id_bytes(responder_id)
+    stream.stats = stats
+    stream.opened_at = opened_at
+    stream.state = REQUESTER_DONE
+    stream.down = None
+    stream.up = None
+    return stream

@@ -13,12 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
+from gateway.wire.octets import apply_mask, unmask
 from gateway.wire.sink import FrameSink
-
-try:
-    from websockets.speedups import apply_mask as _apply_mask
-except ImportError:  # no wheel with the C extension for this platform
-    from websockets.utils import apply_mask as _apply_mask
 
 Buffer = bytes | bytearray | memoryview
 
@@ -55,7 +51,6 @@ class CloseCode(IntEnum):
 # The whole set that a peer may send: RFC 6455 7.4.1 and the IANA registry, less what must never be on the wire.
 _RECEIVABLE_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 _MAX_CONTROL_BYTES = 125
-_NO_MASK = b"\x00\x00\x00\x00"
 
 # Header of an unmasked, unfragmented binary message by its length: what the hot path appends before a short frame.
 SHORT_HEADERS: tuple[bytes, ...] = tuple(bytes((0x82, length)) for length in range(126))
@@ -73,13 +68,13 @@ def header(length: int, opcode: int = Opcode.BINARY) -> bytes:
 
 def mask(payload: Buffer, key: bytes) -> bytes:
     """Mask or unmask a payload with a 4-byte key (RFC 6455 5.3)."""
-    return _apply_mask(payload, key)
+    return apply_mask(payload, key)
 
 
 def masked_message(payload: bytes, key: bytes, opcode: int = Opcode.BINARY) -> bytes:
     """Return one whole message as a client sends it."""
     plain = header(len(payload), opcode)
-    return plain[:1] + bytes((plain[1] | 0x80,)) + plain[2:] + key + _apply_mask(payload, key)
+    return plain[:1] + bytes((plain[1] | 0x80,)) + plain[2:] + key + apply_mask(payload, key)
 
 
 def close_frame(code: int, text: str = "") -> bytes:
@@ -193,11 +188,11 @@ class MessageReader:
             end = body + length
             if end > size:
                 break
-            key = data[body - 4 : body]
-            if key == _NO_MASK:
+            payload = unmask(data, body, end)
+            if payload is None:
                 self._sink.frame_received(data, body, end)
             else:
-                self._sink.frame_received(_apply_mask(data[body:end], key), 0, length)
+                self._sink.frame_received(payload, 0, length)
             at = end
         if self._done:
             return
@@ -251,7 +246,7 @@ class MessageReader:
             return -1
         body = at + offset
         end = body + length
-        payload = _apply_mask(data[body:end], data[body - 4 : body])
+        payload = unmask(data, body, end) or data[body:end]
         if opcode == Opcode.BINARY:
             self._data(payload, final=first & 0x80 != 0, starts=True)
         elif opcode == Opcode.CONTINUATION:

@@ -1,0 +1,17 @@
+from gateway.forwarding.plane cimport Plane
+from gateway.observe.metrics cimport ServiceStats
+from gateway.routing.balancer cimport pick
+from gateway.routing.group cimport Group
+from gateway.routing.route cimport Route
+
+
+cdef class Decision:
+    cdef public object address, method
+    cdef public ServiceStats stats
+    cdef public long generation
+    cdef public bint multicast
+    cdef public list sections
+    cdef Group _candidates, _group
+    cdef long _version
+
+    cpdef Route pick(self, Plane plane)

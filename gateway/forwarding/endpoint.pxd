@@ -1,0 +1,31 @@
+cimport cython
+
+from gateway.forwarding.outbox cimport Outbox
+from gateway.forwarding.plane cimport Plane
+from gateway.observe.metrics cimport Counters
+from gateway.session.stream_ids cimport StreamIds
+from gateway.wire.sink cimport FrameSink
+
+cdef int COMPLETE, FOLLOWS, IGNORE, METADATA, NEXT, _PAYLOAD, _REQUEST_FLAGS, _REQUEST_STREAM
+cdef Py_ssize_t MAX_FRAME_BYTES
+cdef dict _HEADS
+
+
+cdef class Endpoint(FrameSink):
+    cdef public set abandoned, paused_by
+    cdef public bint accepted, by_device, closed, draining
+    cdef public object carrier, grant
+    cdef public Counters counters
+    cdef public dict decisions, partials, requesting, serving
+    cdef public long excused, form, ignored_bytes, ignored_frames, max_streams, pending, rate
+    cdef public double ignored_since, tokens, tokens_at
+    cdef public StreamIds ids
+    cdef public Outbox outbox
+    cdef public int peer_parity
+    cdef public Plane plane
+    cdef public bytes stamp
+    cdef object __weakref__
+
+    @cython.locals(flags=int, rest=bytes, room=Py_ssize_t, start=bytes)
+    cpdef send_request(self, bytes prefix, int kind, int head, long n, bytes metadata, bytes data, Py_ssize_t at, Py_ssize_t end)
+    cpdef pause_for(self, Outbox outbox)

@@ -1,0 +1,23 @@
+from gateway.observe.metrics cimport Counters
+from gateway.wire.framing cimport FrameBuffer
+
+
+cdef class Flusher:
+    cdef list _dirty
+    cdef object _schedule
+    cdef bint _scheduled
+
+    cpdef touch(self, Outbox outbox)
+    cpdef flush(self)
+
+
+cdef class Outbox(FrameBuffer):
+    cdef public bint blocked
+    cdef public double blocked_since
+    cdef public object carrier
+    cdef public Counters counters
+    cdef public set feeders, throttled
+    cdef public Flusher flusher
+    cdef public Py_ssize_t hard, high, left_when_blocked
+
+    cpdef flush(self)

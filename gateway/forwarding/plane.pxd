@@ -1,0 +1,16 @@
+from gateway.forwarding.outbox cimport Flusher
+from gateway.observe.metrics cimport Counters
+from gateway.routing.table cimport RoutingTable
+
+
+cdef class Plane:
+    cdef public Counters counters
+    cdef public Flusher flusher
+    cdef public RoutingTable table
+    cdef public bint draining
+    cdef public double now
+    cdef public object balancing, metrics, monotonic, multicast, nobody, node, node_id, random, snapshot, wall
+    cdef public dict connections
+    cdef public dict _stats
+    cdef public long _opened
+    cdef dict __dict__

@@ -1,0 +1,17 @@
+from gateway.forwarding.credit cimport Credit
+from gateway.forwarding.endpoint cimport Endpoint
+from gateway.observe.metrics cimport ServiceStats
+from gateway.wire.octets cimport id_bytes
+
+
+cdef class Stream:
+    cdef public Credit down, up
+    cdef public int interaction, state
+    cdef public double opened_at
+    cdef public Endpoint requester, responder
+    cdef public long requester_id, responder_id
+    cdef public bytes requester_prefix, responder_prefix
+    cdef public ServiceStats stats
+
+
+cpdef Stream new_stream(int interaction, Endpoint requester, long requester_id, Endpoint responder, long responder_id, ServiceStats stats, double opened_at)

@@ -1,0 +1,10 @@
+cimport cython
+
+from gateway.routing.group cimport Group
+from gateway.routing.route cimport Route
+
+cdef int _SCAN_UP_TO
+
+
+@cython.locals(best=Route, count=Py_ssize_t, index=Py_ssize_t, least=long, pending=long, route=Route, routes=list, turn=long)
+cpdef Route pick(Group group, method, random)

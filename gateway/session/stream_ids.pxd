@@ -1,0 +1,7 @@
+cdef long MAX_STREAM_ID
+
+
+cdef class StreamIds:
+    cdef long _first, _next
+
+    cpdef long allocate(self, in_use)

@@ -1,0 +1,12 @@
+cdef class FrameBuffer:
+    cdef public bint prefixed, untouched
+    cdef public Py_ssize_t size
+    cdef char* _memory
+    cdef Py_ssize_t _capacity, _used, _frames
+
+    cdef char* _room(self, Py_ssize_t length) except NULL
+    cpdef put(self, bytes prefix, bytes data, Py_ssize_t start, Py_ssize_t end)
+    cpdef put_request(self, bytes prefix, bytes head, bytes metadata, bytes data, Py_ssize_t start, Py_ssize_t end)
+    cpdef put_frame(self, bytes frame)
+    cpdef touched(self)
+    cpdef bytes take(self)

@@ -1,0 +1,2 @@
+cdef class FrameSink:
+    cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)

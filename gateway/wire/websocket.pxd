@@ -1,0 +1,19 @@
+cimport cython
+
+from gateway.wire.octets cimport unmask
+from gateway.wire.sink cimport FrameSink
+
+
+cdef class MessageReader:
+    cdef bint _done
+    cdef list _fragments
+    cdef bytearray _tail
+    cdef Py_ssize_t _fragments_bytes, _wanted
+    cdef object _on_close, _on_failure, _on_ping, _on_pong
+    cdef FrameSink _sink
+    cdef public Py_ssize_t max_fragments, max_message
+
+    @cython.locals(after=Py_ssize_t, at=Py_ssize_t, body=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t, payload=bytes, size=Py_ssize_t, tail=bytearray)
+    cpdef feed(self, bytes data)
+
+    cdef Py_ssize_t _slow(self, bytes data, Py_ssize_t at, Py_ssize_t size) except -2

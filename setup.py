@@ -1,0 +1,70 @@
+"""The compiled hot path: optional extension modules over the very files that run uncompiled.
+
+Each module below is one source: its `.py` is compiled as it stands, with the C types that its `.pxd` declares. Two have a
+compiled twin (`.pyx`) instead, because their work is on blocks of memory. Without Cython or a C compiler, or with
+GATEWAY_PURE=1, the package is pure Python and behaves the same.
+"""
+
+import os
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+MODULES = [
+    "forwarding/connection",
+    "forwarding/credit",
+    "forwarding/decision",
+    "forwarding/ending",
+    "forwarding/endpoint",
+    "forwarding/flow",
+    "forwarding/opening",
+    "forwarding/outbox",
+    "forwarding/plane",
+    "forwarding/stream",
+    "observe/metrics",
+    "routing/balancer",
+    "routing/group",
+    "routing/route",
+    "routing/table",
+    "session/stream_ids",
+    "wire/prefix",
+    "wire/sink",
+    "wire/websocket",
+]
+TWINS = ["wire/framing", "wire/octets"]
+DIRECTIVES = {"language_level": 3, "annotation_typing": False, "boundscheck": False, "initializedcheck": False}
+
+
+class OptionalBuild(build_ext):
+    """A compiler that is missing or fails costs speed, not the installation."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:
+            self._left_out(error)
+
+    def build_extension(self, extension):
+        try:
+            super().build_extension(extension)
+        except Exception as error:
+            self._left_out(error)
+
+    def _left_out(self, error):
+        self.warn(f"the hot path stays interpreted: {error}")
+
+
+def extensions():
+    if os.environ.get("GATEWAY_PURE") == "1":
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        return []
+    sources = [f"gateway/{module}.py" for module in MODULES] + [f"gateway/{twin}.pyx" for twin in TWINS]
+    modules = [Extension(os.path.splitext(source)[0].replace("/", "."), [source]) for source in sources]
+    return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython", nthreads=os.cpu_count() or 1)
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})
