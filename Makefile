@@ -3,8 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 JOBS ?= 2
+# Whatever the extension modules are built from: a change rebuilds them.
+SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
+# What runs on both the compiled and the interpreted hot path.
+DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults
 
 .PHONY: setup run test lint style types rules bench soak build clean help
 
@@ -18,10 +23,14 @@ help:
 	  'make setup  .venv with the product and its development tools' \
 	  'make build  wheel and sdist in dist/'
 
-setup: $(STAMP)
+setup: $(COMPILED)
 
-$(STAMP): pyproject.toml tools/make-venv
+$(INSTALLED): pyproject.toml tools/make-venv
 	@tools/make-venv '$(PYTHON)' '$(VENV)'
+	@touch $@
+
+$(COMPILED): $(INSTALLED) setup.py $(SOURCES)
+	@tools/compile '$(VENV)'
 	@touch $@
 
 run: setup
@@ -30,6 +39,7 @@ run: setup
 test: setup
 	@tools/install-peers
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not soak'
+	@tools/pure-tests -n $(JOBS) -q -m 'not soak' $(DATA_PLANE_TESTS)
 	@$(BIN)/python tools/rules.py
 
 lint: style types
@@ -59,4 +69,5 @@ build: setup
 	@$(BIN)/python -m build
 
 clean:
+	find gateway -name '*.so' -delete
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 import gateway.node
+from gateway.forwarding import COMPILED
 from tests.local_node import LocalNode
+
+
+def pytest_report_header() -> str:
+    return f"hot path: {'compiled' if COMPILED else 'pure Python'} ({gateway.__path__[0]})"
+
+
+def pytest_configure() -> None:
+    expected = os.environ.get("GATEWAY_HOT_PATH")
+    if expected and (expected == "compiled") != COMPILED:
+        raise pytest.UsageError(f"these tests are to run on a {expected} hot path, and this is the other one")
+
 
 StartNode = Callable[..., Awaitable[LocalNode]]
 
