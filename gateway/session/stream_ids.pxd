@@ -2,6 +2,6 @@ cdef long MAX_STREAM_ID
 
 
 cdef class StreamIds:
-    cdef long _first, _next
+    cdef public long _first, _next
 
     cpdef long allocate(self, in_use)
