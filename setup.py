@@ -1,8 +1,8 @@
 """The compiled hot path: optional extension modules over the very files that run uncompiled.
 
-Each module below is one source: its `.py` is compiled as it stands, with the C types that its `.pxd` declares. Two have a
-compiled twin (`.pyx`) instead, because their work is on blocks of memory. Without Cython or a C compiler, or with
-GATEWAY_PURE=1, the package is pure Python and behaves the same.
+Each module below is one source: its `.py` is compiled as it stands, with the C types that its `.pxd` declares. Three
+have a compiled twin (`.pyx`) instead, because their work is on blocks of memory. Without Cython or a C compiler, or
+with GATEWAY_PURE=1, the package is pure Python and behaves the same.
 """
 
 import os
@@ -31,7 +31,7 @@ MODULES = [
     "wire/sink",
     "wire/websocket",
 ]
-TWINS = ["wire/framing", "wire/octets"]
+TWINS = ["forwarding/stream_table", "wire/framing", "wire/octets"]
 DIRECTIVES = {"language_level": 3, "annotation_typing": False, "boundscheck": False, "initializedcheck": False}
 
 

@@ -102,11 +102,11 @@ class Connection(Endpoint):
             head = data[start + 4] << 8 | data[start + 5]
             kind = head >> 10
             if kind == _PAYLOAD:
-                stream = self.serving.get(stream_id)
+                stream = self.serving.find(stream_id)
                 if stream is not None:
                     self._response(stream, head, data, start, end)
                     return
-                stream = self.requesting.get(stream_id)
+                stream = self.requesting.find(stream_id)
                 if stream is not None:
                     self._request_payload(stream, head, data, start, end)
                     return
@@ -222,12 +222,12 @@ class Connection(Endpoint):
 
     def _end(self, kind: int, stream_id: int, data: bytes, start: int, end: int) -> bool:
         """CANCEL or ERROR on a known stream; False when the stream is not known."""
-        stream = self.requesting.get(stream_id)
+        stream = self.requesting.find(stream_id)
         if stream is not None:
             stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
             finish(stream, CANCELED)
             return True
-        stream = self.serving.get(stream_id)
+        stream = self.serving.find(stream_id)
         if stream is None:
             # P41: CANCEL inside a fragment series drops what was there.
             return self.partials is not None and self.partials.pop(stream_id, None) is not None

@@ -43,9 +43,9 @@ def break_stream(stream: Stream, culprit: Endpoint, text: str, reason: str) -> N
 
 def finish(stream: Stream, outcome: int) -> None:
     """Remove the pair of hops and count the outcome."""
-    del stream.requester.requesting[stream.requester_id]
+    stream.requester.requesting.discard(stream.requester_id)
     responder = stream.responder
-    del responder.serving[stream.responder_id]
+    responder.serving.discard(stream.responder_id)
     responder.pending -= 1
     plane = responder.plane
     plane.counters.streams_open -= 1

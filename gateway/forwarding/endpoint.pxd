@@ -2,6 +2,7 @@ cimport cython
 
 from gateway.forwarding.outbox cimport Outbox
 from gateway.forwarding.plane cimport Plane
+from gateway.forwarding.stream_table cimport StreamTable
 from gateway.observe.metrics cimport Counters
 from gateway.session.stream_ids cimport StreamIds
 from gateway.wire.sink cimport FrameSink
@@ -16,7 +17,8 @@ cdef class Endpoint(FrameSink):
     cdef public bint accepted, by_device, closed, draining
     cdef public object carrier, grant
     cdef public Counters counters
-    cdef public dict decisions, partials, requesting, serving
+    cdef public dict decisions, partials
+    cdef public StreamTable requesting, serving
     cdef public long excused, form, ignored_bytes, ignored_frames, max_streams, pending, rate
     cdef public double ignored_since, tokens, tokens_at
     cdef public StreamIds ids

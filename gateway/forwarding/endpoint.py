@@ -13,6 +13,7 @@ from gateway.errors import ConnectionFailed
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
+from gateway.forwarding.stream_table import StreamTable
 from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, METADATA, NEXT, FrameType
 from gateway.wire.sink import FrameSink
@@ -87,8 +88,8 @@ class Endpoint(FrameSink):
         self.form = int(Form.OPAQUE)
         self.stamp = b""
         self.by_device = False
-        self.requesting: dict[int, Stream] = {}
-        self.serving: dict[int, Stream] = {}
+        self.requesting = StreamTable()
+        self.serving = StreamTable()
         self.partials: dict[int, Partial] | None = None
         self.abandoned: set[int] = set()
         self.ids = StreamIds(SERVER_FIRST)

@@ -22,13 +22,13 @@ _n = Struct(">I").unpack_from
 
 
 def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end: int) -> bool:
-    stream = connection.requesting.get(stream_id)
+    stream = connection.requesting.find(stream_id)
     if stream is not None:
         credit = stream.down
         producer = stream.responder
         prefix = stream.responder_prefix
     else:
-        stream = connection.serving.get(stream_id)
+        stream = connection.serving.find(stream_id)
         if stream is None:
             return False
         credit = stream.up

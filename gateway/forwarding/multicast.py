@@ -162,8 +162,8 @@ class Multicast(InternalConnection):
                 leg.ahead = stream.down.grant(n, False)
                 if kind == REQUEST_CHANNEL:
                     stream.up = Credit()
-            self.requesting[leg_id] = stream
-            target.serving[responder_id] = stream
+            self.requesting.insert(leg_id, stream)
+            target.serving.insert(responder_id, stream)
             target.pending += 1
             self.plane.counters.streams_open += 1
         merge.legs[leg_id] = leg
@@ -185,7 +185,7 @@ class Multicast(InternalConnection):
 
     def _to_legs(self, merge: Merge, frame: bytes) -> None:
         for leg_id in list(merge.legs):
-            stream = self.requesting.get(leg_id)
+            stream = self.requesting.find(leg_id)
             if stream is None:
                 continue
             stream.responder.outbox.put(stream.responder_prefix, frame, 4, len(frame))

@@ -44,7 +44,9 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
     """A REQUEST_* frame: open a stream, or say why not."""
     if stream_id & 1 != connection.peer_parity:
         raise ConnectionFailed(f"stream id {stream_id} is for the other side to open", reason="stream_id_parity")
-    if stream_id in connection.requesting or (connection.partials is not None and stream_id in connection.partials):
+    if connection.requesting.find(stream_id) is not None or (
+        connection.partials is not None and stream_id in connection.partials
+    ):
         connection.ignore(end - start)  # P21
         return
     at = start + 6
@@ -148,8 +150,8 @@ def _open(
     if head & FOLLOWS:
         stream.state |= REQUEST_UNFINISHED
     stats.requests += 1
-    connection.requesting[stream_id] = stream
-    target.serving[responder_id] = stream
+    connection.requesting.insert(stream_id, stream)
+    target.serving.insert(responder_id, stream)
     target.pending += 1
     counters.streams_open += 1
     if decision.multicast:

@@ -95,7 +95,7 @@ class NodeServices(InternalConnection):
             del self._exchanges[stream_id]
 
     def _begin(self, request: Request) -> None:
-        stream = self.serving.get(request.stream_id)
+        stream = self.serving.find(request.stream_id)
         # Fire-and-forget has no stream; none of these services is reached by it, so there is nobody to tell.
         if stream is None:
             return

@@ -1,9 +1,12 @@
+cimport cython
+
 from gateway.forwarding.credit cimport Credit
 from gateway.forwarding.endpoint cimport Endpoint
 from gateway.observe.metrics cimport ServiceStats
 from gateway.wire.octets cimport id_bytes
 
 
+@cython.freelist(256)
 cdef class Stream:
     cdef public Credit down, up
     cdef public int interaction, state
@@ -14,4 +17,5 @@ cdef class Stream:
     cdef public ServiceStats stats
 
 
+@cython.locals(stream=Stream)
 cpdef Stream new_stream(int interaction, Endpoint requester, long requester_id, Endpoint responder, long responder_id, ServiceStats stats, double opened_at)

@@ -28,6 +28,10 @@ class Method(Enum):
     RANDOM = "random"
 
 
+# Looking an enumeration's member up costs more than the rest of a pick.
+_LEAST_PENDING = Method.LEAST_PENDING
+_ROUND_ROBIN = Method.ROUND_ROBIN
+
 _METHODS = {
     "leastpending": Method.LEAST_PENDING,
     "leastrequest": Method.LEAST_PENDING,
@@ -53,7 +57,7 @@ def pick(group: Group, method: Method, random: Random) -> Route:
         return routes[0]
     if count == 0:
         raise NoRoute("no route: the last candidate has left")
-    if method is Method.LEAST_PENDING:
+    if method is _LEAST_PENDING:
         if count > _SCAN_UP_TO:
             return _better_of_two(routes, count, random)
         turn = group.turn + 1
@@ -74,7 +78,7 @@ def pick(group: Group, method: Method, random: Random) -> Route:
                 best = route
                 least = pending
         return best
-    if method is Method.ROUND_ROBIN:
+    if method is _ROUND_ROBIN:
         turn = group.turn + 1
         if turn >= count:
             turn = 0
