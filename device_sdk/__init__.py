@@ -18,8 +18,6 @@ class RSocketError(Exception):
     A handler raises it to answer with it: 0x201 is APPLICATION_ERROR, 0x301 and above are the application's own.
     """
 
-    retry_s = 0  # the pause that a refused connection was asked to make
-
     def __init__(self, code, text=""):
         super().__init__(code, text)
         self.code = code

@@ -3,8 +3,7 @@
 import asyncio
 
 from . import Busy, ConnectionLost, RSocketError, const, ticks_add, ticks_diff, ticks_ms
-from .frames import frame, number, route_of, routing
-from .stream import Stream
+from .stream import Stream, frame, number, route_of, routing
 
 _KEEPALIVE = const(3)
 _RR = const(4)
@@ -26,12 +25,12 @@ _WINDOW = const(8)  # what a channel's handler is sent ahead of its reading
 
 class Connection:
     ws = None
-    error = None  # why the last connection ended
-    _reader = None  # a task; there is none before SETUP
+    error = None  # why the last connection ended: an exception or a text
+    runner = None  # a task; there is none before SETUP
 
     def request(self, kind, route, data, meta, n=0):
         """A Stream under the next id (P20), and the coroutine that sends it. ConnectionLost or Busy."""
-        if not self._reader:
+        if not self.runner:
             raise ConnectionLost("not connected")
         if len(self.asking) >= self.max_inflight:
             raise Busy
@@ -64,48 +63,47 @@ class Connection:
         if stream.kind != _FNF:
             self.post(_ERROR, stream.sid, 0, code.to_bytes(4, "big") + text[:200].encode())
 
-    def lose(self, why):
+    def lose(self, err):
         """End the connection now: wake who waits, cancel the handlers, drop the socket. Returns why it ended first."""
         ws = self.ws
-        if ws and not ws.dead:
-            if isinstance(why, (str, EOFError)):
-                why = ConnectionLost(str(why) or "closed by the peer")
-            self.error = why
+        if ws and not ws.done:
+            self.error = err
+            text = str(err) or "closed"
             ws.abort()
             for stream in list(self.asking.values()) + list(self.serving.values()):
-                stream.close(False, False, ConnectionLost(str(why)))
-            for task in (self._reader, self._keeper):
+                stream.close(False, False, ConnectionLost(text))
+            for task in (self.runner, self._keeper):
                 if task and task is not asyncio.current_task():
                     task.cancel()
             # A finished task still holds its locals, and through them the socket.
-            self.ws = self._reader = self._keeper = None
+            self.ws = self.runner = self._keeper = None
             if self.up.is_set():
                 self.stats["lost"] += 1
                 self.up.clear()
                 self.down.set()
                 if self.on_state:
-                    self.on_state("down", str(why))
+                    self.on_state("down", text)
         return self.error
 
-    def arm(self, stream, ms):
-        """Have the keeper end the stream's wait in `ms`."""
-        stream.deadline = ticks_add(ticks_ms(), ms)
-        if ticks_diff(stream.deadline, self._wake_at) < 0:
+    def arm(self, stream, timeout_ms):
+        """Have the keeper end the stream's wait in time."""
+        stream.deadline = ticks_add(ticks_ms(), timeout_ms)
+        if ticks_diff(stream.deadline, self._wake) < 0:
             self._keeper.cancel()
             self._keeper = asyncio.create_task(self._keep(self.ws))
 
     async def _keep(self, ws):
         while self.ws is ws:
             now = ticks_ms()
-            if ticks_diff(now, ws.rx_at) >= self.lifetime_ms:
-                self.lose("the gateway is silent")
-            elif ws.writing and ticks_diff(now, ws.tx_at) >= self.timeout_ms:
-                self.lose("a write takes too long")
+            if ticks_diff(now, ws.rx_at) >= self.lifetime_ms or (
+                ws.task and ticks_diff(now, ws.tx_at) >= self.timeout_ms
+            ):
+                self.lose("silence")
             else:
-                wait = ticks_diff(self._ping_at, now)
+                wait = ticks_diff(self._ping, now)
                 if wait <= 0:
                     wait = self.keepalive_ms
-                    self._ping_at = ticks_add(now, wait)
+                    self._ping = ticks_add(now, wait)
                     self.post(_KEEPALIVE, 0, _RESPOND, bytes(8))
                 for stream in list(self.asking.values()):
                     if stream.deadline is not None:
@@ -115,82 +113,72 @@ class Connection:
                         else:
                             self.stats["timeouts"] += 1
                             stream.drop(asyncio.TimeoutError())
-                self._wake_at = ticks_add(now, wait)
+                self._wake = ticks_add(now, wait)
                 await asyncio.sleep(wait / 1000)
 
-    async def _read(self, ws):
-        try:
-            while self.ws is ws:
-                self._frame(await ws.recv())
-        except Exception as e:
-            self.lose(e)
-
-    def _frame(self, m):
-        kind = m[4] >> 2
-        sid = number(m, 0) & _MAX_N
+    def _frame(self, b):
+        kind = b[4] >> 2
+        flags = b[5]
+        sid = number(b, 0) & _MAX_N
         home = self.asking if sid & 1 else self.serving
         stream = home.get(sid)
-        if kind == _PAYLOAD and stream:
-            self._payload(stream, m, 6)
-        elif kind == _KEEPALIVE:
-            if m[5] & _RESPOND:
-                self.post(_KEEPALIVE, 0, 0, bytes(8) + m[14:])
+        if kind == _KEEPALIVE:
+            if flags & _RESPOND:
+                self.post(_KEEPALIVE, 0, 0, bytes(8) + b[14:])
         elif kind == _ERROR:
-            text = m[10:]
+            text = b[10:]
             try:
                 text = text.decode()
             except UnicodeError:
                 text = repr(text)
-            err = RSocketError(number(m, 6), text)
+            err = RSocketError(number(b, 6), text)
             if stream:
                 stream.close(False, False, err)
             elif not sid and err.code != 0x102:  # CONNECTION_CLOSE: the gateway waits for the streams, then closes
                 self.lose(err)
-        elif _RR <= kind <= _CHANNEL and sid and not stream:
-            stream = Stream(self, home, kind, sid)
-            if len(home) > self.max_serving:
-                self.refuse(stream, 0x202, "busy")
-            elif kind < _STREAM:
-                self._payload(stream, m, 6)
-            else:
-                stream.credit = number(m, 6)
-                self._payload(stream, m, 10)
         elif not stream:
-            return
+            if _RR <= kind <= _CHANNEL:
+                stream = Stream(self, home, kind, sid)
+                if len(home) > self.max_serving:
+                    self.refuse(stream, 0x202, "busy")
+                elif kind < _STREAM:
+                    self._payload(stream, flags, b, 6)
+                else:
+                    stream.credit = number(b, 6)
+                    self._payload(stream, flags, b, 10)
+        elif kind == _PAYLOAD:
+            self._payload(stream, flags, b, 6)
+        elif kind == _REQUEST_N:
+            stream.credit = min(stream.credit + number(b, 6), _MAX_N)
+            stream.event.set()
         elif kind == _CANCEL:
             # From a responder it ends what we send, from a requester everything.
-            stream.close(stream.rx and not stream.task, False, asyncio.CancelledError())
-        elif kind == _REQUEST_N:
-            stream.credit = min(stream.credit + number(m, 6), _MAX_N)
-            stream.changed.set()
+            stream.close(stream.rx and not stream.task)
 
-    def _payload(self, stream, m, at):
-        flags = m[5]
-        kind = stream.kind
+    def _payload(self, stream, flags, b, at):
         meta = None
-        if m[4] & _META:
-            end = at + 3 + number(m, at, 3)
-            if end > len(m):
-                raise ConnectionLost("malformed frame")
-            meta = m[at + 3 : end]
+        if b[4] & _META:
+            end = at + 3 + number(b, at, 3)
+            _ = b[end - 1]  # P24: IndexError ends the connection
+            meta = b[at + 3 : end]
             at = end
-        data = m[at:]
+        data = b[at:]
         if stream.parts or flags & _FOLLOWS:
             from .fragment import collect
 
-            whole = collect(self, stream, m, meta, data)
-            if not whole:
+            meta, data = collect(self, stream, b, meta, data)
+            if data is None:
                 return
-            meta, data = whole
             flags |= _NEXT
+        kind = stream.kind
         if stream.rx or stream.task:
             if stream.rx and flags & _NEXT:
                 stream.due -= 1
                 if stream.due < 0:
                     stream.drop(RSocketError(0x204, "no credit"))
                     return
-                stream.queue = stream.queue + [(data, meta)]
-            stream.changed.set()
+                stream.queue += ((data, meta),)
+                stream.event.set()
             if flags & _COMPLETE or kind == _RR:  # P34: the answer completes, flag or not
                 stream.close(False, stream.tx)
             return
@@ -201,10 +189,10 @@ class Connection:
         handler = self._handlers.get((kind >> 1, route))
         for name in self.services:
             size = len(name)
-            if route and not handler and route[:size] == name and route[size : size + 1] in "./":
+            if not handler and route and route[:size] == name and route[size : size + 1] in "./":
                 handler = self._handlers.get((kind >> 1, route[size + 1 :]))
         if not handler:
-            self.refuse(stream, 0x202, "no handler for %s" % route)
+            self.refuse(stream, 0x202, "no handler")
             return
         stream.tx = True
         if kind == _CHANNEL and not flags & _COMPLETE:

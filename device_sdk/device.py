@@ -6,7 +6,7 @@ import json
 
 from . import RSocketError, const, ticks_add, ticks_ms
 from .connection import Connection
-from .frames import setup
+from .stream import setup
 from .ws import WebSocket
 
 _RR = const(4)
@@ -42,9 +42,8 @@ class Device(Connection):
         for name in settings:
             getattr(self, name)  # AttributeError: no such setting
             setattr(self, name, settings[name])
-        self.secure = url[:6] == "wss://"
-        if url[:5] != "ws://" and not (self.secure and (self.tls or self.insecure)):
-            raise ValueError("need ws://, or wss:// with tls or insecure")
+        if url[:5] != "ws://" and not (url[:6] == "wss://" and (self.tls or self.insecure)):
+            raise ValueError("wss needs tls")
         self.url = url
         self.device_id = device_id
         self.token = token
@@ -56,7 +55,7 @@ class Device(Connection):
         self.ready = None  # the gateway's answer: node, session, services, ...
         self.stats = {"connects": 0, "lost": 0, "timeouts": 0, "errors": 0}
         self._handlers = {}
-        self._addresses = []
+        self._dns = []
 
     async def connect(self, timeout_ms=15000):
         """One attempt; returns when `gateway.ready` has answered. OSError or asyncio.TimeoutError when there is no way
@@ -64,13 +63,13 @@ class Device(Connection):
         await asyncio.wait_for(self._connect(), timeout_ms / 1000)
 
     async def _connect(self):
-        self.lose("connect() was called")
+        self.lose("")
         # Old buffers and TLS contexts must be gone before new ones are made: a board has no room for both.
         gc.collect()
-        host, _, path = self.url[6 if self.secure else 5 :].partition("/")
+        scheme, _, host, path = (self.url + "/").split("/", 3)
         host, _, port = host.partition(":")
         ctx = None
-        if self.secure:
+        if scheme == "wss:":
             from .tls import context
 
             ctx = context(self.tls, self.insecure)
@@ -79,16 +78,15 @@ class Device(Connection):
         self._next = 1
         ws = self.ws = WebSocket(self.max_rx, self.lose)
         try:
-            await ws.open(host, int(port or (443 if ctx else 80)), "/" + path, ctx, self._addresses)
-            ctx = None
+            await ws.open(host, int(port or (443 if ctx else 80)), "/" + path[:-1], ctx, self._dns)
             await ws.send(setup(self))
-            self._ping_at = self._wake_at = ticks_add(ticks_ms(), self.keepalive_ms)
+            self._ping = self._wake = ticks_add(ticks_ms(), self.keepalive_ms)
             self._keeper = asyncio.create_task(self._keep(ws))
-            self._reader = asyncio.create_task(self._read(ws))
+            self.runner = asyncio.create_task(ws.run(self._frame))
             self.ready = json.loads((await self.request_response("gateway.ready"))[0])
         except BaseException as e:
-            if self._addresses:
-                self._addresses.pop(0)
+            if self._dns:
+                self._dns.pop(0)
             error = self.lose(e)
             raise error if isinstance(error, RSocketError) else e
         self.stats["connects"] += 1
@@ -122,13 +120,14 @@ class Device(Connection):
     async def request_response(self, route, data=b"", meta=b"", timeout_ms=None):
         """The answer as (data, metadata or None). A `route` that is a tuple holds `key=value` tags, too; `meta` is
         further composite entries. RSocketError, ConnectionLost, Busy, or asyncio.TimeoutError: that cancels it."""
-        stream, sending = self.request(_RR, route, data, meta)
+        stream, coro = self.request(_RR, route, data, meta)
         self.arm(stream, timeout_ms or self.timeout_ms)
         try:
-            await sending
+            await coro
+            coro = None  # its locals hold the request
             while stream.rx:
-                stream.changed.clear()
-                await stream.changed.wait()
+                stream.event.clear()
+                await stream.event.wait()
             if stream.err:
                 raise stream.err
             return stream.queue[0] if stream.queue else (b"", None)
@@ -137,26 +136,26 @@ class Device(Connection):
 
     async def fire_and_forget(self, route, data=b"", meta=b""):
         """Returns when it is written. ConnectionLost when down."""
-        stream, sending = self.request(_FNF, route, data, meta)
+        stream, coro = self.request(_FNF, route, data, meta)
         try:
-            await sending
+            await coro
         finally:
             stream.close()
 
     def request_stream(self, route, data=b"", meta=b"", n=8, timeout_ms=0, kind=_STREAM):
         """A Stream to iterate over. `timeout_ms` bounds the wait for each payload."""
-        stream, sending = self.request(kind, route, data, meta, n)
+        stream, coro = self.request(kind, route, data, meta, n)
         stream.n = n
         stream.timeout_ms = timeout_ms
         stream.tx = kind == _CHANNEL
-        self.ws.post(sending)
+        self.ws.post(coro)
         return stream
 
     def request_channel(self, route, data=b"", meta=b"", n=8, timeout_ms=0):
         """A Stream to iterate over and to send on; `data` is the first payload sent."""
         return self.request_stream(route, data, meta, n, timeout_ms, _CHANNEL)
 
-    def on(self, route, kind=_RR):
+    def on(self, route, kind=2):
         """Decorator: `async def handler(data, meta)` answers requests with bytes, or with (bytes, metadata), and takes
         what is fired and forgotten at the same route.
 
@@ -165,7 +164,7 @@ class Device(Connection):
         """
 
         def register(handler):
-            self._handlers[kind >> 1, route] = handler
+            self._handlers[kind, route] = handler
             return handler
 
         return register
@@ -175,6 +174,6 @@ class Device(Connection):
     def on_stream(self, route):
         """Decorator: `async def handler(data, meta, out)`; `await out.send(b"...")` waits for credit. It takes
         channels, too: iterate over `out` for what the requester sends after `data`."""
-        return self.on(route, _STREAM)
+        return self.on(route, 3)
 
     on_channel = on_stream

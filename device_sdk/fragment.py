@@ -1,7 +1,7 @@
 """Payloads that do not fit one frame, out and in. Loaded when the first one comes by."""
 
 from . import RSocketError, const
-from .frames import frame
+from .stream import frame
 
 _PAYLOAD = const(10)
 _FOLLOWS = const(0x80)
@@ -27,21 +27,23 @@ def fragments(limit, kind, sid, flags, data, meta, n):
         kind, n, flags = _PAYLOAD, 0, flags | _NEXT
 
 
-def collect(device, stream, m, meta, data):
-    """Add the fragment `m`. The whole (metadata, data) with the last one, else None: there is more to come, or it grew
-    too long and the stream was ended (P42)."""
-    parts = stream.parts = stream.parts or [0, [], []]
-    parts[0] += len(m) + _COST
+def collect(device, stream, b, meta, data):
+    """Add the fragment `b`. The whole (metadata, data) with the last one. Data is None while there is more to come, and
+    when it grew too long and the stream was ended (P42)."""
+    # One growing bytearray: small parts all over the heap would leave no room to join them.
+    parts = stream.parts = stream.parts or [0, None, bytearray()]
+    parts[0] += len(b) + _COST
     if meta is not None:
-        parts[1].append(meta)
-    parts[2].append(data)
-    flags = m[5]
+        parts[1] = (parts[1] or b"") + meta
+    flags = b[5]
     if parts[0] > device.max_payload:
         if stream.rx:
             stream.drop(RSocketError(0x204, "payload longer than max_payload"))
         else:
             device.refuse(stream, 0x202, "payload too long")
-    elif not flags & _FOLLOWS or (flags & _COMPLETE and m[4] >> 2 == _PAYLOAD):  # P34: F with C means C
-        stream.parts = None
-        return b"".join(parts[1]) if parts[1] else None, b"".join(parts[2])
-    return None
+        return None, None
+    parts[2].extend(data)
+    if flags & _FOLLOWS and not (flags & _COMPLETE and b[4] >> 2 == _PAYLOAD):  # P34: F with C means C
+        return None, None
+    stream.parts = None
+    return parts[1], bytes(parts[2])

@@ -1,22 +1,92 @@
-"""One exchange, of any interaction model, on either side of it."""
+"""Frames, and the exchanges made of them: RSocket 1.0 as far as a device needs it. No I/O.
+
+`to_bytes` minds the range, which `struct` on MicroPython does not.
+"""
 
 import asyncio
+from hashlib import sha256
 
 from . import RSocketError, const
-from .frames import frame
 
+_SETUP = const(1)
 _RR = const(4)
 _FNF = const(5)
 _STREAM = const(6)
 _REQUEST_N = const(8)
 _CANCEL = const(9)
 _PAYLOAD = const(10)
+_META = const(0x100)
 _COMPLETE = const(0x40)
 _NEXT = const(0x20)
 
 
+def number(b, at, size=4):
+    return int.from_bytes(b[at : at + size], "big")
+
+
+def frame(kind, sid, flags=0, data=b"", meta=None, n=0):
+    """Any frame with a stream id. `n`: the initial credit of a request, or the credit of REQUEST_N."""
+    if meta is not None:
+        data = len(meta).to_bytes(3, "big") + meta + data
+        flags |= _META
+    if n:
+        data = n.to_bytes(4, "big") + data
+    return sid.to_bytes(4, "big") + (kind << 10 | flags).to_bytes(2, "big") + data
+
+
+def short(text):
+    """A text of at most 255 bytes behind a byte with its length."""
+    text = text.encode()
+    return len(text).to_bytes(1, "big") + text
+
+
+def entry(kind, content):
+    """One composite entry. `kind`: 0x80 and a well-known id, or a length less one and a MIME type."""
+    return kind + len(content).to_bytes(3, "big") + content
+
+
+def routing(route):
+    """The routing entry. A tuple holds the route and further `key=value` tags."""
+    return entry(b"\xfe", short(route) if isinstance(route, str) else b"".join(map(short, route)))
+
+
+def route_of(meta):
+    """The first routing tag in composite metadata, or "". ValueError or IndexError when it is malformed."""
+    i = 0
+    while meta and i < len(meta):
+        start = i
+        i += 1 if meta[i] > 127 else meta[i] + 2
+        end = i + 3 + number(meta, i, 3)
+        _ = meta[end - 1]  # IndexError when it is cut short
+        if meta[start:i] in (b"\xfe", b"\x1bmessage/x.rsocket.routing.v0"):
+            return meta[i + 4 : i + 4 + meta[i + 3]].decode()
+        i = end
+    return ""
+
+
+def setup(device):
+    """SETUP with the bearer token and a ROUTE_SETUP a service.
+
+    A route id is the same after a reboot, so that the gateway lets go of the dead connection before it, and nobody
+    can guess it who does not hold the token.
+    """
+    token = device.token
+    if isinstance(token, str):
+        token = token.encode()
+    meta = entry(b"\xfc", b"\x81" + token) if token else b""
+    for service in device.services:
+        service = short(service)
+        ident = sha256(device.device_id.encode() + token + service).digest()[:16]
+        meta += entry(b"\x20message/x.rsocket.broker.frame.v0", b"\0\0\0\1\4\0" + ident + service)
+    head = b"\0\1\0\0" + device.keepalive_ms.to_bytes(4, "big") + device.lifetime_ms.to_bytes(4, "big")
+    head += b"\x27message/x.rsocket.composite-metadata.v0\x18application/octet-stream"
+    return frame(_SETUP, 0, _META, head + len(meta).to_bytes(3, "big") + meta)
+
+
 class Stream:
-    """`async for data, meta in stream` receives, `send` and `complete` send, `cancel` gives up.
+    """One exchange, of any interaction model, on either side of it.
+
+    `async for data, meta in stream` receives, `send` and `complete` send, `cancel` gives up.
 
     Receiving keeps the peer supplied with credit for `n` payloads, renewed at half; sending waits for the peer's
     credit. One task may receive while another sends.
@@ -27,8 +97,8 @@ class Stream:
     deadline = None
     timeout_ms = 0  # longest wait for the next payload; 0: for ever
     n = used = due = credit = 0  # window; read since it was renewed; what the peer may send, and what we may
+    queue = ()  # what was received and not read
     rx = tx = False  # which directions are open
-    queue = []  # what was received and not read; replaced, never changed in place
     parts = None  # the fragments of an unfinished payload
 
     def __init__(self, device, home, kind, sid):
@@ -36,7 +106,7 @@ class Stream:
         self.home = home
         self.kind = kind
         self.sid = sid
-        self.changed = asyncio.Event()
+        self.event = asyncio.Event()
         home[sid] = self
 
     def __aiter__(self):
@@ -50,22 +120,23 @@ class Stream:
                 raise self.err
             if not self.rx:
                 raise StopAsyncIteration
-            self.changed.clear()
-            await self.changed.wait()
+            self.event.clear()
+            await self.event.wait()
         self.deadline = None
         self.used += 1
         if self.rx and self.used * 2 >= self.n:
             n, self.used = self.used, 0
             self.due += n
-            await self.device.ws.send(frame(_REQUEST_N, self.sid, 0, b"", None, n))
-        item, self.queue = self.queue[0], self.queue[1:]
+            await self.device.send(_REQUEST_N, self.sid, 0, b"", None, n)
+        item = self.queue[0]
+        self.queue = self.queue[1:]
         return item
 
     async def send(self, data, meta=None):
         """Send a payload when there is credit. Raises what ended the stream."""
         while self.tx and self.credit < 1:
-            self.changed.clear()
-            await self.changed.wait()
+            self.event.clear()
+            await self.event.wait()
         if not self.tx:
             raise self.err or RSocketError(0x203, "canceled")
         self.credit -= 1
@@ -78,7 +149,8 @@ class Stream:
             self.device.post(_PAYLOAD, self.sid, _COMPLETE)
 
     async def cancel(self):
-        """Give up; the peer is told."""
+        """Give up; the peer is told, and what it sent is dropped."""
+        self.queue = ()
         self.drop()
 
     def drop(self, err=None):
@@ -92,13 +164,13 @@ class Stream:
         self.rx = rx
         self.tx = tx
         self.err = err
-        self.changed.set()
+        self.event.set()
         if not (rx or tx):
             self.home.pop(self.sid, None)
             task = self.task
             # One for fire-and-forget ends when it likes. One inside a write sees `err` at its next send: to cancel it
             # there would cost the connection.
-            if task and self.kind != _FNF and task is not asyncio.current_task() and task is not self.device.ws.writing:
+            if task and self.kind != _FNF and task is not asyncio.current_task() and task is not self.device.ws.task:
                 task.cancel()
 
     async def run(self, handler, data, meta):

@@ -17,18 +17,18 @@ _CHUNK = const(128)  # masking by big integers of this size beats a loop over by
 
 
 class WebSocket:
-    dead = False
-    writing = None  # the task inside a write, which began at tx_at
-    _w = None
-    _posts = 0
+    done = False
+    task = None  # the task inside a write, which began at tx_at
+    stream = None
+    waiting = 0
 
     def __init__(self, max_rx, fail):
-        self._lock = asyncio.Lock()
-        self._max_rx = max_rx
+        self.lock = asyncio.Lock()
+        self.max_rx = max_rx
         self.fail = fail
 
-    async def open(self, host, port, path, ctx, addresses):
-        """Connect and upgrade. `addresses` keeps what was resolved while it works, because getaddrinfo blocks.
+    async def open(self, host, port, path, ctx, dns):
+        """Connect and upgrade. `dns` keeps what was resolved while it works, because getaddrinfo blocks.
 
         RSocketError with the HTTP status when refused, ConnectionLost when there is no WebSocket.
         """
@@ -40,14 +40,14 @@ class WebSocket:
         if hasattr(asyncio, "core"):  # MicroPython
             import socket
 
-            if not addresses:
-                addresses += socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-            sock = socket.socket(*addresses[0][:3])
-            self._w = asyncio.StreamWriter(sock)
+            if not dns:
+                dns += socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            sock = socket.socket(*dns[0][:3])
+            self.stream = asyncio.StreamWriter(sock)
             sock.setblocking(False)
             sock.setsockopt(6, 1, 1)  # TCP_NODELAY, for which `open_connection` leaves no way
             try:
-                sock.connect(addresses[0][-1])
+                sock.connect(dns[0][-1])
             except OSError as e:
                 if e.errno != EINPROGRESS:
                     raise
@@ -56,10 +56,11 @@ class WebSocket:
             r = w = asyncio.StreamWriter(sock)
             w.out_buf = head  # `drain` waits until the socket is connected, `write` does not
         else:
-            r, w = await asyncio.open_connection(host, port, ssl=ctx, server_hostname=host if ctx else None)
-            w.write(head)
-        self._r = r
-        self._w = w
+            from .cpython import connect
+
+            r, w = await connect(host, port, ctx, head)
+        self.read = r.readexactly
+        self.stream = w
         await w.drain()
         status = (await r.readline())[9:12]
         headers = {}
@@ -77,84 +78,90 @@ class WebSocket:
             raise ConnectionLost("not a WebSocket")
         self.rx_at = ticks_ms()
 
-    async def recv(self):
-        """One binary message."""
-        read = self._r.readexactly
+    async def run(self, handler):
+        """Hand each binary message to `handler`, until the connection ends."""
+        read = self.read
         message = None
-        while True:
-            head, n = await read(2)
-            self.rx_at = ticks_ms()
-            op = head & 15
-            if n > 127 or head & 0x70 or (n > 125 or head < 128 if op > 7 else op != (2 if message is None else 0)):
-                raise ConnectionLost("malformed frame")
-            if n > 125:
-                n = int.from_bytes(await read(2 if n == 126 else 8), "big")
-            if n + len(message or b"") > self._max_rx:
-                raise ConnectionLost("message longer than max_rx")
-            data = await read(n)
-            if op == 9:
-                self.post(self.send(data, 10))
-            elif op == 8:
-                await self.send(data[:2], 8)
-                raise ConnectionLost(int.from_bytes(data[:2], "big"), data[2:])
-            elif op < 8:
-                message = data if message is None else message + data
-                if head & 0x80:
-                    return message
+        try:
+            while not self.done:
+                head, n = await read(2)
+                self.rx_at = ticks_ms()
+                op = head & 15
+                if n > 127 or head & 0x70 or (n > 125 or head < 128 if op > 7 else op != (2 if message is None else 0)):
+                    raise ConnectionLost("malformed")
+                if n > 125:
+                    n = int.from_bytes(await read(2 if n == 126 else 8), "big")
+                if n + len(message or b"") > self.max_rx:
+                    raise ConnectionLost("too long")
+                data = await read(n)
+                if op == 9:
+                    self.post(self.send(data, 10))
+                elif op == 8:
+                    await self.send(data[:2], 8)
+                    raise ConnectionLost(int.from_bytes(data[:2], "big"), data[2:])
+                elif op < 8:
+                    message = data if message is None else message + data
+                    if head & 0x80:
+                        handler(message)
+                        message = None
+        except Exception as e:
+            self.fail(e)
 
     async def send(self, data, op=2):
         """Write one message of less than 64 KiB. ConnectionLost when the connection is gone."""
         n = len(data)
         key = urandom(4)
-        out = bytearray((0x80 | op, 0x80 | n) if n < 126 else (0x80 | op, 0xFE, n >> 8, n & 255))
-        out += key
+        head = bytes((0x80 | op, 0x80 | n) if n < 126 else (0x80 | op, 0xFE, n >> 8, n & 255)) + key
+        i = len(head)
+        out = bytearray(i + n)
+        out[:i] = head
         for at in range(0, n, _CHUNK):
             part = data[at : at + _CHUNK]
             n = len(part)
-            out += (int.from_bytes(part, "little") ^ int.from_bytes((key * 32)[:n], "little")).to_bytes(n, "little")
-        await self._lock.acquire()
+            part = int.from_bytes(part, "big") ^ int.from_bytes((key * 32)[:n], "big")
+            out[i : i + n] = part.to_bytes(n, "big")
+            i += n
+        await self.lock.acquire()
         try:
-            if self.dead:
+            if self.done:
                 raise ConnectionLost
             self.tx_at = ticks_ms()
-            self.writing = asyncio.current_task()
-            self._w.write(out)
-            await self._w.drain()
+            self.task = asyncio.current_task()
+            self.stream.write(out)
+            await self.stream.drain()
         except BaseException as e:
-            if not self.writing:  # dead already, or woken up by abort()
+            if not self.task:  # dead already, or woken up by abort()
                 raise ConnectionLost("not connected")
-            self.writing = None
+            self.task = None
             # A drain that is cancelled with nothing left to send did no harm.
-            if not isinstance(e, asyncio.CancelledError) or getattr(self._w, "out_buf", None):
+            if not isinstance(e, asyncio.CancelledError) or getattr(self.stream, "out_buf", None):
                 self.fail(e)
             raise
         finally:
-            self.writing = None
-            self._lock.release()
+            self.task = None
+            self.lock.release()
 
-    def post(self, sending):
+    def post(self, coro):
         """Let a send run by itself: the reader must never wait for a write."""
-        self._posts += 1
-        if self._posts > _POSTS:
+        self.waiting += 1
+        if self.waiting > _POSTS:
             self.fail("nobody reads")
-        asyncio.create_task(self._post(sending))
+        asyncio.create_task(self._post(coro))
 
-    async def _post(self, sending):
+    async def _post(self, coro):
         try:
-            await sending
+            await coro
         except Exception:
             pass  # send has told `fail`
-        self._posts -= 1
+        self.waiting -= 1
 
     def abort(self):
         """Drop the socket at once and wake whoever is inside a write."""
-        self.dead = True
-        w, self._w = self._w, None
-        if hasattr(w, "transport"):
-            w.transport.abort()
-        elif w:
+        self.done = True
+        w, self.stream = self.stream, None
+        if w:
             # MicroPython polls by file descriptor: the writer must have left before it is closed.
-            if self.writing and self.writing is not asyncio.current_task():
-                self.writing.cancel()
-                self.writing = None
+            if getattr(w, "out_buf", None) and self.task and self.task is not asyncio.current_task():
+                self.task.cancel()
+                self.task = None
             w.s.close()

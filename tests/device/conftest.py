@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.device.interpreters import PROGRAMS, REPOSITORY, SDK, Interpreter, Program, binary, compile_to
+
+VARIANTS = ("cpython", "micropython-py", "micropython-mpy")
+HEAP = {"micropython-py": "256k", "micropython-mpy": "48k"}
+
+Start = Callable[..., Awaitable[Program]]
+
+
+def require(name: str) -> str:
+    """The path of a tool. Without it the tests are skipped, but never in continuous integration."""
+    path = binary(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is missing; `make setup` installs it")
+        pytest.skip(f"{name} IS MISSING: the device SDK is not tested on MicroPython")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the SDK and the test programs as .mpy files."""
+    require("mpy-cross")
+    target = tmp_path_factory.mktemp("mpy")
+    compile_to(target / "device_sdk", *SDK.glob("*.py"))
+    compile_to(target, *PROGRAMS.glob("*.py"))
+    return target
+
+
+@pytest.fixture(params=VARIANTS)
+def interpreter(request: pytest.FixtureRequest) -> Interpreter:
+    if request.param == "cpython":
+        return cpython()
+    if request.param == "micropython-py":
+        return micropython_from_source()
+    return micropython_compiled(request.getfixturevalue("compiled"))
+
+
+def cpython() -> Interpreter:
+    import sys
+
+    return Interpreter("cpython", (sys.executable,), (PROGRAMS, REPOSITORY))
+
+
+def micropython_from_source(heap: str = HEAP["micropython-py"]) -> Interpreter:
+    command = (require("micropython"), "-X", f"heapsize={heap}")
+    return Interpreter("micropython-py", command, (PROGRAMS, REPOSITORY))
+
+
+def micropython_compiled(compiled: Path, heap: str = HEAP["micropython-mpy"]) -> Interpreter:
+    return Interpreter("micropython-mpy", (require("micropython"), "-X", f"heapsize={heap}"), (compiled,))
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """``await start(interpreter, program, *arguments)`` runs a program of ``programs/``."""
+    running: list[Program] = []
+
+    async def run(interpreter: Interpreter, program: str, *arguments: object, **environment: str) -> Program:
+        process = await asyncio.create_subprocess_exec(
+            *interpreter.command,
+            "-m",
+            program,
+            *map(str, arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            # The working directory comes first on MicroPython's path: nothing may be found there.
+            cwd=tmp_path,
+            env=interpreter.environment() | environment,
+        )
+        running.append(Program(process))
+        return running[-1]
+
+    yield run
+    for program in running:
+        if program.process.returncode is None:
+            program.process.kill()
+        await program.process.wait()
+        await program.errors()

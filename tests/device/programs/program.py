@@ -1,0 +1,36 @@
+"""What the test programs share: they talk JSON to the test that runs them."""
+
+import asyncio
+import json
+import sys
+
+from device_sdk import Device
+
+
+def say(**event):
+    print(json.dumps(event))
+
+
+def text(data):
+    return data.decode() if data is not None else None
+
+
+def device(**settings):
+    """A device for the peer whose address is the first argument."""
+    return Device(sys.argv[1], "dev-1", settings.pop("token", b"token-1"), **settings)
+
+
+async def fails(awaitable):
+    """What an awaitable raises, as [class, ...]."""
+    try:
+        await awaitable
+    except asyncio.TimeoutError:
+        return ["TimeoutError"]
+    except Exception as e:
+        name = type(e).__name__
+        return [name, e.code, e.text] if name == "RSocketError" else [name]
+    return None
+
+
+def run(main):
+    asyncio.run(main())
