@@ -21,6 +21,7 @@ MODULES = [
     "forwarding/outbox",
     "forwarding/plane",
     "forwarding/stream",
+    "forwarding/strays",
     "observe/metrics",
     "routing/balancer",
     "routing/group",

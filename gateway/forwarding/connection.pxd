@@ -9,7 +9,9 @@ from gateway.forwarding.outbox cimport Outbox
 from gateway.forwarding.stream cimport Stream
 from gateway.observe.metrics cimport Counters
 
-cdef int CANCELED, COMPLETE, FAILED, FOLLOWS, IGNORE, METADATA, NEXT, OK, _CANCEL, _ERROR, _FOLLOWS_COMPLETE, _PAYLOAD, _REQUEST_N
+cdef int CANCELED, COMPLETE, FAILED, FOLLOWS, IGNORE, METADATA, NEXT, OK
+cdef int _CANCEL, _ERROR, _FOLLOWS_COMPLETE, _NEXT_COMPLETE, _PAYLOAD, _REQUEST_N
+cdef Py_ssize_t LARGE_ITEM_BYTES
 cdef int REQUEST_CHANNEL, REQUEST_FNF, REQUEST_RESPONSE, REQUEST_SERIES, REQUEST_STREAM, REQUEST_UNFINISHED
 cdef int REQUESTER_DONE, RESPONDER_DONE, RESPONSE_SERIES
 
@@ -22,7 +24,7 @@ cdef class Connection(Endpoint):
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
 
-    @cython.locals(outbox=Outbox, requester=Endpoint)
+    @cython.locals(outbox=Outbox)
     cdef _response(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end)
 
     @cython.locals(credit=Credit, state=int)
@@ -33,3 +35,7 @@ cdef class Connection(Endpoint):
 
     @cython.locals(stream=Stream)
     cdef bint _end(self, int kind, long stream_id, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
+
+
+@cython.locals(at=Py_ssize_t)
+cdef bint _torn(bytes data, Py_ssize_t start, Py_ssize_t end)

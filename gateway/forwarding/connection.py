@@ -20,11 +20,11 @@ from gateway.errors import (
     ConnectionFailed,
     FrameError,
     ProtocolError,
-    ResponderGone,
 )
 from gateway.forwarding import acceptor
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
-from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, finish, requester_done
+from gateway.forwarding.credit import LARGE_ITEM_BYTES
+from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.flow import refill, request_n
 from gateway.forwarding.opening import open_request, resume_partial
@@ -55,6 +55,7 @@ from gateway.wire.frames import (
     Error,
     FrameType,
     encode,
+    peek_n,
     peek_type,
 )
 
@@ -68,6 +69,8 @@ _ERROR = int(FrameType.ERROR)
 _ENDS = (_CANCEL, _ERROR)
 _KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
+_NEXT_COMPLETE = NEXT | COMPLETE
+_CANCEL_FRAME = encode(Cancel(1))
 
 
 class Connection(Endpoint):
@@ -125,19 +128,26 @@ class Connection(Endpoint):
 
     def _response(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> None:
         """A PAYLOAD of the responder."""
+        if head & METADATA and _torn(data, start, end):
+            self._break_torn(stream, head)
+            return
         if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
             data, start, end = _without_follows(data, start, end)
             head &= ~FOLLOWS
-        requester = stream.requester
-        if stream.interaction == REQUEST_RESPONSE:
-            # P34: without COMPLETE it is complete all the same, unless a fragment follows.
-            requester.outbox.put(stream.requester_prefix, data, start + 4, end)
-            if not head & FOLLOWS:
-                finish(stream, OK)
-        else:
+        outbox = stream.requester.outbox
+        if stream.interaction != REQUEST_RESPONSE:
             if not self._response_item(stream, head, data, start, end):
                 return
-        outbox = requester.outbox
+        elif head & FOLLOWS:
+            stream.state |= RESPONSE_SERIES
+            outbox.put(stream.requester_prefix, data, start + 4, end)
+        elif head & _NEXT_COMPLETE or stream.state & RESPONSE_SERIES:
+            # P34: without COMPLETE it is complete all the same.
+            outbox.put(stream.requester_prefix, data, start + 4, end)
+            finish(stream, OK)
+        else:
+            break_stream(stream, self, "PAYLOAD with neither NEXT nor COMPLETE", "empty_payload")
+            return
         if outbox.size > outbox.hard:
             self.pause_for(outbox)
 
@@ -145,8 +155,10 @@ class Connection(Endpoint):
         credit = stream.down
         state = stream.state
         if credit is None or state & RESPONDER_DONE:
-            self.ignore(end - start)
+            self.stray(stream.responder_id, head, end - start)
             return False
+        if end - start > LARGE_ITEM_BYTES:
+            credit.narrow(end - start)
         if head & FOLLOWS:
             stream.state = state | RESPONSE_SERIES
             stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
@@ -173,6 +185,9 @@ class Connection(Endpoint):
 
     def _request_payload(self, stream: Stream, head: int, data: bytes, start: int, end: int) -> None:
         """A PAYLOAD of the requester: a further fragment of the request, or an item of a channel."""
+        if head & METADATA and _torn(data, start, end):
+            self._break_torn(stream, head)
+            return
         if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
             data, start, end = _without_follows(data, start, end)
             head &= ~FOLLOWS
@@ -181,6 +196,8 @@ class Connection(Endpoint):
         if state & REQUEST_UNFINISHED:
             if head & METADATA:
                 # The stamp went out with the metadata; more of it would let a caller forge an identity (fault 38).
+                if not head & FOLLOWS:
+                    stream.state = state & ~REQUEST_UNFINISHED
                 break_stream(stream, self, "metadata after data", "metadata_after_data")
                 return
             responder.outbox.put(stream.responder_prefix, data, start + 4, end)
@@ -191,9 +208,11 @@ class Connection(Endpoint):
                 elif stream.interaction == REQUEST_CHANNEL and head & COMPLETE:
                     requester_done(stream)
         elif state & REQUESTER_DONE or stream.up is None:
-            self.ignore(end - start)
+            self.stray(stream.requester_id, head, end - start)
             return
         else:
+            if end - start > LARGE_ITEM_BYTES:
+                stream.up.narrow(end - start)
             if not head & FOLLOWS:
                 if head & NEXT or state & REQUEST_SERIES:
                     stream.up.outstanding -= 1
@@ -216,30 +235,49 @@ class Connection(Endpoint):
             self.pause_for(outbox)
 
     def relieved(self, stream: Stream) -> None:
-        refill(stream)
+        if self.requesting.find(stream.requester_id) is stream:  # it may have ended while it waited
+            refill(stream)
 
     # Ends of streams
 
     def _end(self, kind: int, stream_id: int, data: bytes, start: int, end: int) -> bool:
         """CANCEL or ERROR on a known stream; False when the stream is not known."""
+        if kind == _ERROR and end - start < 10:
+            raise FrameError("error code is cut short")
         stream = self.requesting.find(stream_id)
         if stream is not None:
+            if kind == _ERROR and stream.interaction != REQUEST_CHANNEL:
+                # Only a channel's requester has errors to tell; responders of other streams overlook them.
+                data, start, end = _CANCEL_FRAME, 0, len(_CANCEL_FRAME)
             stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            stream.state &= ~REQUEST_UNFINISHED
             finish(stream, CANCELED)
             return True
         stream = self.serving.find(stream_id)
         if stream is None:
             # P41: CANCEL inside a fragment series drops what was there.
-            return self.partials is not None and self.partials.pop(stream_id, None) is not None
-        if kind == _ERROR and end - start < 10:
-            raise FrameError("error code is cut short")
-        stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            if self.partials is not None and self.partials.pop(stream_id, None) is not None:
+                return True
+            return self.strays.forget(stream_id)
         if kind == _ERROR:
+            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
             finish(stream, FAILED)
-        elif stream.interaction == REQUEST_CHANNEL:
-            # The responder wants no more items; its own may still come.
+        elif stream.up is None:
+            # Nothing comes from this requester that could be canceled.
+            self.ignore(end - start)
+        elif not stream.state & REQUESTER_DONE:
+            # The responder wants no more items; its own may still come, and the requester's are under way.
+            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            stream.requester.strays.excused += 1 + stream.up.outstanding
             requester_done(stream)
         return True
+
+    def _break_torn(self, stream: Stream, head: int) -> None:
+        """P24: a frame whose metadata goes beyond it costs its sender the connection, or with IGNORE the stream. Passed
+        on, it would cost the other side its connection."""
+        if not head & IGNORE:
+            raise FrameError("metadata length goes beyond the frame")
+        break_stream(stream, self, "metadata length goes beyond the frame", "malformed_frame")
 
     # Everything else
 
@@ -254,10 +292,12 @@ class Connection(Endpoint):
             if self.partials is not None and stream_id in self.partials:
                 resume_partial(self, self.partials[stream_id], head, data, start, end)
                 return
-            if stream_id in self.abandoned:
-                if not head & FOLLOWS or head & COMPLETE:
-                    self.abandoned.discard(stream_id)
+            if stream_id:
+                self.stray(stream_id, head, end - start)
                 return
+        elif kind == _REQUEST_N and self.partials is not None and stream_id in self.partials:
+            self.partials[stream_id].grant(peek_n(data, start, end))
+            return
         if stream_id == 0:
             self._control(data, start, end)
             return
@@ -281,15 +321,15 @@ class Connection(Endpoint):
     def adopt(self, principal: Principal, grant: Grant, form: Form, stamp: bytes) -> None:
         """The connection belongs to this principal from now on."""
         self.principal = principal
-        self.hold(grant)
         self.form = int(form)
         self.stamp = stamp
         self.by_device = acceptor.by_device(principal.kind)
-        limits = grant.limits
-        self.carrier.allow(limits.max_frame_bytes)
-        self.tokens = float(limits.request_burst)
-        self.outbox.high = limits.high_water_bytes
-        self.outbox.hard = limits.hard_water_bytes
+        self.tokens = float(grant.limits.request_burst)
+        self._be_bound(grant)
+
+    def _be_bound(self, grant: Grant) -> None:
+        self.hold(grant)
+        self.carrier.allow(grant.limits.max_frame_bytes)
 
     def _control(self, data: bytes, start: int, end: int) -> None:
         if end - start > 14 + self.grant.limits.max_keepalive_bytes and peek_type(data, start) == FrameType.KEEPALIVE:
@@ -300,6 +340,7 @@ class Connection(Endpoint):
             if detail:
                 assert isinstance(detail, bytes)
                 self.outbox.put_frame(detail)
+                self.pause_when_congested()
         elif event is Event.PEER_FAILED:
             self.close(CloseReason.PEER_FAILED, str(detail))
         elif event is Event.PEER_DRAINS:
@@ -313,7 +354,9 @@ class Connection(Endpoint):
     def judge_again(self, snapshot: Snapshot) -> None:
         """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
         if self.accepted:
-            self.hold(snapshot.grant(self.principal))
+            self._be_bound(snapshot.grant(self.principal))
+        else:
+            self.hold(self.plane.nobody)
 
     def tick(self, now: float, wall: float) -> None:
         """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
@@ -333,8 +376,8 @@ class Connection(Endpoint):
             self.carrier.abort()
         elif self.principal.expires_at < wall:
             self.close(CloseReason.TOKEN_EXPIRED, "token expired; reconnect with a new one")
-        elif self.draining and not self.requesting and not self.serving:
-            self.close(CloseReason.DRAINED, "drained")
+        elif self.draining and not self.requesting and not self.serving and not self.outbox.blocked:
+            self.close(CloseReason.DRAINED, "drained", ConnectionEnded("drained"))
 
     def drain(self) -> None:
         """This node is going: streams that are open may finish, then the connection closes."""
@@ -345,6 +388,8 @@ class Connection(Endpoint):
 
     def fail(self, error: ProtocolError) -> None:
         """The peer broke the protocol: tell it on stream 0 and close."""
+        if self.closed:
+            return
         self.counters.refuse(error.reason)
         self.close((reason_for_failure if self.accepted else reason_for_refusal)(error), str(error), error)
 
@@ -355,9 +400,10 @@ class Connection(Endpoint):
         self.closed = True
         if error is None and reason is not CloseReason.PEER_FAILED:
             error = ConnectionFailed(text)
-        if error is not None:
-            self.outbox.put_frame(encode(Error(0, error.code, str(error))))
         self._release(reason)
+        if error is not None:
+            # Behind what the end of its own streams told it: nothing may follow this frame.
+            self.outbox.put_frame(encode(Error(0, error.code, str(error))))
         self.outbox.flush()
         self.outbox.discard()
         self.carrier.close(int(reason.code), text)
@@ -372,23 +418,20 @@ class Connection(Endpoint):
 
     def _release(self, reason: CloseReason) -> None:
         """Leave the table, then end every stream: requesters get ERROR[CANCELED], responders CANCEL."""
-        plane = self.plane
-        plane.table.remove_owner(self)
-        gone = ResponderGone("responder disconnected")
-        for stream in list(self.serving.values()):
-            finish(stream, FAILED)
-            if stream.interaction != REQUEST_FNF:
-                stream.requester.outbox.put_frame(encode(Error(stream.requester_id, gone.code, str(gone))))
-        for stream in list(self.requesting.values()):
-            finish(stream, CANCELED)
-            stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
-        for outbox in self.paused_by:
-            if outbox.feeders is not None:
-                outbox.feeders.discard(self)
-        self.paused_by.clear()
+        # What was pipelined behind the end opens nothing any more.
+        self.accepted = False
+        self.plane.table.remove_owner(self)
+        end_all(self)
+        self.never_mind_others()
         self.partials = None
         self.decisions.clear()
-        plane.leave(self, reason)
+        self.plane.leave(self, reason)
+
+
+def _torn(data: bytes, start: int, end: int) -> bool:
+    """Whether the metadata of a PAYLOAD goes beyond it."""
+    at = start + 9
+    return at > end or at + (data[at - 3] << 16 | data[at - 2] << 8 | data[at - 1]) > end
 
 
 def _without_follows(data: bytes, start: int, end: int) -> tuple[bytes, int, int]:

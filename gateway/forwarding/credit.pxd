@@ -1,8 +1,10 @@
-cdef long _REFILL_AT, MAX_REQUEST_N
+cdef long MAX_REQUEST_N
 
 
 cdef class Credit:
     cdef public long held, outstanding
+    cdef long _window
 
     cpdef long grant(self, long n, bint congested)
     cpdef long refill(self)
+    cpdef narrow(self, long size)

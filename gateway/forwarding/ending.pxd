@@ -5,10 +5,11 @@ from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
 from gateway.observe.metrics cimport ServiceStats
 
-cdef int REQUEST_STREAM, REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE
+cdef int REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE
+cdef long WINDOW
 
 
 cpdef requester_done(Stream stream)
 
-@cython.locals(plane=Plane, responder=Endpoint, stats=ServiceStats)
+@cython.locals(plane=Plane, requester=Endpoint, responder=Endpoint, stats=ServiceStats)
 cpdef finish(Stream stream, int outcome)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import RequestInvalid
-from gateway.forwarding.stream import REQUEST_STREAM, REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
+from gateway.errors import RequestInvalid, ResponderGone
+from gateway.forwarding.credit import WINDOW
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
 from gateway.wire.frames import Cancel, Error, encode
 
 if TYPE_CHECKING:
@@ -29,21 +30,26 @@ def requester_done(stream: Stream) -> None:
 
 
 def break_stream(stream: Stream, culprit: Endpoint, text: str, reason: str) -> None:
-    """End a stream that one side broke: that side gets ERROR[INVALID], the other is told in its own terms."""
+    """End a stream that one side broke: that side gets ERROR[INVALID], the other is told in its own terms.
+
+    Only the responder of a channel can be sent an ERROR; that of any other stream gets CANCEL.
+    """
     culprit.plane.counters.refuse(reason)
-    error = RequestInvalid(text)
+    code = RequestInvalid.code
     if culprit is stream.requester:
-        culprit.outbox.put_frame(encode(Error(stream.requester_id, error.code, text)))
+        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, code, text)))
         stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
     else:
-        culprit.outbox.put_frame(encode(Cancel(stream.responder_id)))
-        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, error.code, f"responder: {text}")))
+        last = Error(stream.responder_id, code, text) if stream.up is not None else Cancel(stream.responder_id)
+        stream.responder.outbox.put_frame(encode(last))
+        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, code, f"responder: {text}")))
     finish(stream, FAILED)
 
 
 def finish(stream: Stream, outcome: int) -> None:
     """Remove the pair of hops and count the outcome."""
-    stream.requester.requesting.discard(stream.requester_id)
+    requester = stream.requester
+    requester.requesting.discard(stream.requester_id)
     responder = stream.responder
     responder.serving.discard(stream.responder_id)
     responder.pending -= 1
@@ -51,11 +57,17 @@ def finish(stream: Stream, outcome: int) -> None:
     plane.counters.streams_open -= 1
     stats = stream.stats
     if stream.state & REQUEST_UNFINISHED:
-        stream.requester.abandon(stream.requester_id)
-    if stream.interaction >= REQUEST_STREAM or outcome != OK:
-        # Credit, cancellations and items that crossed the end on their way are no offence.
-        responder.excuse(stream.down)
-        stream.requester.excuse(stream.up)
+        requester.strays.drop_rest(stream.requester_id, requester.grant.limits)
+    # What either side had sent by now is no offence: a CANCEL, the credit it granted, the items that it had credit for.
+    requester.strays.excused += 1
+    if stream.down is not None:
+        requester.strays.excused += WINDOW
+        responder.strays.excused += 1 + stream.down.outstanding
+        if stream.up is not None:
+            requester.strays.excused += stream.up.outstanding
+            responder.strays.excused += WINDOW
+    elif outcome != OK:
+        responder.strays.excused += 1
     if outcome == OK:
         stats.ok += 1
         stats.observe(plane.now - stream.opened_at)
@@ -63,3 +75,15 @@ def finish(stream: Stream, outcome: int) -> None:
         stats.canceled += 1
     else:
         stats.failed += 1
+
+
+def end_all(endpoint: Endpoint) -> None:
+    """This side is gone: its requesters get ERROR[CANCELED], its responders CANCEL (protocol 1)."""
+    gone = ResponderGone("responder disconnected")
+    for stream in list(endpoint.serving.values()):
+        finish(stream, FAILED)
+        if stream.interaction != REQUEST_FNF:
+            stream.requester.outbox.put_frame(encode(Error(stream.requester_id, gone.code, str(gone))))
+    for stream in list(endpoint.requesting.values()):
+        finish(stream, CANCELED)
+        stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))

@@ -3,6 +3,7 @@ cimport cython
 from gateway.forwarding.outbox cimport Outbox
 from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream_table cimport StreamTable
+from gateway.forwarding.strays cimport Strays
 from gateway.observe.metrics cimport Counters
 from gateway.session.stream_ids cimport StreamIds
 from gateway.wire.sink cimport FrameSink
@@ -13,19 +14,20 @@ cdef dict _HEADS
 
 
 cdef class Endpoint(FrameSink):
-    cdef public set abandoned, paused_by
+    cdef public set paused_by
     cdef public bint accepted, by_device, closed, draining
     cdef public object carrier, grant
     cdef public Counters counters
     cdef public dict decisions, partials
     cdef public StreamTable requesting, serving
-    cdef public long excused, form, ignored_bytes, ignored_frames, max_streams, pending, rate
-    cdef public double ignored_since, tokens, tokens_at
+    cdef public long form, max_streams, pending, rate
+    cdef public double tokens, tokens_at
     cdef public StreamIds ids
     cdef public Outbox outbox
     cdef public int peer_parity
     cdef public Plane plane
     cdef public bytes stamp
+    cdef public Strays strays
     cdef object __weakref__
 
     @cython.locals(flags=int, rest=bytes, room=Py_ssize_t, start=bytes)

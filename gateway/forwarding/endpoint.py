@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import ConnectionFailed
-from gateway.forwarding.credit import Credit
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
+from gateway.forwarding.strays import Strays
 from gateway.forwarding.stream_table import StreamTable
 from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, METADATA, NEXT, FrameType
@@ -36,9 +35,6 @@ _HEADS = {
     for flags in range(0x400)
     if not flags & ~(_REQUEST_FLAGS | METADATA)
 }
-#: Bounds of what an endpoint remembers for the sake of a peer that could not know better yet.
-_MAX_ABANDONED = 64
-_MAX_EXCUSED = 1 << 20
 
 
 class Endpoint(FrameSink):
@@ -47,7 +43,6 @@ class Endpoint(FrameSink):
 
     __slots__ = (
         "__weakref__",
-        "abandoned",
         "accepted",
         "by_device",
         "carrier",
@@ -55,13 +50,9 @@ class Endpoint(FrameSink):
         "counters",
         "decisions",
         "draining",
-        "excused",
         "form",
         "grant",
         "ids",
-        "ignored_bytes",
-        "ignored_frames",
-        "ignored_since",
         "max_streams",
         "outbox",
         "partials",
@@ -73,6 +64,7 @@ class Endpoint(FrameSink):
         "requesting",
         "serving",
         "stamp",
+        "strays",
         "tokens",
         "tokens_at",
     )
@@ -91,17 +83,13 @@ class Endpoint(FrameSink):
         self.requesting = StreamTable()
         self.serving = StreamTable()
         self.partials: dict[int, Partial] | None = None
-        self.abandoned: set[int] = set()
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
         self.pending = 0
         self.paused_by: set[Outbox] = set()
         self.tokens = 0.0
         self.tokens_at = now
-        self.excused = 0
-        self.ignored_since = now
-        self.ignored_frames = 0
-        self.ignored_bytes = 0
+        self.strays = Strays(now)
         self.accepted = False
         self.draining = False
         self.closed = False
@@ -111,6 +99,8 @@ class Endpoint(FrameSink):
         self.grant = grant
         self.max_streams = grant.limits.max_streams
         self.rate = grant.limits.requests_per_second
+        self.outbox.high = grant.limits.high_water_bytes
+        self.outbox.hard = grant.limits.hard_water_bytes
         self.decisions.clear()
 
     # Frames out
@@ -150,7 +140,7 @@ class Endpoint(FrameSink):
 
     def pause_for(self, outbox: Outbox) -> None:
         """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox."""
-        if self.closed or outbox is self.outbox:
+        if self.closed:
             return
         if outbox.feeders is None:
             outbox.feeders = set()
@@ -159,37 +149,35 @@ class Endpoint(FrameSink):
             self.carrier.pause_reading()
         self.paused_by.add(outbox)
 
+    def pause_when_congested(self) -> None:
+        """This peer was sent an answer. One that does not read its answers gets to ask no more (faults 29 and 31)."""
+        if self.outbox.congested:
+            self.pause_for(self.outbox)
+
     def resume_after(self, outbox: Outbox) -> None:
         """`outbox` has drained or is gone."""
         self.paused_by.discard(outbox)
         if not self.paused_by and not self.closed:
             self.carrier.resume_reading()
 
+    def never_mind_others(self) -> None:
+        """This side is over and feeds nobody any more."""
+        if self.paused_by:
+            for outbox in self.paused_by:
+                if outbox.feeders is not None:
+                    outbox.feeders.discard(self)
+            self.paused_by.clear()
+            # The peer is read on, and what it sends dropped, so that its own last frame gets noticed.
+            self.carrier.resume_reading()
+
     # Frames that mean nothing
 
-    def abandon(self, stream_id: int) -> None:
-        """A request of this peer was refused or ended inside its series of fragments: drop those that still come."""
-        if len(self.abandoned) < _MAX_ABANDONED:
-            self.abandoned.add(stream_id)
-
-    def excuse(self, credit: Credit | None) -> None:
-        """A stream ended early: what its producer had sent by then is no offence."""
-        self.excused = min(_MAX_EXCUSED, self.excused + 1 + (credit.outstanding if credit is not None else 0))
+    def stray(self, stream_id: int, head: int, size: int) -> None:
+        """A PAYLOAD that belongs to no stream any more. Raises ConnectionFailed beyond the budget for such frames."""
+        self.counters.ignored_frames += 1
+        self.strays.payload(stream_id, head, size, self.grant.limits, self.plane.monotonic())
 
     def ignore(self, size: int) -> None:
         """A frame that the specification says to ignore: do, but on a budget. Raises ConnectionFailed beyond it."""
         self.counters.ignored_frames += 1
-        if self.excused > 0:
-            self.excused -= 1
-            return
-        limits = self.grant.limits
-        if not limits.ignored_frames:
-            return
-        now = self.plane.monotonic()
-        if now - self.ignored_since > limits.ignored_window_s:
-            self.ignored_since = now
-            self.ignored_frames = self.ignored_bytes = 0
-        self.ignored_frames += 1
-        self.ignored_bytes += size
-        if self.ignored_frames > limits.ignored_frames or self.ignored_bytes > limits.ignored_bytes:
-            raise ConnectionFailed("too many frames that mean nothing", reason="ignored_frames")
+        self.strays.meter(size, self.grant.limits, self.plane.monotonic())

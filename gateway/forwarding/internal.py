@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.stamp import Form
+from gateway.observe.metrics import Counters
 from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class InternalConnection(Connection):
         outbox.owner = self
         self.form = int(Form.COMPOSITE)
         self.accepted = True
+        # What crosses no socket is not traffic; the streams themselves count where their requesters are.
+        self.counters = Counters()
         self.leg_ids = StreamIds(CLIENT_FIRST)
 
     def deliver(self, frame: bytes) -> None:
@@ -94,6 +97,12 @@ class InternalConnection(Connection):
     def send(self, frame: bytes) -> None:
         """Send one frame of our own into the data plane."""
         self.frame_received(frame, 0, len(frame))
+
+    def stray(self, stream_id: int, head: int, size: int) -> None:
+        """No budget: what we send crosses the end of a stream now and then, and we cannot be closed for it."""
+
+    def ignore(self, size: int) -> None:
+        """As for strays."""
 
     def tick(self, now: float, wall: float) -> None:
         """No deadlines: nothing here can be silent or slow."""

@@ -35,6 +35,7 @@ from gateway.wire.octets import cut, id_bytes
 
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
+    from gateway.observe.metrics import ServiceStats
 
 _n = Struct(">I").unpack_from
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
@@ -50,6 +51,8 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
         connection.ignore(end - start)  # P21
         return
     at = start + 6
+    if kind == REQUEST_CHANNEL and head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
+        head &= ~FOLLOWS  # P34
     try:
         n = 0
         if kind >= REQUEST_STREAM:
@@ -74,13 +77,11 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
             at = body
         _open(connection, kind, head, stream_id, n, metadata, data, at, end)
     except RequestError as error:
-        if head & FOLLOWS:
-            connection.abandon(stream_id)
-        _refuse(connection, kind, stream_id, error)
+        _refuse(connection, kind, head, stream_id, error)
     except FrameError as error:
         if not head & IGNORE:
             raise
-        _refuse(connection, kind, stream_id, RequestInvalid(str(error)))
+        _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
 
 
 def _open(
@@ -121,6 +122,8 @@ def _open(
         stamped = section(decision, metadata, varying, connection.form, form, connection.stamp)
     counters = connection.counters
     stats = decision.stats or plane.stats_of(route)
+    if connection.outbox.blocked:
+        _slow_down(connection, kind, stats)
     responder_id = target.ids.allocate(target.serving)
     if kind == REQUEST_FNF and not head & FOLLOWS and not decision.multicast:
         counters.fire_and_forget += 1
@@ -135,15 +138,12 @@ def _open(
     elif kind == REQUEST_FNF:
         counters.fire_and_forget += 1
     else:
-        if connection.outbox.congested:
-            # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
-            raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
         stream.down = Credit()
         n = stream.down.grant(n, False)
         if kind == REQUEST_CHANNEL:
             counters.request_channel += 1
             stream.up = Credit()
-            if not head & COMPLETE or head & FOLLOWS:
+            if not head & COMPLETE:
                 stream.state = 0
         else:
             counters.request_stream += 1
@@ -172,12 +172,22 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
         decision = connection.decisions.get(deciding.key) if deciding.varying else None
         if decision is None:
             decision = decide(connection.plane, deciding, connection.grant, limits.max_route_bytes)
+            if len(connection.decisions) >= CAPACITY:
+                connection.decisions.clear()
+            connection.decisions[deciding.key] = decision
     except FrameError as error:
         raise RequestInvalid(f"metadata: {error}", reason="malformed_metadata") from error
-    if len(connection.decisions) >= CAPACITY:
-        connection.decisions.clear()
-    connection.decisions[deciding.key] = decision
     return decision, deciding.varying
+
+
+def _slow_down(connection: Endpoint, kind: int, stats: ServiceStats) -> None:
+    """The requester does not read for the moment. Raises Overloaded when it asks for a stream all the same."""
+    if connection.outbox.congested and kind >= REQUEST_STREAM:
+        # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
+        stats.requests += 1
+        stats.refused += 1
+        raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
+    connection.pause_when_congested()
 
 
 def _hold(connection: Endpoint, partial: Partial) -> None:
@@ -196,6 +206,7 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
     """A further fragment of a request whose metadata was not complete."""
     assert connection.partials is not None
     stream_id = partial.stream_id
+    kind = partial.kind
     if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
         head &= ~FOLLOWS
     try:
@@ -203,19 +214,27 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
         if at < 0:
             return
         del connection.partials[stream_id]
-        first = partial.head & ~(FOLLOWS | COMPLETE) | head & (FOLLOWS | COMPLETE)
-        _open(connection, partial.kind, first, stream_id, partial.n, partial.metadata, data, at, end)
+        # Only a channel's COMPLETE says anything; on the last fragment of another request it is a bit without meaning.
+        last = FOLLOWS | COMPLETE if kind == REQUEST_CHANNEL else FOLLOWS
+        first = partial.head & ~(FOLLOWS | COMPLETE) | head & last
+        _open(connection, kind, first, stream_id, partial.n, partial.metadata, data, at, end)
     except RequestError as error:
         connection.partials.pop(stream_id, None)
-        if head & FOLLOWS:
-            connection.abandon(stream_id)
-        _refuse(connection, partial.kind, stream_id, error)
+        _refuse(connection, kind, head, stream_id, error)
+    except FrameError as error:
+        if not head & IGNORE:
+            raise
+        del connection.partials[stream_id]
+        _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
 
 
-def _refuse(connection: Endpoint, kind: int, stream_id: int, error: RequestError) -> None:
+def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: RequestError) -> None:
     connection.plane.counters.refuse(error.reason)
+    if head & FOLLOWS:
+        connection.strays.drop_rest(stream_id, connection.grant.limits)
     if kind != REQUEST_FNF:  # P35: never answered, not even by an error
         connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
+        connection.pause_when_congested()
 
 
 def _spend_token(connection: Endpoint) -> None:

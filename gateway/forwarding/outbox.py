@@ -98,6 +98,12 @@ class Outbox(FrameBuffer):
         """Whether streams that feed this outbox should get no further credit."""
         return self.blocked and self.size > self.high
 
+    @property
+    def drained(self) -> bool:
+        """Whether those who were held back may go on."""
+        # A carrier that has taken everything without being blocked calls nobody back, however much it holds.
+        return not self.blocked or self.size <= self.high >> 1
+
     def flush(self) -> None:
         """Hand everything to the carrier, unless it is blocked."""
         if self.blocked:
@@ -110,7 +116,7 @@ class Outbox(FrameBuffer):
             self.counters.bytes_out += len(data)
             self.carrier.write(data)
             self.size = self.carrier.buffered()
-        if self.size <= self.high >> 1 and (self.feeders or self.throttled):
+        if (self.feeders or self.throttled) and self.drained:
             self._relieve()
 
     def block(self, now: float) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gateway.errors import FrameError, RequestInvalid
 from gateway.policy.limits import LimitsProfile
-from gateway.wire.frames import FOLLOWS, METADATA
+from gateway.wire.frames import FOLLOWS, MAX_REQUEST_N, METADATA
 
 
 class Partial:
@@ -27,6 +27,10 @@ class Partial:
     @property
     def metadata(self) -> bytes:
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    def grant(self, n: int) -> None:
+        """Credit that comes before the request is complete."""
+        self.n = min(self.n + n, MAX_REQUEST_N)
 
     def take(self, head: int, data: bytes, start: int, end: int, limits: LimitsProfile) -> int:
         """Take one fragment. Return where its data begins when the metadata is complete, -1 while it is not.

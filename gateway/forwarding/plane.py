@@ -5,6 +5,7 @@ The control plane reaches in here and nowhere else, by `publish`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -76,10 +77,10 @@ class Plane:
         self.now = monotonic()
         self.wall = wall
         self.random = random
+        self.schedule = schedule
         self.table = RoutingTable()
         self.flusher = Flusher(schedule)
-        #: What a connection may do before its SETUP is accepted: nothing.
-        self.nobody = Grant(Principal("", Kind.DEVICE, "", 0.0, float("inf"), (), ()), self.first_limits)
+        self.nobody = self._nobody()
         self.balancing = Method.LEAST_PENDING
         self.draining = False
         self.connections: dict[int, Connection] = {}
@@ -91,6 +92,10 @@ class Plane:
         """Look at the clock; carriers do at every read. Returns the time."""
         self.now = self.monotonic()
         return self.now
+
+    def _nobody(self) -> Grant:
+        """What a connection may do before its SETUP is accepted: nothing."""
+        return Grant(Principal("", Kind.DEVICE, "", 0.0, math.inf), self.first_limits)
 
     @property
     def first_limits(self) -> LimitsProfile:
@@ -123,6 +128,7 @@ class Plane:
     def publish(self, snapshot: Snapshot) -> None:
         """Let live connections be judged by a new snapshot: their grants are derived again, their decisions dropped."""
         self.snapshot = snapshot
+        self.nobody = self._nobody()
         for connection in list(self.connections.values()):
             connection.judge_again(snapshot)
 
@@ -134,8 +140,8 @@ class Plane:
 
     @property
     def busy(self) -> bool:
-        """Whether a stream between clients is still open."""
-        return any(connection.accepted and connection.requesting for connection in self.connections.values())
+        """Whether a stream that a client serves is still open. What the node itself serves is nobody's work."""
+        return any(connection.serving and connection.kind != "internal" for connection in self.connections.values())
 
     def tick(self) -> None:
         """Enforce deadlines: setup, silence, stuck writes, expired tokens. Call it a few times a second."""

@@ -13,14 +13,14 @@ SERVER_FIRST = 2
 class StreamIds:
     """Odd ids from 1 for the side that dialled, even ids from 2 for the side that accepted, two apart.
 
-    At 2^31-1 the ids wrap; those in use are skipped.
+    At 2^31-1 the ids wrap; those in use are skipped. `start` is where a side goes on that has handed out ids before.
     """
 
     __slots__ = ("_first", "_next")
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, start: int = 0) -> None:
         self._first = first
-        self._next = first
+        self._next = start or first
 
     def allocate(self, in_use: Container[int]) -> int:
         """Return the next free id. The caller puts it into `in_use` before it asks again."""
