@@ -9,18 +9,21 @@ to each candidate. What each interaction model means here:
 - request stream: items of all legs are merged in the order in which they are complete. A leg that fails ends alone; the
   stream completes when every leg has ended, and fails when all of them failed. Each leg gets credit for a few items
   ahead of the requester's demand, never more in total than `_AHEAD` or one a leg.
-- request channel: as a stream; every item of the requester goes to all legs, as fast as the slowest one asks.
+- request channel: as a stream; every item of the requester goes to all legs, as fast as the slowest one asks. A leg
+  that cancels its input gets no more of it and holds nobody back; when all have, so is the requester told.
 
-Fragments of one item stay together: a leg's item is passed on when its last fragment is here.
+Fragments of one item stay together: a leg's item is passed on when its last fragment is here, so it is bounded.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from gateway.errors import NoRoute, RequestInvalid
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.ending import CANCELED, OK, finish, requester_done
+from gateway.forwarding.flow import refill
 from gateway.forwarding.internal import InternalConnection
 from gateway.forwarding.stamp import Form, rewrite
 from gateway.forwarding.stream import (
@@ -29,6 +32,7 @@ from gateway.forwarding.stream import (
     REQUEST_RESPONSE,
     REQUEST_STREAM,
     REQUEST_UNFINISHED,
+    REQUESTER_DONE,
     Stream,
     new_stream,
 )
@@ -40,6 +44,7 @@ from gateway.wire.frames import (
     MAX_REQUEST_N,
     NEXT,
     Cancel,
+    Error,
     FrameType,
     Payload,
     RequestN,
@@ -54,6 +59,7 @@ from gateway.wire.octets import id_bytes
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.plane import Plane
 
 #: Items that the legs of one merged stream may be ahead of their requester, all together.
@@ -61,23 +67,46 @@ _AHEAD = 64
 
 
 class Leg:
-    """One responder's part. `ahead`: items asked of it and not yet passed on; `asked`: what it asked of the requester
-    in all; `item`: the fragments of its unfinished item."""
+    """One responder's part.
 
-    __slots__ = ("ahead", "asked", "item", "owed", "stream_id")
+    `ahead`: items asked of it and not yet passed on. `owed`: items passed on and not yet asked for again. `asked`: what
+    it asked of the requester in all; `takes`: it has not canceled that. `item`: the fragments of its unfinished item.
+    `answering`: its half of the stream is open.
+    """
 
-    def __init__(self, stream_id: int) -> None:
+    __slots__ = ("ahead", "answering", "asked", "item", "item_bytes", "owed", "stream_id", "takes", "target")
+
+    def __init__(self, stream_id: int, target: Endpoint, takes: bool) -> None:
         self.stream_id = stream_id
+        self.target = target
+        self.takes = takes
+        self.answering = True
         self.ahead = 0
-        self.asked = 0
         self.owed = 0
+        self.asked = 0
         self.item: list[bytes] = []
+        self.item_bytes = 0
 
 
 class Merge:
-    """One multicast request: its legs, the requester's unused credit, and whole items that wait for it."""
+    """One multicast request: its legs, the requester's unused credit, and whole items that wait for it.
 
-    __slots__ = ("completed", "credit", "failure", "granted", "interaction", "legs", "stream", "waiting", "winner")
+    `granted`: items that the requester of a channel was asked for in all. `completed`: a leg has ended well.
+    `answered`: nothing more goes to the requester.
+    """
+
+    __slots__ = (
+        "answered",
+        "completed",
+        "credit",
+        "failure",
+        "granted",
+        "interaction",
+        "legs",
+        "stream",
+        "waiting",
+        "winner",
+    )
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -86,8 +115,9 @@ class Merge:
         self.credit = 0
         self.granted = 0
         self.waiting: deque[tuple[Leg, list[bytes]]] = deque()
-        self.winner: int | None = None
+        self.winner = False
         self.completed = False
+        self.answered = False
         self.failure: bytes | None = None
 
 
@@ -109,54 +139,54 @@ class Multicast(InternalConnection):
         stream_id = peek_stream_id(frame)
         kind = peek_type(frame)
         if REQUEST_RESPONSE <= kind <= REQUEST_CHANNEL:
-            stream, routes = self._routes.pop(stream_id)
-            self._begin(stream, routes, frame)
-        elif stream_id & 1:
-            merge = self._merges_by_leg.get(stream_id)
-            if merge is not None:
-                self._from_leg(merge, merge.legs[stream_id], kind, frame)
+            self._begin(*self._routes.pop(stream_id), frame)
+            return
+        merge = (self._merges_by_leg if stream_id & 1 else self._merges).get(stream_id)
+        if merge is None:
+            return
+        if stream_id & 1:
+            self._from_leg(merge, merge.legs[stream_id], kind, frame)
         else:
-            merge = self._merges.get(stream_id)
-            if merge is not None:
-                self._from_requester(merge, kind, frame)
+            self._from_requester(merge, kind, frame)
+        if merge.answered and not merge.legs:
+            self._forget(merge)
 
     # The requester's side
 
     def _begin(self, stream: Stream, routes: list[Route], frame: bytes) -> None:
-        kind = stream.interaction
         flags = peek_flags(frame)
         merge = Merge(stream)
-        serving_id = stream.responder_id
-        span = span_of(frame, 0, len(frame))
-        assert span is not None  # a stamped request has metadata
-        metadata = frame[span[0] - 3 : span[1]]
-        routing = rewrite(metadata[3:], Form.COMPOSITE, Form.ROUTING, b"")
-        plain = len(routing).to_bytes(3, "big") + routing if routing else b""
-        if kind >= REQUEST_STREAM:
+        # Some may have gone since they were chosen.
+        owners = cast("list[Connection]", [route.owner for route in routes])
+        targets = [owner for owner in owners if not owner.closed]
+        window = 0
+        if merge.interaction >= REQUEST_STREAM:
             merge.credit = peek_n(frame, 0, len(frame))
-        window = max(1, min(_AHEAD // len(routes), merge.credit)) if kind >= REQUEST_STREAM else 0
-        self._merges[serving_id] = merge
-        head = kind << 10 | flags
-        for route in routes:
-            self._open_leg(merge, route, head, window, metadata, plain, frame, span[2])
-        if kind == REQUEST_FNF and not flags & FOLLOWS:
+            window = max(1, min(_AHEAD // max(1, len(targets)), merge.credit))
+        self._merges[stream.responder_id] = merge
+        sections = _sections(frame, stream.requester.form)
+        for target in targets:
+            self._open_leg(merge, target, flags, window, sections[target.form], frame)
+        if merge.interaction == REQUEST_FNF:
+            if not flags & FOLLOWS:
+                self._all_fired(merge)
+        elif not targets:
+            error = NoRoute("no route: the last candidate has left")
+            merge.failure = encode(Error(stream.responder_id, error.code, str(error)))
+            self._finish(merge)
             self._forget(merge)
-            if serving_id in self.serving:
-                finish(stream, OK)
 
-    def _open_leg(
-        self, merge: Merge, route: Route, head: int, n: int, metadata: bytes, plain: bytes, frame: bytes, at: int
-    ) -> None:
+    def _open_leg(self, merge: Merge, target: Connection, flags: int, n: int, section: bytes, frame: bytes) -> None:
         kind = merge.interaction
-        target: Connection = route.owner  # type: ignore[assignment]
-        if target.closed:
-            return
         leg_id = self.leg_ids.allocate(self._merges_by_leg)
         responder_id = target.ids.allocate(target.serving)
-        leg = Leg(leg_id)
-        if kind != REQUEST_FNF or head & FOLLOWS:
+        leg = Leg(leg_id, target, takes=kind == REQUEST_CHANNEL and not flags & COMPLETE)
+        if kind != REQUEST_FNF or flags & FOLLOWS:
             stream = new_stream(kind, self, leg_id, target, responder_id, self._leg_stats, self.plane.now)
-            stream.state = merge.stream.state
+            if leg.takes:
+                stream.state = 0
+            if flags & FOLLOWS:
+                stream.state |= REQUEST_UNFINISHED
             if kind >= REQUEST_STREAM:
                 stream.down = Credit()
                 leg.ahead = stream.down.grant(n, False)
@@ -168,8 +198,9 @@ class Multicast(InternalConnection):
             self.plane.counters.streams_open += 1
         merge.legs[leg_id] = leg
         self._merges_by_leg[leg_id] = merge
-        known = plain if target.form == Form.ROUTING else metadata
-        target.send_request(id_bytes(responder_id), kind, head, n, known, frame, at, len(frame))
+        at = _data_start(frame)
+        target.send_request(id_bytes(responder_id), kind, kind << 10 | flags, n, section, frame, at, len(frame))
+        self._slow_down(merge.stream.requester, target)
 
     def _from_requester(self, merge: Merge, kind: int, frame: bytes) -> None:
         if kind == FrameType.REQUEST_N:
@@ -177,33 +208,47 @@ class Multicast(InternalConnection):
             self._pass_on(merge)
         elif kind == FrameType.PAYLOAD:
             self._to_legs(merge, frame)
-            if merge.interaction == REQUEST_FNF and not peek_flags(frame) & FOLLOWS:
-                self._forget(merge)
         else:  # CANCEL, or ERROR of a channel's requester
-            self._to_legs(merge, frame)
+            self._end_legs(merge, frame)
             self._forget(merge)
 
     def _to_legs(self, merge: Merge, frame: bytes) -> None:
-        for leg_id in list(merge.legs):
-            stream = self.requesting.find(leg_id)
+        """A further fragment of the request, or an item of a channel."""
+        flags = peek_flags(frame)
+        last = not flags & FOLLOWS
+        for leg in list(merge.legs.values()):
+            stream = self.requesting.find(leg.stream_id)
             if stream is None:
                 continue
-            stream.responder.outbox.put(stream.responder_prefix, frame, 4, len(frame))
-            kind = peek_type(frame)
-            if kind != FrameType.PAYLOAD:
-                finish(stream, CANCELED)
-                continue
-            flags = peek_flags(frame)
-            if not flags & FOLLOWS:
-                if stream.state & REQUEST_UNFINISHED:
+            if stream.state & REQUEST_UNFINISHED:
+                if last:
                     stream.state &= ~REQUEST_UNFINISHED
-                    if merge.interaction == REQUEST_FNF:
-                        finish(stream, OK)
-                        continue
-                elif stream.up is not None:
-                    stream.up.outstanding -= 1
-                if flags & COMPLETE:
-                    requester_done(stream)
+            elif stream.state & REQUESTER_DONE:
+                continue
+            elif last and stream.up is not None:
+                stream.up.outstanding -= 1
+                refill(stream)
+            leg.target.outbox.put(stream.responder_prefix, frame, 4, len(frame))
+            self._slow_down(merge.stream.requester, leg.target)
+            if last and merge.interaction == REQUEST_FNF:
+                finish(stream, OK)
+            elif flags & COMPLETE and not stream.state & REQUESTER_DONE:
+                requester_done(stream)
+                self._drop_if_over(merge, leg)
+        if last and merge.interaction == REQUEST_FNF:
+            self._all_fired(merge)
+
+    def _end_legs(self, merge: Merge, frame: bytes) -> None:
+        for leg in merge.legs.values():
+            stream = self.requesting.find(leg.stream_id)
+            if stream is not None:
+                leg.target.outbox.put(stream.responder_prefix, frame, 4, len(frame))
+                finish(stream, CANCELED)
+
+    def _all_fired(self, merge: Merge) -> None:
+        self._forget(merge)
+        if merge.stream.responder_id in self.serving:
+            finish(merge.stream, OK)
 
     # The legs' side
 
@@ -214,46 +259,57 @@ class Multicast(InternalConnection):
             else:
                 self._item(merge, leg, frame)
         elif kind == FrameType.ERROR:
-            merge.failure = frame
-            self._leg_ended(merge, leg)
+            self._failed(merge, leg, frame)
         elif kind == FrameType.REQUEST_N:
             leg.asked += peek_n(frame, 0, len(frame))
             self._ask_requester(merge)
-        elif kind == FrameType.CANCEL:
-            # This leg of a channel wants no more items; it must not hold the others back.
-            leg.asked = MAX_REQUEST_N
+        else:  # CANCEL: this leg of a channel wants no more items
+            leg.takes = False
+            self._drop_if_over(merge, leg)
             self._ask_requester(merge)
 
     def _answer(self, merge: Merge, leg: Leg, frame: bytes) -> None:
-        if merge.winner is None:
-            merge.winner = leg.stream_id
-            for other in [other for other in merge.legs if other != leg.stream_id]:
-                self._cancel_leg(other)
+        if not merge.winner:
+            merge.winner = True
+            for other in [other for other in merge.legs.values() if other is not leg]:
                 self._drop_leg(merge, other)
         self._to_requester(merge, frame)
+        self._slow_down(leg.target, merge.stream.requester)
         if not peek_flags(frame) & FOLLOWS:
             self._forget(merge)
 
     def _item(self, merge: Merge, leg: Leg, frame: bytes) -> None:
         flags = peek_flags(frame)
         leg.item.append(frame)
+        leg.item_bytes += len(frame)
         if flags & FOLLOWS:
+            limits = leg.target.grant.limits
+            if leg.item_bytes > limits.max_reassembly_bytes or len(leg.item) > limits.max_fragments:
+                error = RequestInvalid("responder: an item is over the limits of a message")
+                self.plane.counters.refuse("message_too_large")
+                self._failed(merge, leg, encode(Error(leg.stream_id, error.code, str(error))))
             return
-        item, leg.item = leg.item, []
-        ends = bool(flags & COMPLETE)
+        item, leg.item, leg.item_bytes = leg.item, [], 0
         if flags & NEXT or len(item) > 1:
             # COMPLETE is this leg's, not the merged stream's.
             item[-1] = frame[:4] + (FrameType.PAYLOAD << 10 | flags & ~COMPLETE | NEXT).to_bytes(2, "big") + frame[6:]
             merge.waiting.append((leg, item))
-        if ends:
-            self._drop_leg(merge, leg.stream_id)
+        if flags & COMPLETE:
+            leg.answering = False
             merge.completed = True
+            self._drop_if_over(merge, leg)
+        self._pass_on(merge)
+
+    def _failed(self, merge: Merge, leg: Leg, error: bytes) -> None:
+        merge.failure = error
+        leg.answering = False
+        self._drop_leg(merge, leg)
+        self._ask_requester(merge)
         self._pass_on(merge)
 
     def _pass_on(self, merge: Merge) -> None:
         """Give the requester what waits, as far as its credit goes, and ask the legs for as much again."""
-        legs = max(1, len(merge.legs))
-        chunk = max(1, _AHEAD // legs // 2)
+        chunk = max(1, _AHEAD // max(1, len(merge.legs)) // 2)
         while merge.waiting and merge.credit > 0:
             leg, item = merge.waiting.popleft()
             merge.credit -= 1
@@ -262,57 +318,87 @@ class Multicast(InternalConnection):
             leg.ahead -= 1
             leg.owed += 1
         for leg in merge.legs.values():
-            if leg.owed and merge.credit > 0 and (leg.owed >= chunk or leg.ahead <= 0):
+            if leg.answering and leg.owed and merge.credit > 0 and (leg.owed >= chunk or leg.ahead <= 0):
                 n = min(leg.owed, merge.credit)
                 leg.owed -= n
                 leg.ahead += n
                 self.send(encode(RequestN(leg.stream_id, n)))
-        if not merge.legs and not merge.waiting:
+        if not merge.waiting and not any(leg.answering for leg in merge.legs.values()):
             self._finish(merge)
 
     def _finish(self, merge: Merge) -> None:
-        self._forget(merge)
-        stream_id = merge.stream.responder_id
-        if stream_id not in self.serving:
+        """No leg has anything more to say."""
+        if merge.answered:
             return
-        if merge.failure is not None and not merge.completed:
-            self.send(id_bytes(stream_id) + merge.failure[4:])
-        else:
-            self.send(encode(Payload(stream_id, None, b"", complete=True)))
-
-    def _leg_ended(self, merge: Merge, leg: Leg) -> None:
-        self._drop_leg(merge, leg.stream_id)
-        leg.item.clear()
-        if merge.interaction == REQUEST_RESPONSE:
-            if not merge.legs:
-                self._finish(merge)
-        else:
-            self._ask_requester(merge)
-            self._pass_on(merge)
+        merge.answered = True
+        merge.waiting.clear()
+        stream_id = merge.stream.responder_id
+        if stream_id in self.serving:
+            if merge.failure is not None and not merge.completed:
+                self.send(id_bytes(stream_id) + merge.failure[4:])
+            else:
+                self.send(encode(Payload(stream_id, None, b"", complete=True)))
+        # Legs of a channel may still take what the requester sends.
+        self._ask_requester(merge)
 
     def _ask_requester(self, merge: Merge) -> None:
-        if merge.interaction != REQUEST_CHANNEL or not merge.legs:
+        """Ask a channel's requester for as many items as every leg wants, or to stop when none wants any."""
+        stream = merge.stream
+        if stream.state & REQUESTER_DONE or stream.responder_id not in self.serving:
             return
-        lowest = min(leg.asked for leg in merge.legs.values())
-        n = min(lowest, MAX_REQUEST_N) - merge.granted
-        if n > 0 and merge.stream.responder_id in self.serving:
-            merge.granted += n
-            self.send(encode(RequestN(merge.stream.responder_id, n)))
+        wanted = [leg.asked for leg in merge.legs.values() if leg.takes]
+        if wanted:
+            n = min(*wanted, MAX_REQUEST_N) - merge.granted
+            if n > 0:
+                merge.granted += n
+                self.send(encode(RequestN(stream.responder_id, n)))
+        else:
+            self.send(encode(Cancel(stream.responder_id)))
 
     def _to_requester(self, merge: Merge, frame: bytes) -> None:
         if merge.stream.responder_id in self.serving:
             self.send(merge.stream.responder_prefix + frame[4:])
 
-    def _cancel_leg(self, leg_id: int) -> None:
-        if leg_id in self.requesting:
-            self.send(encode(Cancel(leg_id)))
+    @staticmethod
+    def _slow_down(source: Endpoint, target: Endpoint) -> None:
+        """What is between the two has no carrier that could be paused: whoever feeds it is."""
+        if target.outbox.size > target.outbox.hard:
+            source.pause_for(target.outbox)
 
-    def _drop_leg(self, merge: Merge, leg_id: int) -> None:
-        merge.legs.pop(leg_id, None)
-        self._merges_by_leg.pop(leg_id, None)
+    # Ends
+
+    def _drop_if_over(self, merge: Merge, leg: Leg) -> None:
+        """A leg of a channel is there until both its halves have ended."""
+        if leg.stream_id not in self.requesting:
+            self._drop_leg(merge, leg)
+
+    def _drop_leg(self, merge: Merge, leg: Leg) -> None:
+        if leg.stream_id in self.requesting:
+            self.send(encode(Cancel(leg.stream_id)))
+        del merge.legs[leg.stream_id]
+        del self._merges_by_leg[leg.stream_id]
 
     def _forget(self, merge: Merge) -> None:
         self._merges.pop(merge.stream.responder_id, None)
-        for leg_id in list(merge.legs):
-            self._cancel_leg(leg_id)
-            self._drop_leg(merge, leg_id)
+        for leg in list(merge.legs.values()):
+            self._drop_leg(merge, leg)
+
+
+def _data_start(frame: bytes) -> int:
+    span = span_of(frame, 0, len(frame))
+    assert span is not None  # a stamped request has metadata
+    return span[2]
+
+
+def _sections(frame: bytes, source: int) -> dict[int, bytes]:
+    """By form of a responder, the metadata section it gets, as `decision.section` would make it from what came."""
+    span = span_of(frame, 0, len(frame))
+    assert span is not None
+    stamped = frame[span[0] : span[1]]
+    routing = rewrite(stamped, Form.COMPOSITE, Form.ROUTING, b"")
+    opaque = rewrite(stamped, Form.COMPOSITE, Form.OPAQUE, b"") if source == Form.COMPOSITE else routing
+    by_form = {Form.COMPOSITE: stamped, Form.ROUTING: routing, Form.OPAQUE: opaque}
+    return {
+        int(form): len(metadata).to_bytes(3, "big") + metadata if metadata else b""
+        for form, metadata in by_form.items()
+    }
