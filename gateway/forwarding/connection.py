@@ -28,7 +28,7 @@ from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_al
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.flow import refill, request_n
 from gateway.forwarding.opening import open_request, resume_partial
-from gateway.forwarding.outbox import Carrier, Outbox
+from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
@@ -371,13 +371,22 @@ class Connection(Endpoint):
             self.session.last_received = now
         if self.session.expired(now):
             self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
-        elif self.outbox.stuck_for(now) > self.grant.limits.write_deadline_s:
+        elif self._hopeless(now):
             self.close(CloseReason.WRITE_TIMEOUT, "what is sent to you is not read")
             self.carrier.abort()
         elif self.principal.expires_at < wall:
             self.close(CloseReason.TOKEN_EXPIRED, "token expired; reconnect with a new one")
         elif self.draining and not self.requesting and not self.serving and not self.outbox.blocked:
             self.close(CloseReason.DRAINED, "drained", ConnectionEnded("drained"))
+
+    def _hopeless(self, now: float) -> bool:
+        """Whether what is sent to this peer will never be read. Before that, others stop waiting for it."""
+        outbox = self.outbox
+        if outbox.impatient(now):
+            outbox.give_up(self)
+        if outbox.slow and outbox.size > outbox.hard * DROWNING:
+            return True
+        return outbox.stuck_for(now) > self.grant.limits.write_deadline_s
 
     def drain(self) -> None:
         """This node is going: streams that are open may finish, then the connection closes."""

@@ -139,11 +139,15 @@ class Endpoint(FrameSink):
     # Pausing
 
     def pause_for(self, outbox: Outbox) -> None:
-        """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox."""
-        if self.closed:
+        """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox.
+
+        An outbox that is given up for slow stops nobody but the peer whose own it is.
+        """
+        if self.closed or (outbox.slow and outbox is not self.outbox):
             return
         if outbox.feeders is None:
             outbox.feeders = set()
+            outbox.feeders_since = self.plane.monotonic()
         outbox.feeders.add(self)
         if not self.paused_by:
             self.carrier.pause_reading()

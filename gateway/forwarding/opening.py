@@ -116,6 +116,8 @@ def _open(
     else:
         route = decision.pick(plane)
         target = route.owner  # type: ignore[assignment]
+    if target.outbox.slow:
+        raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
     form = target.form
     stamped = None if varying else decision.sections[form]
     if stamped is None:

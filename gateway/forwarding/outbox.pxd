@@ -12,8 +12,8 @@ cdef class Flusher:
 
 
 cdef class Outbox(FrameBuffer):
-    cdef public bint blocked
-    cdef public double blocked_since
+    cdef public bint blocked, slow
+    cdef public double blocked_since, feeders_since
     cdef public object carrier
     cdef public Counters counters
     cdef public set feeders, throttled

@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.wire.framing import FrameBuffer
 
+#: How long one connection may keep others from being read: while it takes nothing, and while it takes too little.
+PATIENCE_S = 0.25
+MAX_PAUSE_S = 1.0
+#: How often over its hard mark the outbox of a slow connection may grow before the connection is closed.
+DROWNING = 16
+
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.stream import Stream
@@ -68,10 +74,12 @@ class Outbox(FrameBuffer):
         "carrier",
         "counters",
         "feeders",
+        "feeders_since",
         "flusher",
         "hard",
         "high",
         "left_when_blocked",
+        "slow",
         "throttled",
     )
 
@@ -88,6 +96,8 @@ class Outbox(FrameBuffer):
         self.blocked_since = 0.0
         self.left_when_blocked = 0
         self.feeders: set[Endpoint] | None = None
+        self.feeders_since = 0.0
+        self.slow = False
         self.throttled: set[Stream] | None = None
 
     def touched(self) -> None:
@@ -116,7 +126,7 @@ class Outbox(FrameBuffer):
             self.counters.bytes_out += len(data)
             self.carrier.write(data)
             self.size = self.carrier.buffered()
-        if (self.feeders or self.throttled) and self.drained:
+        if (self.feeders or self.throttled or self.slow) and self.drained:
             self._relieve()
 
     def block(self, now: float) -> None:
@@ -141,6 +151,23 @@ class Outbox(FrameBuffer):
             self.blocked_since = now
         return now - self.blocked_since
 
+    def impatient(self, now: float) -> bool:
+        """Whether others have been stopped for this outbox for longer than they should be."""
+        if not self.feeders or self.slow:
+            return False
+        return now - self.feeders_since > MAX_PAUSE_S or min(self.stuck_for(now), now - self.feeders_since) > PATIENCE_S
+
+    def give_up(self, owner: Endpoint) -> None:
+        """Let those go on who were stopped for this outbox; what they have for it piles up, or is refused, until it has
+        drained."""
+        self.slow = True
+        feeders, self.feeders = self.feeders, None
+        for feeder in feeders or ():
+            if feeder is owner:
+                self.feeders = {owner}
+            else:
+                feeder.resume_after(self)
+
     def discard(self) -> None:
         """Drop what waits and let every feeder go; the connection is over."""
         self.take()
@@ -148,6 +175,7 @@ class Outbox(FrameBuffer):
         self._relieve()
 
     def _relieve(self) -> None:
+        self.slow = False
         feeders, self.feeders = self.feeders, None
         for feeder in feeders or ():
             feeder.resume_after(self)

@@ -76,6 +76,10 @@ class SocketCarrier(asyncio.Protocol):
             return
         try:
             self.received(data)
+            connection = self.connection
+            if connection is not None and connection.outbox.size > connection.outbox.hard:
+                # It asks faster than it reads the answers (faults 29, 31).
+                connection.pause_for(connection.outbox)
         except Exception:
             self._failed()
 

@@ -16,6 +16,9 @@ from gateway.transport.carrier import LINGER_S, House, SocketCarrier
 
 #: How long stopping waits for peers to read why.
 _LAST_WORDS_S = 1.0
+#: Bytes that the system takes for a socket beyond those on their way. Left alone it takes megabytes, and while they
+#: last, a peer that reads slowly looks like one that does not read at all (faults 14, 91).
+_UNSENT_BYTES = 128 * 1024
 
 
 class Listener:
@@ -71,6 +74,9 @@ class Listener:
                 f"{self.setting}: cannot listen on {self.host}:{self.port}: {_why(error)}; "
                 f"stop what uses it or set another address"
             ) from error
+        for listening in self._server.sockets:
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what is accepted inherits it
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.port
 
