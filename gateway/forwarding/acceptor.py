@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from gateway.errors import FrameError, InvalidSetup, NotPermitted, RejectedSetup, RequestInvalid, TokenError
+from gateway.errors import (
+    FrameError,
+    InvalidSetup,
+    NotPermitted,
+    RejectedSetup,
+    RequestError,
+    RequestInvalid,
+    TokenError,
+)
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.endpoint import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
 from gateway.policy.principal import Kind
@@ -44,10 +53,13 @@ def accept(connection: Connection, setup: Setup) -> None:
         raise RejectedSetup(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error
     grant = snapshot.grant(principal)
     limits = grant.limits
-    if setup.metadata is not None and len(setup.metadata) + len(setup.data) > limits.max_setup_bytes:
+    if len(setup.metadata or b"") + len(setup.data) > limits.max_setup_bytes:
         raise RejectedSetup(f"SETUP is over the limit of {limits.max_setup_bytes} bytes", reason="setup_too_long")
-    for registration in registrations:
-        _permit(grant, registration.service)
+    try:
+        for registration in registrations:
+            _check(connection, grant, registration)
+    except RequestError as error:
+        raise RejectedSetup(str(error), reason=error.reason) from error
     connection.adopt(principal, grant, form, principal_entry(principal, plane.node))
     for registration in registrations:
         register(connection, registration)
@@ -59,11 +71,9 @@ def accept(connection: Connection, setup: Setup) -> None:
 def register(connection: Connection, registration: RouteSetup) -> Route:
     """Enter one service of a connection into the table; the newest registration of a route id wins.
 
-    Raises NotPermitted when the grant does not allow the name, RequestInvalid for a name that cannot be one.
+    Raises NotPermitted when the grant does not allow the name, or the route id is another's.
     """
-    grant = connection.grant
-    if not grant.may_register(registration.service):
-        raise NotPermitted(_no_registration(grant, registration.service))
+    _check(connection, connection.grant, registration)
     route_id = registration.route_id if any(registration.route_id) else uuid.uuid4().bytes
     route = Route(
         route_id,
@@ -88,21 +98,28 @@ def withdraw(connection: Connection, route_id: bytes) -> None:
 def _enter(connection: Connection, route: Route) -> Route:
     displaced = connection.plane.table.add(route)
     if displaced is not None and displaced.owner is not connection:
-        displaced.owner.close(  # type: ignore[attr-defined]
+        cast("Connection", displaced.owner).close(
             CloseReason.TAKEN_OVER,
             f"route {uuid.UUID(bytes=route.route_id)} was registered by a newer connection",
         )
     return route
 
 
-def _permit(grant: Grant, service: str) -> None:
+def _check(connection: Connection, grant: Grant, registration: RouteSetup) -> None:
+    """Raises NotPermitted, with what is allowed in its text."""
+    service = registration.service
+    subject = grant.principal.subject
     if not grant.may_register(service):
-        raise RejectedSetup(_no_registration(grant, service), reason="not_permitted")
-
-
-def _no_registration(grant: Grant, service: str) -> str:
-    allowed = ", ".join(grant.principal.services) or "none"
-    return f"{grant.principal.subject} may not register '{service}'; its token allows: {allowed}"
+        allowed = ", ".join(grant.principal.services) or "none"
+        raise NotPermitted(f"{subject} may not register '{service}'; its token allows: {allowed}")
+    holder = connection.plane.table.get(registration.route_id)
+    if holder is None:
+        return
+    # Route ids are no secret: who may list routes sees them. Taking one over closes its connection, so it is for those
+    # who could have registered it: another connection of the same subject, or another instance of the same service.
+    inside = cast("Connection", holder.owner).kind == INTERNAL
+    if inside or (holder.subject != subject and not grant.may_register(holder.service)):
+        raise NotPermitted(f"route id {uuid.UUID(bytes=registration.route_id)} is in use; choose a new one")
 
 
 def _credentials(setup: Setup, form: Form) -> tuple[bytes | None, list[RouteSetup]]:
@@ -131,10 +148,11 @@ def _token_in_data(data: bytes) -> bytes | None:
         return None
     try:
         document = json.loads(data)
+        token = document.get("token")
+        # Half a surrogate pair is a string to JSON and no text to UTF-8: that is a ValueError, too.
+        return token.encode() if isinstance(token, str) else None
     except (ValueError, RecursionError):
         return None
-    token = document.get("token") if isinstance(document, dict) else None
-    return token.encode() if isinstance(token, str) else None
 
 
 def by_device(kind: Kind) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.endpoint import INTERNAL
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.stamp import Form
 from gateway.observe.metrics import Counters
@@ -82,7 +83,7 @@ class InternalConnection(Connection):
 
     def __init__(self, plane: Plane, name: str) -> None:
         outbox = InternalOutbox(plane)
-        super().__init__(plane, outbox.carrier, outbox, peer=name, kind="internal")
+        super().__init__(plane, outbox.carrier, outbox, peer=name, kind=INTERNAL)
         outbox.owner = self
         self.form = int(Form.COMPOSITE)
         self.accepted = True

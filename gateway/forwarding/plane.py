@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.endpoint import INTERNAL
 from gateway.forwarding.outbox import Flusher
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
@@ -141,7 +142,7 @@ class Plane:
     @property
     def busy(self) -> bool:
         """Whether a stream that a client serves is still open. What the node itself serves is nobody's work."""
-        return any(connection.serving and connection.kind != "internal" for connection in self.connections.values())
+        return any(connection.serving and connection.kind != INTERNAL for connection in self.connections.values())
 
     def tick(self) -> None:
         """Enforce deadlines: setup, silence, stuck writes, expired tokens. Call it a few times a second."""
