@@ -21,7 +21,6 @@ from gateway.wire.frames import (
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
-    from gateway.forwarding.internal import InternalConnection
 
 Request = RequestResponse | RequestFnf | RequestStream | RequestChannel
 
@@ -30,28 +29,37 @@ class Exchange:
     """What a handler sees: who asks (`caller`), what (`route`, `data`), and how much it may send (`credit`).
 
     A handler answers with `reply`, or with `send` within its credit and `complete`, or with `fail`. It may set
-    `on_credit`, called when credit arrives, and `on_cancel`, called once when the caller has gone or wants no more.
+    `on_credit`, called when credit arrives, and `on_end`, called once when the exchange is over, whoever ended it.
     """
 
     __slots__ = (
-        "_connection",
-        "_stream_id",
+        "_ended",
+        "_send",
         "caller",
         "credit",
         "data",
         "interaction",
-        "on_cancel",
         "on_credit",
+        "on_end",
         "open",
         "reassembly",
         "request",
         "route",
+        "stream_id",
     )
 
-    def __init__(self, connection: InternalConnection, caller: Connection, request: Request) -> None:
+    def __init__(
+        self,
+        caller: Connection,
+        request: Request,
+        send: Callable[[bytes], None],
+        ended: Callable[[Exchange], None],
+    ) -> None:
+        """`send` takes each frame of the answer; `ended` is told when nothing more goes either way."""
         limits = caller.grant.limits
-        self._connection = connection
-        self._stream_id = request.stream_id
+        self._send = send
+        self._ended = ended
+        self.stream_id = request.stream_id
         self.caller = caller
         self.request = request
         self.interaction = {
@@ -68,7 +76,7 @@ class Exchange:
             self.reassembly = Reassembly(limits.max_reassembly_bytes, limits.max_fragments)
         self.open = True
         self.on_credit: Callable[[], None] | None = None
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] | None = None
 
     def grant(self, n: int) -> None:
         self.credit = min(self.credit + n, MAX_REQUEST_N)
@@ -76,32 +84,36 @@ class Exchange:
             self.on_credit()
 
     def cancel(self) -> None:
-        if self.open:
-            self.open = False
-            if self.on_cancel is not None:
-                self.on_cancel()
+        """The caller has gone or wants no more."""
+        self._close()
 
     def reply(self, data: bytes) -> None:
         """Answer a request/response, or send the last item of a stream."""
-        self._end(Payload(self._stream_id, None, data, next=True, complete=True))
+        self._end(Payload(self.stream_id, None, data, next=True, complete=True))
 
     def send(self, data: bytes) -> None:
         """Send one item. Raises RequestInvalid when there is no credit for it."""
         if self.credit <= 0:
             raise RequestInvalid("no credit")
         self.credit -= 1
-        self._connection.send(encode(Payload(self._stream_id, None, data, next=True)))
+        self._send(encode(Payload(self.stream_id, None, data, next=True)))
 
     def complete(self) -> None:
-        self._end(Payload(self._stream_id, None, b"", complete=True, next=False))
+        self._end(Payload(self.stream_id, None, b"", complete=True, next=False))
 
     def fail(self, error: RequestError) -> None:
-        if self.interaction is FrameType.REQUEST_FNF:
-            self.open = False
-        else:
-            self._end(Error(self._stream_id, error.code, str(error)))
+        """Refuse or break off; fire-and-forget is not told (P35)."""
+        self._end(None if self.interaction is FrameType.REQUEST_FNF else Error(self.stream_id, error.code, str(error)))
 
-    def _end(self, frame: Payload | Error) -> None:
-        if self.open:
-            self.open = False
-            self._connection.send(encode(frame))
+    def _end(self, frame: Payload | Error | None) -> None:
+        if self._close() and frame is not None:
+            self._send(encode(frame))
+
+    def _close(self) -> bool:
+        if not self.open:
+            return False
+        self.open = False
+        self._ended(self)
+        if self.on_end is not None:
+            self.on_end()
+        return True

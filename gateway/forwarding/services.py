@@ -27,7 +27,7 @@ from gateway.routing.table import Event, Joined
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
 from gateway.wire import brokering
 from gateway.wire.brokering import RouteJoin, RouteRemove, RouteSetup
-from gateway.wire.frames import Cancel, Error, ErrorCode, FrameType, Payload, RequestN, decode, encode, peek_stream_id
+from gateway.wire.frames import ErrorCode, Frame, FrameType, Payload, RequestN, decode, peek_stream_id
 from gateway.wire.metadata import decode_routing, iter_composite
 from gateway.wire.mimetypes import ROUTING
 
@@ -39,6 +39,15 @@ Handler = Callable[[Exchange], object]
 SERVICE = "gateway"
 #: Route events that wait for a slow subscriber before it is told to start again.
 MAX_WAITING_EVENTS = 65_536
+#: Routes that one subscriber is shown, or not shown, before others get their turn.
+LOOKS_A_TURN = 1024
+
+
+class _Bug(RequestError):
+    """A handler raised what it should not have."""
+
+    code = ErrorCode.APPLICATION_ERROR
+    reason = "internal_error"
 
 
 class NodeServices(InternalConnection):
@@ -65,34 +74,28 @@ class NodeServices(InternalConnection):
         stream_id = peek_stream_id(frame_bytes)
         exchange = self._exchanges.get(stream_id)
         try:
-            try:
-                frame = decode(frame_bytes)
-            except FrameError as error:
-                raise RequestInvalid(str(error)) from error
+            frame = _decoded(frame_bytes)
             if isinstance(frame, Request):
                 self._begin(frame)
+            elif exchange is None:
                 return
-            if exchange is None:
-                return
-            if isinstance(frame, Payload):
+            elif isinstance(frame, Payload):
                 self._continue(exchange, frame)
             elif isinstance(frame, RequestN):
                 exchange.grant(frame.n)
-            elif isinstance(frame, Cancel):
+            else:  # CANCEL, or ERROR of a channel's requester
                 exchange.cancel()
         except RequestError as error:
+            # A request that cannot even be begun has no exchange.
+            exchange = self._exchanges.get(stream_id)
             if exchange is not None:
                 exchange.fail(error)
-            elif stream_id in self.serving:
-                self.send(encode(Error(stream_id, error.code, str(error))))
         except Exception:
             # A bug: whoever asked must not wait for ever, and learns nothing of it.
-            self._exchanges.pop(stream_id, None)
-            if stream_id in self.serving:
-                self.send(encode(Error(stream_id, ErrorCode.APPLICATION_ERROR, "internal error")))
+            exchange = self._exchanges.get(stream_id)
+            if exchange is not None:
+                exchange.fail(_Bug("internal error"))
             raise
-        if exchange is not None and not exchange.open:
-            del self._exchanges[stream_id]
 
     def _begin(self, request: Request) -> None:
         stream = self.serving.find(request.stream_id)
@@ -101,21 +104,19 @@ class NodeServices(InternalConnection):
             return
         caller = stream.requester
         assert isinstance(caller, Connection)
-        exchange = Exchange(self, caller, request)
+        exchange = Exchange(caller, request, self.send, self._ended)
         self._exchanges[request.stream_id] = exchange
-        try:
-            exchange.route = _route_of(request)
-            interaction, _ = self._handler(exchange.route)
-            if interaction is not exchange.interaction:
-                raise RequestInvalid(f"{exchange.route} is a {interaction.name}, not a {exchange.interaction.name}")
-            if exchange.reassembly is None:
-                self._serve(exchange)
-            else:
-                exchange.reassembly.add(request)
-        except RequestError as error:
-            exchange.fail(error)
-        if not exchange.open:
-            self._exchanges.pop(request.stream_id, None)
+        exchange.route = _route_of(request)
+        interaction, _ = self._handler(exchange.route)
+        if interaction is not exchange.interaction:
+            raise RequestInvalid(f"{exchange.route} is a {interaction.name}, not a {exchange.interaction.name}")
+        if exchange.reassembly is None:
+            self._serve(exchange)
+        else:
+            exchange.reassembly.add(request)
+
+    def _ended(self, exchange: Exchange) -> None:
+        del self._exchanges[exchange.stream_id]
 
     def _continue(self, exchange: Exchange, fragment: Payload) -> None:
         if exchange.reassembly is None:
@@ -138,6 +139,13 @@ class NodeServices(InternalConnection):
         if found is None:
             raise NoRoute(f"no route to {route}; this node serves {', '.join(sorted(self._handlers))}")
         return found
+
+
+def _decoded(frame: bytes) -> Frame:
+    try:
+        return decode(frame)
+    except FrameError as error:
+        raise RequestInvalid(str(error)) from error
 
 
 def _route_of(request: Request) -> str:
@@ -210,20 +218,23 @@ def _removed(plane: Plane, route_id: bytes) -> RouteRemove:
 
 
 class RouteFeed:
-    """One subscription of `gateway.routes`: the routes its caller may call, then joins and leaves as they happen."""
+    """One subscription of `gateway.routes`: the routes its caller may call, then joins and leaves as they happen.
+
+    A caller of a large node may be allowed to see few of its routes: it looks at so many a loop turn and no more.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._plane = exchange.caller.plane
-        self._waiting: deque[Event] = deque(Joined(route) for route in self._plane.table)
-        self._unsubscribe = self._plane.table.subscribe(self._on_event)
+        self._standing = iter(list(self._plane.table))
+        self._waiting: deque[Event] = deque()
+        self._scheduled = False
         exchange.on_credit = self._pump
-        exchange.on_cancel = self._unsubscribe
+        exchange.on_end = self._plane.table.subscribe(self._on_event)
         self._pump()
 
     def _on_event(self, event: Event) -> None:
         if len(self._waiting) >= MAX_WAITING_EVENTS and len(self._waiting) > 2 * len(self._plane.table):
-            self._unsubscribe()
             self._exchange.fail(Overloaded("too slow for the changes; subscribe again for what stands now"))
             return
         self._waiting.append(event)
@@ -231,13 +242,29 @@ class RouteFeed:
 
     def _pump(self) -> None:
         exchange = self._exchange
-        waiting = self._waiting
-        while waiting and exchange.credit > 0 and exchange.open:
-            event = waiting.popleft()
-            route = event.route
-            if not exchange.caller.grant.may_call(route.service or route.subject):
-                continue
-            if isinstance(event, Joined):
-                exchange.send(brokering.encode(joined(self._plane, route)))
-            else:
-                exchange.send(brokering.encode(_removed(self._plane, route.route_id)))
+        for _ in range(LOOKS_A_TURN):
+            if exchange.credit <= 0 or not exchange.open:
+                return
+            event = self._next()
+            if event is None:
+                return
+            self._show(event)
+        if not self._scheduled:
+            self._scheduled = True
+            self._plane.schedule(self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        self._pump()
+
+    def _next(self) -> Event | None:
+        for route in self._standing:
+            return Joined(route)
+        return self._waiting.popleft() if self._waiting else None
+
+    def _show(self, event: Event) -> None:
+        exchange = self._exchange
+        route = event.route
+        if exchange.caller.grant.may_call(route.service or route.subject):
+            frame = joined(self._plane, route) if isinstance(event, Joined) else _removed(self._plane, route.route_id)
+            exchange.send(brokering.encode(frame))
