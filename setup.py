@@ -22,6 +22,12 @@ MODULES = [
     "forwarding/plane",
     "forwarding/stream",
     "forwarding/strays",
+    "load/calls",
+    "load/endpoint",
+    "load/histogram",
+    "load/responder",
+    "load/tally",
+    "load/templates",
     "observe/metrics",
     "routing/balancer",
     "routing/group",
@@ -63,7 +69,10 @@ def extensions():
     except ImportError:
         return []
     sources = [f"gateway/{module}.py" for module in MODULES] + [f"gateway/{twin}.pyx" for twin in TWINS]
-    modules = [Extension(os.path.splitext(source)[0].replace("/", "."), [source]) for source in sources]
+    modules = [
+        Extension(os.path.splitext(source)[0].replace("/", "."), [source], extra_compile_args=["-O2", "-g0"])
+        for source in sources
+    ]
     return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython", nthreads=os.cpu_count() or 1)
 
 

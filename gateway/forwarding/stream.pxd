@@ -6,6 +6,9 @@ from gateway.observe.metrics cimport ServiceStats
 from gateway.wire.octets cimport id_bytes
 
 
+# Untracked by the garbage collector: whoever ends a stream takes it out of both tables, and a connection that goes ends
+# all of its streams.
+@cython.no_gc
 @cython.freelist(256)
 cdef class Stream:
     cdef public Credit down, up
