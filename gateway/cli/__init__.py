@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from gateway.cli import demo, lifecycle, routes, simulate, talk, token
+from gateway.cli import bench, demo, lifecycle, routes, simulate, talk, token
 from gateway.errors import GatewayError
 
 
@@ -38,7 +38,7 @@ def program() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for group in (lifecycle, token, talk, routes, simulate, demo):
+    for group in (lifecycle, token, talk, routes, simulate, demo, bench):
         group.attach(app)
     return app
 
