@@ -260,7 +260,8 @@ class Connection(Endpoint):
                 return True
             return self.strays.forget(stream_id)
         if kind == _ERROR:
-            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            if stream.interaction != REQUEST_FNF:  # P35
+                stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
             finish(stream, FAILED)
         elif stream.up is None:
             # Nothing comes from this requester that could be canceled.

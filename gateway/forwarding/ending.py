@@ -32,17 +32,19 @@ def requester_done(stream: Stream) -> None:
 def break_stream(stream: Stream, culprit: Endpoint, text: str, reason: str) -> None:
     """End a stream that one side broke: that side gets ERROR[INVALID], the other is told in its own terms.
 
-    Only the responder of a channel can be sent an ERROR; that of any other stream gets CANCEL.
+    Only the responder of a channel can be sent an ERROR; that of any other stream gets CANCEL. The requester of a
+    fire-and-forget is sent nothing (P35).
     """
     culprit.plane.counters.refuse(reason)
     code = RequestInvalid.code
-    if culprit is stream.requester:
+    last: Error | Cancel = Cancel(stream.responder_id)
+    if culprit is stream.responder:
+        if stream.up is not None:
+            last = Error(stream.responder_id, code, text)
+        text = f"responder: {text}"
+    stream.responder.outbox.put_frame(encode(last))
+    if stream.interaction != REQUEST_FNF:
         stream.requester.outbox.put_frame(encode(Error(stream.requester_id, code, text)))
-        stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
-    else:
-        last = Error(stream.responder_id, code, text) if stream.up is not None else Cancel(stream.responder_id)
-        stream.responder.outbox.put_frame(encode(last))
-        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, code, f"responder: {text}")))
     finish(stream, FAILED)
 
 

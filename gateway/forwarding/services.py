@@ -26,7 +26,7 @@ from gateway.routing.route import Route
 from gateway.routing.table import Event, Joined
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
 from gateway.wire import brokering
-from gateway.wire.brokering import RouteJoin, RouteRemove, RouteSetup
+from gateway.wire.brokering import MAX_TAG_BYTES, RouteJoin, RouteRemove, RouteSetup
 from gateway.wire.frames import ErrorCode, Frame, FrameType, Payload, RequestN, decode, peek_stream_id
 from gateway.wire.metadata import decode_routing, iter_composite
 from gateway.wire.mimetypes import ROUTING
@@ -208,7 +208,8 @@ def joined(plane: Plane, route: Route) -> RouteJoin:
     if route.subject:
         tags.append((SUB, route.subject))
     tags.append((ROUTE_ID, str(uuid.UUID(bytes=route.route_id))))
-    if route.service:
+    if route.service and len(route.service.encode()) <= MAX_TAG_BYTES:
+        # A longer name is no tag's value; the frame has it all the same.
         tags.append((SERVICE_NAME, route.service))
     return RouteJoin(plane.node_id, route.route_id, int(plane.wall() * 1000), route.service, tuple(tags))
 

@@ -805,6 +805,37 @@ def test_an_unfinished_fire_and_forget_ends_without_a_word_to_its_requester(site
     assert site.metrics.services["echo"].failed == 1
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        bytes.fromhex("00000001200000000000"),
+        payload(1, METADATA | FOLLOWS, b"\0\0\1m"),
+        payload(1, METADATA | IGNORE, b"\xff\xff\xff"),
+    ],
+    ids=["credit of 0", "metadata behind data", "torn"],
+)
+def test_a_broken_fire_and_forget_ends_without_a_word_to_its_requester(site: Site, broken: bytes) -> None:
+    """P35: the responder gets CANCEL."""
+    caller, responder = site.connect(), site.service("echo")
+    caller.fire("echo.it", bytes(64), follows=True)
+    responder.got()
+    caller.send(broken)
+    assert caller.got() == []
+    assert responder.one() == Cancel(2)
+    assert site.open_streams() == 0
+
+
+@pytest.mark.parametrize("answer", [Error(2, 0x201, "no"), Cancel(2), item(2, b"!"), complete(2), RequestN(2, 1)])
+def test_an_unfinished_fire_and_forget_is_not_answered(site: Site, answer: Frame) -> None:
+    """P35: not even with an ERROR of the responder, which ends it."""
+    caller, responder = site.connect(), site.service("echo")
+    caller.fire("echo.it", bytes(64), follows=True)
+    responder.send(answer)
+    caller.send(payload(1, NEXT, b"rest"))
+    assert caller.got() == []
+    assert site.open_streams() == 0
+
+
 def test_traffic_is_counted(site: Site) -> None:
     caller, responder = site.connect(), site.service("echo", prefixed=TCP)
     before = {name: getattr(site.counters, name) for name in ("frames_in", "frames_out", "bytes_in", "bytes_out")}

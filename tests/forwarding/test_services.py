@@ -174,6 +174,20 @@ def test_register(site: Site) -> None:
     assert isinstance(peer.one(), RequestResponse)
 
 
+@pytest.mark.parametrize("size", [127, 128, 255])
+def test_a_name_that_no_tag_can_hold(site: Site, size: int) -> None:
+    """A tag's value has at most 127 bytes, a service's name 255: such a name is told of by the frame alone."""
+    watcher, peer = site.connect("watcher"), site.connect("me")
+    watcher.stream("gateway.routes", 100)
+    watcher.got()
+    name = "n" * size
+    event = brokering.decode(answer(peer, "gateway.register", brokering.encode(RouteSetup(R1, name))))
+    assert isinstance(event, RouteJoin)
+    assert event.service == name
+    assert dict(event.tags).get(brokering.SERVICE_NAME) == (name if size < 128 else None)
+    assert [told.service for told in shown(watcher) if isinstance(told, RouteJoin)] == [name]
+
+
 def test_what_the_claims_do_not_cover_is_not_registered(site: Site) -> None:
     peer = site.connect("me", services=("mine",))
     error = refusal(peer, "gateway.register", brokering.encode(RouteSetup(R1, "other")))
