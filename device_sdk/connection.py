@@ -26,7 +26,7 @@ _WINDOW = const(8)  # what a channel's handler is sent ahead of its reading
 class Connection:
     ws = None
     error = None  # why the last connection ended: an exception or a text
-    runner = None  # a task; there is none before SETUP
+    runner = _keeper = None  # tasks; there are none before SETUP
 
     def request(self, kind, route, data, meta, n=0):
         """A Stream under the next id (P20), and the coroutine that sends it. ConnectionLost or Busy."""

@@ -64,6 +64,7 @@ class Device(Connection):
 
     async def _connect(self):
         self.lose("")
+        self.error = None
         # Old buffers and TLS contexts must be gone before new ones are made: a board has no room for both.
         gc.collect()
         scheme, _, host, path = (self.url + "/").split("/", 3)

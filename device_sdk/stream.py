@@ -27,11 +27,13 @@ def number(b, at, size=4):
 def frame(kind, sid, flags=0, data=b"", meta=None, n=0):
     """Any frame with a stream id. `n`: the initial credit of a request, or the credit of REQUEST_N."""
     if meta is not None:
-        data = len(meta).to_bytes(3, "big") + meta + data
         flags |= _META
+    head = sid.to_bytes(4, "big") + (kind << 10 | flags).to_bytes(2, "big")
     if n:
-        data = n.to_bytes(4, "big") + data
-    return sid.to_bytes(4, "big") + (kind << 10 | flags).to_bytes(2, "big") + data
+        head += n.to_bytes(4, "big")
+    if meta is not None:
+        head += len(meta).to_bytes(3, "big") + meta
+    return head + data
 
 
 def short(text):

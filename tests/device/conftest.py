@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -45,8 +47,6 @@ def interpreter(request: pytest.FixtureRequest) -> Interpreter:
 
 
 def cpython() -> Interpreter:
-    import sys
-
     return Interpreter("cpython", (sys.executable,), (PROGRAMS, REPOSITORY))
 
 
@@ -57,6 +57,13 @@ def micropython_from_source(heap: str = HEAP["micropython-py"]) -> Interpreter:
 
 def micropython_compiled(compiled: Path, heap: str = HEAP["micropython-mpy"]) -> Interpreter:
     return Interpreter("micropython-mpy", (require("micropython"), "-X", f"heapsize={heap}"), (compiled,))
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

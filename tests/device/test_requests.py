@@ -165,13 +165,13 @@ async def test_fragments_come_in(interpreter: Interpreter, start: Start) -> None
         link = await peer.link()
         await link.accept()
         request = await link.expect(frames.RequestResponse)
-        answer = frames.Payload(request.stream_id, b"\xfa\0\0\1\x85", b"x" * 1000, next=True, complete=True)
-        for part in frames.fragment(answer, 300):
+        answer = frames.Payload(request.stream_id, b"\xfa\0\0\1\x85", b"x" * 800, next=True, complete=True)
+        for part in frames.fragment(answer, 200):
             link.send(part)
-        await program.expect(size=1000, meta=5)
+        await program.expect(size=800, meta=5)
 
         request = await link.expect(frames.RequestResponse)
-        endless = frames.Payload(request.stream_id, None, b"y" * 300, follows=True, next=True)
+        endless = frames.Payload(request.stream_id, None, b"y" * 200, follows=True, next=True)
         for _ in range(30):
             link.send(endless)
         assert (await link.find(frames.Cancel)).stream_id == request.stream_id
@@ -184,7 +184,7 @@ async def test_fragments_come_in(interpreter: Interpreter, start: Start) -> None
         await program.expect(error="RSocketError")
 
         # A request in fragments, with another stream's frames between them.
-        parts = frames.fragment(frames.RequestResponse(2, composite("dev-1.size"), b"z" * 1000), 200)
+        parts = frames.fragment(frames.RequestResponse(2, composite("dev-1.size"), b"z" * 800), 200)
         ping = frames.RequestResponse(4, composite("dev-1.size"), b"12345")
         for part in [*parts[:3], frames.encode(ping), *parts[3:]]:
             link.send(part)
@@ -192,14 +192,14 @@ async def test_fragments_come_in(interpreter: Interpreter, start: Start) -> None
         for _ in range(2):
             payload = await link.expect(frames.Payload)
             answers[payload.stream_id] = payload.data
-        assert answers == {2: b"1000", 4: b"5"}
+        assert answers == {2: b"800", 4: b"5"}
 
         # CANCEL drops what was collected; a request that grows without end is refused.
         for part in parts[:3]:
             link.send(part)
         link.send(frames.Cancel(2))
         too_long = frames.RequestResponse(6, composite("dev-1.size"), b"z" * 5000)
-        for part in frames.fragment(too_long, 300):
+        for part in frames.fragment(too_long, 200):
             link.send(part)
         error = await link.expect(frames.Error)
         assert (error.stream_id, error.code) == (6, 0x202)

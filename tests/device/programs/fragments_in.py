@@ -8,7 +8,7 @@ import device_sdk.fragment  # noqa: F401  early, because a module that loads lat
 
 
 async def main():
-    dev = device(max_payload=1800)
+    dev = device(max_payload=1300)
     done = asyncio.Event()
 
     @dev.on("size")
