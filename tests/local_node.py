@@ -112,9 +112,14 @@ class LocalNode:
 
     def connection(self, client: RawClient) -> Connection:
         """The node's side of a client."""
-        port = f":{client.local_port}"
-        (found,) = [c for c in self.node.plane.connections.values() if c.peer.endswith(port)]
+        (found,) = self.connections(client)
         return found
+
+    def connections(self, client: RawClient) -> list[Connection]:
+        """As `connection`, for a client that may have none, before its handshake or after its end."""
+        # Sockets to either of the node's ports may come from the same one.
+        kind, port = "websocket" if client.websocket else "tcp", f":{client.local_port}"
+        return [c for c in self.node.plane.connections.values() if c.peer.startswith(kind) and c.peer.endswith(port)]
 
     @property
     def counters(self) -> Any:
