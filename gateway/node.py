@@ -151,11 +151,12 @@ class Node:
             await self.telemetry.stop()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        # First, so that a bug in what follows does not stop the clock.
+        self._ticking = loop.call_later(TICK_S, self._tick, loop)
         self.plane.tick()
         now = self.plane.monotonic()
         for listener in self.listeners.values():
             listener.tick(now)
-        self._ticking = loop.call_later(TICK_S, self._tick, loop)
 
     def _announce(self) -> None:
         config = self.config
@@ -221,10 +222,10 @@ async def serve(config: Config) -> None:
     """Run a node until SIGTERM or SIGINT; a second signal ends it at once."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    node = Node(config)
-    await node.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    node = Node(config)
+    await node.start()
     await stopped.wait()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)

@@ -409,7 +409,7 @@ class Connection(Endpoint):
             return
         self.closed = True
         if error is None and reason is not CloseReason.PEER_FAILED:
-            error = ConnectionFailed(text)
+            error = (ConnectionEnded if reason is CloseReason.DRAINED else ConnectionFailed)(text)
         self._release(reason)
         if error is not None:
             # Behind what the end of its own streams told it: nothing may follow this frame.

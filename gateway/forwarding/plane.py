@@ -141,8 +141,13 @@ class Plane:
 
     @property
     def busy(self) -> bool:
-        """Whether a stream that a client serves is still open. What the node itself serves is nobody's work."""
-        return any(connection.serving and connection.kind != INTERNAL for connection in self.connections.values())
+        """Whether a stream that a client serves is still open, or bytes wait for a client to read them. What the node
+        itself serves is nobody's work."""
+        return any(
+            connection.kind != INTERNAL
+            and (connection.serving or connection.outbox.waiting or connection.carrier.buffered())
+            for connection in self.connections.values()
+        )
 
     def tick(self) -> None:
         """Enforce deadlines: setup, silence, stuck writes, expired tokens. Call it a few times a second."""
