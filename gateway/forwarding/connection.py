@@ -27,7 +27,7 @@ from gateway.forwarding.credit import LARGE_ITEM_BYTES
 from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.flow import refill, request_n
-from gateway.forwarding.opening import open_request, resume_partial
+from gateway.forwarding.opening import grant_partial, open_request, resume_partial
 from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
@@ -55,7 +55,6 @@ from gateway.wire.frames import (
     Error,
     FrameType,
     encode,
-    peek_n,
     peek_type,
 )
 
@@ -297,7 +296,7 @@ class Connection(Endpoint):
                 self.stray(stream_id, head, end - start)
                 return
         elif kind == _REQUEST_N and self.partials is not None and stream_id in self.partials:
-            self.partials[stream_id].grant(peek_n(data, start, end))
+            grant_partial(self, self.partials[stream_id], data, start, end)
             return
         if stream_id == 0:
             self._control(data, start, end)

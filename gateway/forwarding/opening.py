@@ -230,6 +230,20 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
         _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
 
 
+def grant_partial(connection: Endpoint, partial: Partial, data: bytes, start: int, end: int) -> None:
+    """A REQUEST_N for a request whose metadata is not complete."""
+    if end - start < 10:
+        raise FrameError("REQUEST_N is cut short")
+    n = _n(data, start + 6)[0]
+    if 0 < n <= MAX_REQUEST_N:
+        partial.grant(n)
+        return
+    assert connection.partials is not None
+    del connection.partials[partial.stream_id]
+    error = RequestInvalid(f"request n {n} is not within 1 to {MAX_REQUEST_N}", reason="zero_n")
+    _refuse(connection, partial.kind, FOLLOWS, partial.stream_id, error)
+
+
 def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: RequestError) -> None:
     connection.plane.counters.refuse(error.reason)
     if head & FOLLOWS:
