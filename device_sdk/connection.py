@@ -95,10 +95,9 @@ class Connection:
     async def _keep(self, ws):
         while self.ws is ws:
             now = ticks_ms()
-            if ticks_diff(now, ws.rx_at) >= self.lifetime_ms or (
-                ws.task and ticks_diff(now, ws.tx_at) >= self.timeout_ms
-            ):
-                self.lose("silence")
+            stuck = ws.task and ticks_diff(now, ws.tx_at) >= self.timeout_ms
+            if stuck or ticks_diff(now, ws.rx_at) >= self.lifetime_ms:
+                self.lose("timeout")
             else:
                 wait = ticks_diff(self._ping, now)
                 if wait <= 0:
@@ -126,11 +125,10 @@ class Connection:
             if flags & _RESPOND:
                 self.post(_KEEPALIVE, 0, 0, bytes(8) + b[14:])
         elif kind == _ERROR:
-            text = b[10:]
             try:
-                text = text.decode()
+                text = b[10:].decode()
             except UnicodeError:
-                text = repr(text)
+                text = "?"
             err = RSocketError(number(b, 6), text)
             if stream:
                 stream.close(False, False, err)
@@ -175,7 +173,7 @@ class Connection:
             if stream.rx and flags & _NEXT:
                 stream.due -= 1
                 if stream.due < 0:
-                    stream.drop(RSocketError(0x204, "no credit"))
+                    stream.drop(RSocketError(0x204))
                     return
                 stream.queue += ((data, meta),)
                 stream.event.set()

@@ -43,7 +43,7 @@ def collect(device, stream, b, meta, data):
             device.refuse(stream, 0x202, "payload too long")
         return None, None
     parts[2].extend(data)
-    if flags & _FOLLOWS and not (flags & _COMPLETE and b[4] >> 2 == _PAYLOAD):  # P34: F with C means C
+    if flags & _FOLLOWS and not flags & _COMPLETE:  # P34: F with C means C
         return None, None
     stream.parts = None
     return parts[1], bytes(parts[2])

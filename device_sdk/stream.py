@@ -140,7 +140,7 @@ class Stream:
             self.event.clear()
             await self.event.wait()
         if not self.tx:
-            raise self.err or RSocketError(0x203, "canceled")
+            raise self.err or RSocketError(0x203)
         self.credit -= 1
         await self.device.send(_PAYLOAD, self.sid, _NEXT, data, meta)
 

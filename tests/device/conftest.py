@@ -33,7 +33,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require("mpy-cross")
     target = tmp_path_factory.mktemp("mpy")
     compile_to(target / "device_sdk", *SDK.glob("*.py"))
-    compile_to(target, *PROGRAMS.glob("*.py"))
+    compile_to(target, *PROGRAMS.glob("*.py"), optimise=0)
     return target
 
 

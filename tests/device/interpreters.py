@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ def binary(name: str) -> str | None:
     return str(beside) if beside.exists() else shutil.which(name)
 
 
-def compile_to(target: Path, *sources: Path) -> None:
-    """Compile Python files with ``mpy-cross -O2``, as for a board."""
+def compile_to(target: Path, *sources: Path, optimise: int = 2) -> None:
+    """Compile Python files with ``mpy-cross``, as for a board. Level 2 drops assertions."""
     mpy_cross = binary("mpy-cross")
     assert mpy_cross is not None
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
         output = target / f"{source.stem}.mpy"
-        subprocess.run([mpy_cross, "-O2", "-s", source.name, "-o", str(output), str(source)], check=True)
+        subprocess.run([mpy_cross, f"-O{optimise}", "-s", source.name, "-o", str(output), str(source)], check=True)
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Interpreter:
     @property
     def is_micropython(self) -> bool:
         return self.name != "cpython"
+
+    def with_heap(self, size: str) -> Interpreter:
+        """The same with another heap, where the test's own data needs it."""
+        if not self.is_micropython:
+            return self
+        return replace(self, command=(self.command[0], "-X", f"heapsize={size}"))
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(map(str, self.path))

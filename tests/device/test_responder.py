@@ -223,7 +223,7 @@ async def test_channel_from_the_device(interpreter: Interpreter, start: Start) -
         end = await link.find(frames.Payload)
         assert (end.next, end.complete) == (False, True)
         link.send(frames.Payload(channel.stream_id, None, b"", complete=True))
-        await program.expect(totals=[1, 3, 6, 10, 15, 21], after=["RSocketError", 0x203, "canceled"])
+        await program.expect(totals=[1, 3, 6, 10, 15, 21], after=["RSocketError", 0x203, ""])
 
         half = await link.find(frames.RequestChannel)
         link.send(frames.RequestN(half.stream_id, 1))
@@ -231,7 +231,7 @@ async def test_channel_from_the_device(interpreter: Interpreter, start: Start) -
         link.send(frames.Cancel(half.stream_id))
         link.send(frames.Payload(half.stream_id, None, b"rest", next=True))
         link.send(frames.Payload(half.stream_id, None, b"", complete=True))
-        await program.expect(half=["RSocketError", 0x203, "canceled"], rest="rest")
+        await program.expect(half=["RSocketError", 0x203, ""], rest="rest")
         await program.expect(end=["StopAsyncIteration"], open=0)
 
         error = await link.find(frames.RequestChannel)

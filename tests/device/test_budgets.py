@@ -1,0 +1,67 @@
+"""The budgets of a device: file sizes, heap, and none of it lost. Figures for heaps are those of a 64-bit interpreter,
+1.6 times what a board uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.device.conftest import Start, micropython_compiled, micropython_from_source
+from tests.device.interpreters import SDK
+from tests.device.peer import Peer, gateway
+
+#: What `import device_sdk` and a plain connection load on a board. The rest is loaded when it is used.
+CORE = {"__init__", "connection", "device", "stream", "ws"}
+OPTIONAL = {"cpython", "fragment", "settings", "supervise", "tls"}
+KB = 1024
+
+
+def size(compiled: Path, name: str) -> int:
+    return (compiled / "device_sdk" / f"{name}.mpy").stat().st_size
+
+
+def test_compiled_size(compiled: Path) -> None:
+    assert {path.stem for path in SDK.glob("*.py")} == CORE | OPTIONAL, "every file is in the core or is optional"
+    assert sum(size(compiled, name) for name in CORE) <= 10 * KB
+    assert sum(size(compiled, name) for name in CORE | OPTIONAL) <= 20 * KB
+    for name in OPTIONAL:
+        assert size(compiled, name) <= 3 * KB
+
+
+@pytest.mark.parametrize("path", sorted(SDK.glob("*.py")), ids=lambda path: path.name)
+def test_source_size(path: Path) -> None:
+    """A board compiles one file at a time, and needs about three times its size to do so."""
+    text = path.read_bytes()
+    assert len(text) <= 6 * KB or text.count(b"\n") <= 200
+
+
+async def test_heap(compiled: Path, start: Start) -> None:
+    program = await start(micropython_compiled(compiled), "import_heap")
+    assert await program.line() <= 18 * KB
+    await program.finish()
+    async with Peer(gateway) as peer:
+        program = await start(micropython_compiled(compiled, "96k"), "heap", peer.url)
+        used = await program.line()
+        await program.finish()
+    assert used["idle"] <= 36 * KB
+    assert used["request"] <= 700
+    assert used["stream"] <= 800
+
+
+@pytest.mark.parametrize("reconnects", [20, pytest.param(200, marks=pytest.mark.soak)])
+async def test_no_heap_is_lost(reconnects: int, compiled: Path, start: Start) -> None:
+    """At most 512 bytes more after 100 requests a reconnect; the long run makes 20,000 requests and 200 reconnects."""
+    async with Peer(gateway) as peer:
+        program = await start(micropython_compiled(compiled), "soak", peer.url, reconnects * 100, reconnects)
+        lost = await program.expect(connects=2 + reconnects)
+        await program.finish()
+    assert lost["requests"] <= 512
+    assert lost["reconnects"] <= 512
+
+
+async def test_source_runs_in_96k(start: Start) -> None:
+    async with Peer(gateway) as peer:
+        program = await start(micropython_from_source("96k"), "streams", peer.url)
+        await program.expect(items=50)
+        await program.finish()
