@@ -19,7 +19,7 @@ from gateway.errors import (
     TokenError,
 )
 from gateway.forwarding.closing import CloseReason
-from gateway.forwarding.endpoint import INTERNAL
+from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
 from gateway.policy.principal import Kind

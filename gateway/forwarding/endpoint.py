@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from gateway.policy.access import Grant
     from gateway.routing.route import Route
 
-#: The kind of a connection without a socket.
-INTERNAL = "internal"
-
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
 _REQUEST_FLAGS = FOLLOWS | COMPLETE | IGNORE

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.endpoint import INTERNAL
 from gateway.forwarding.outbox import Outbox
+from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form
 from gateway.observe.metrics import Counters
 from gateway.session.stream_ids import CLIENT_FIRST, StreamIds

@@ -12,7 +12,6 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding.closing import CloseReason
-from gateway.forwarding.endpoint import INTERNAL
 from gateway.forwarding.outbox import Flusher
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
@@ -25,6 +24,9 @@ from gateway.session.setup import SetupRules
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+
+#: The kind of a connection without a socket.
+INTERNAL = "internal"
 
 
 class Authenticator(Protocol):
