@@ -5,12 +5,16 @@ from binascii import a2b_base64
 
 
 def certificates(text):
-    """DER certificates from DER or PEM: most firmware refuses PEM."""
+    """Yield DER certificates from DER or PEM, one at a time: most firmware refuses PEM."""
     if isinstance(text, str):
         text = text.encode()
-    if b"-----BEGIN" not in text:
-        return [text]
-    return [a2b_base64(part.split(b"-----END")[0]) for part in text.split(b"-----BEGIN CERTIFICATE-----")[1:]]
+    at = text.find(b"-----BEGIN CERTIFICATE-----")
+    if at < 0:
+        yield text
+    while at >= 0:
+        end = text.find(b"-----END", at)
+        yield a2b_base64(text[at + 27 : end])
+        at = text.find(b"-----BEGIN CERTIFICATE-----", end)
 
 
 def context(tls, insecure):

@@ -32,7 +32,7 @@ async def main():
         if error:
             say(error=error, up=dev.up.is_set())
             return
-        await dev.request_response("echo", b"x" * 1000)
+        await dev.request_response("echo", b"x" * 500)
         data, _ = await dev.request_response("echo", b"hello")
         say(echo=text(data))
         await dev.close()
