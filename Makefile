@@ -9,7 +9,7 @@ JOBS ?= 2
 # Whatever the extension modules are built from: a change rebuilds them.
 SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
 # What runs on both the compiled and the interpreted hot path.
-DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults
+DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
 
 .PHONY: setup run test lint style types rules bench soak build clean help
 
