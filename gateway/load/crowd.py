@@ -53,15 +53,19 @@ class Crowd:
 
     async def admit(self, endpoints: Iterable[Endpoint], *, service: str | None = None) -> None:
         """Open a connection for each, a few at a time; with a `service`, each registers it. Raises Refused."""
+        token = self.access.token
+        await self.admit_each((one, setup_frame(token, service, uuid.uuid4().bytes)) for one in endpoints)
+
+    async def admit_each(self, arrivals: Iterable[tuple[Endpoint, bytes]]) -> None:
+        """Open connections with a SETUP frame each, a few at a time. Raises Refused."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(endpoint: Endpoint) -> None:
+        async def one(endpoint: Endpoint, setup: bytes) -> None:
             async with gate:
-                setup = setup_frame(self.access.token, service, uuid.uuid4().bytes)
                 await connect(self.access.address, setup, endpoint, OPEN_TIMEOUT_S)
                 self._endpoints.append(endpoint)
 
-        await every(one(endpoint) for endpoint in endpoints)
+        await every(one(endpoint, setup) for endpoint, setup in arrivals)
 
     def drop(self) -> None:
         """Close every connection at once, with what is still on its way."""

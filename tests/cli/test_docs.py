@@ -25,7 +25,7 @@ COMMON = {"--help", "--install-completion", "--show-completion"}
 
 async def test_examples(node: RunningNode, shell: Shell, tmp_path: Path) -> None:
     """`…` in what is printed stands for anything."""
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
     here = shell.with_environment(GATEWAY_URL=node.url, GATEWAY_DATA=str(node.data))
     fleet = await here.start("simulate", "--devices", "1", "--interval", "50ms")
     assert fleet.stdout is not None
@@ -47,8 +47,10 @@ async def test_examples(node: RunningNode, shell: Shell, tmp_path: Path) -> None
         assert process.returncode == (1 if "REJECTED" in expected else 0)
 
 
-def commands() -> dict[str, set[str]]:
+def commands(within: str | None = None) -> dict[str, set[str]]:
     group = typer.main.get_command(program())
+    if within is not None:
+        group = group.commands[within]  # type: ignore[attr-defined]
     return {
         name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         for name, command in group.commands.items()  # type: ignore[attr-defined]
@@ -61,7 +63,7 @@ def test_every_command_is_documented(name: str) -> None:
 
 
 def test_options_in_the_page_exist() -> None:
-    known = set().union(*commands().values())
+    known = set().union(*commands().values(), *commands("bench").values())
     assert set(re.findall(r"--[a-z]+", PAGE)) <= known | COMMON
 
 
