@@ -9,7 +9,7 @@ import pytest
 from gateway.forwarding.outbox import DROWNING
 from gateway.wire import frames
 from tests.conftest import StartNode
-from tests.local_node import call, fnf, stream_request, until
+from tests.local_node import LocalNode, call, fnf, stream_request, until
 from tests.rawclient import PING, RawClient, composite
 
 TRANSPORTS = ["ws", "tcp"]
@@ -160,3 +160,16 @@ async def test_a_slow_reader_is_no_dead_one(start_node: StartNode) -> None:
         await asyncio.sleep(0.1)
     assert not connection.closed
     assert fnf(slow, "echo.it", b"")
+
+
+async def test_a_bug_in_a_deadline_does_not_stop_the_clock(node: LocalNode) -> None:
+    """Deadlines are looked at for ever, whatever goes wrong once."""
+    plane = node.node.plane
+    healthy = await node.client()
+    tick, plane.wall = plane.wall, lambda: 1 // 0
+    await until(lambda: len(node.errors) >= 3)
+    plane.wall = tick
+    assert all(isinstance(context["exception"], ZeroDivisionError) for context in node.errors)
+    node.errors.clear()
+    node.connection(healthy).session.lifetime_s = 0.05
+    assert (await healthy.recv_close())[0] == 4408
