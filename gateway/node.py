@@ -19,7 +19,7 @@ from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
 from gateway.config import Config, address
 from gateway.control.identity import Identity
-from gateway.errors import TokenError
+from gateway.errors import ConfigError, TokenError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import Authenticator, Plane, Snapshot
 from gateway.forwarding.services import NodeServices
@@ -29,14 +29,19 @@ from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
+from gateway.transport.admission import Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
-from gateway.transport.tls import server_context
+from gateway.transport.tls import Certificate
 from gateway.transport.websocket import Handshake, WebSocketCarrier
 
 #: How often deadlines are looked at, in seconds; each is met within this much of its time.
 TICK_S = 0.25
+#: How often files are looked at and what is stale is forgotten, in seconds.
+CHECK_S = 2.0
+#: How many peers a second are sent elsewhere when the node drains, where there is time for that.
+GOODBYES_PER_S = 200
 
 
 class Node:
@@ -49,10 +54,12 @@ class Node:
         self.identity = Identity.open(config.node.data, names=config.tls.names)
         self.listeners: dict[str, Listener] = {}
         self.telemetry: TelemetryServer | None = None
+        self.certificate: Certificate | None = None
         self.websocket_port = 0
         self.tcp_port = 0
         self.telemetry_port = 0
         self._ticking: asyncio.TimerHandle | None = None
+        self._checked_at = 0.0
 
     async def start(self) -> None:
         """Open every listener. Raises ConfigError, with nothing left open, when one cannot be had."""
@@ -85,20 +92,41 @@ class Node:
         plane.draining = True
         for listener in self.listeners.values():
             listener.stop_accepting()
-        plane.drain()
+        await self._say_goodbye()
         deadline = plane.monotonic() + self.config.limits.drain_grace_s
         while plane.busy and plane.monotonic() < deadline:  # noqa: ASYNC110  (the data plane has no events, on purpose)
             await asyncio.sleep(0.02)
         await self._close()
         self.log.info("stopped")
 
+    async def _say_goodbye(self) -> None:
+        """Tell every peer to go elsewhere, a few at a time, so that they do not all come there at once (fault 95).
+
+        Who serves something is told last: those who have not been told yet may still ask for it.
+        """
+        plane = self.plane
+        waiting = sorted(plane.connections.values(), key=plane.serves)
+        spread_s = min(self.config.limits.drain_spread_s, len(waiting) / GOODBYES_PER_S)
+        began = plane.monotonic()
+        told = 0
+        while told < len(waiting):
+            passed = (plane.monotonic() - began + TICK_S) / spread_s if spread_s else 1.0
+            due = min(len(waiting), int(passed * len(waiting)))
+            for connection in waiting[told:due]:
+                connection.drain()
+            told = due
+            if told < len(waiting):
+                await asyncio.sleep(TICK_S / 2)
+
     def _make_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config
         plane = self.plane
-        tls = None
         if config.tls.enabled:
-            certificate = config.tls.certificate or self.identity.certificate_path
-            tls = server_context(certificate, config.tls.key or self.identity.key_path)
+            self.certificate = Certificate(
+                config.tls.certificate or self.identity.certificate_path,
+                config.tls.key or self.identity.key_path,
+            )
+        self.admission = Admission(_admission_rules(config), plane.monotonic())
         handshake = Handshake(
             paths=frozenset({config.listen.path, "/"}),
             origins=config.listen.origins,
@@ -115,10 +143,12 @@ class Node:
                     f"listen.{name}",
                     *address(text),
                     make,
+                    admission=self.admission,
                     counters=self.metrics.counters,
                     monotonic=plane.monotonic,
-                    tls=tls,
+                    tls=lambda: self.certificate.context if self.certificate is not None else None,
                     tls_timeout_s=config.limits.tls_handshake_timeout_s,
+                    max_handshakes=config.limits.max_handshakes,
                     backlog=config.listen.backlog,
                 )
 
@@ -157,6 +187,20 @@ class Node:
         now = self.plane.monotonic()
         for listener in self.listeners.values():
             listener.tick(now)
+        if now - self._checked_at >= CHECK_S:
+            self._checked_at = now
+            self.admission.sweep(now)
+            self.reload_certificate(only_if_changed=True)
+
+    def reload_certificate(self, *, only_if_changed: bool = False) -> None:
+        """Show new connections the certificate that is in the files now; where it cannot be used, keep the old one."""
+        if self.certificate is None:
+            return
+        try:
+            if self.certificate.refresh(only_if_changed=only_if_changed):
+                self.log.info("certificate loaded", path=str(self.certificate.path))
+        except ConfigError as error:
+            self.log.error("the old certificate stays in use", why=str(error))
 
     def _announce(self) -> None:
         config = self.config
@@ -195,6 +239,20 @@ def snapshot(config: Config, identity: Identity) -> Snapshot:
     )
 
 
+def _admission_rules(config: Config) -> AdmissionRules:
+    limits = config.limits
+    return AdmissionRules(
+        max_connections=limits.max_connections,
+        accept_rate=limits.accept_rate,
+        accept_burst=limits.accept_burst,
+        max_unauthenticated=limits.max_unauthenticated,
+        max_flaps=limits.flapping,
+        max_token_failures=limits.token_failures,
+        ban_s=limits.ban_s,
+        loopback=limits.loopback,
+    )
+
+
 def _authenticator(config: Config, identity: Identity) -> Authenticator:
     if config.auth.mode == "off":
         nobody = anonymous()
@@ -219,16 +277,19 @@ def _shown(host: str) -> str:
 
 
 async def serve(config: Config) -> None:
-    """Run a node until SIGTERM or SIGINT; a second signal ends it at once."""
+    """Run a node until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the certificate again."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ends = (signal.SIGTERM, signal.SIGINT)
+    for number in ends:
         loop.add_signal_handler(number, stopped.set)
     node = Node(config)
+    loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
     await node.start()
     await stopped.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ends:
         loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
     await node.stop()
 
 

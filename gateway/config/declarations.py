@@ -214,10 +214,29 @@ class KindLimits(Section):
 class Limits(Section):
     """What connections may use. `limits.<kind>` changes single figures of that kind's profile."""
 
+    max_connections: int = _setting(5_000, "Connections of this node at a time; 0: no limit.", ge=0)
+    accept_rate: int = _setting(
+        100, "Connections accepted a second, on both listeners together; 0: no limit. Others get 503.", ge=0
+    )
+    accept_burst: int = _setting(200, "Connections that may come at once, where there is a rate.", ge=1)
+    max_unauthenticated: int = _setting(
+        20, "Connections from one address whose SETUP is not accepted yet; 0: no limit. Others get 429.", ge=0
+    )
+    max_handshakes: int = _setting(
+        64, "TLS and WebSocket handshakes under way at a time on each listener; 0: no limit. Others wait.", ge=0
+    )
+    flapping: int = _setting(
+        15,
+        "Connections of one address in a minute that end before their SETUP is accepted or are closed for what they "
+        "did, before the address is barred; 0: no limit. It gets 429.",
+        ge=0,
+    )
+    token_failures: int = _setting(
+        10, "Tokens of one address refused in a minute before it is barred; 0: no limit. It gets 429 or 4429.", ge=0
+    )
+    ban_s: float = _setting(300.0, "Seconds for which an address is barred.", gt=0)
     loopback: bool = _setting(
-        False,
-        "Whether limits by address and of the rate of accepting hold for loopback addresses too. There are none yet.",
-        reload=True,
+        False, "Whether limits by address and of the rate of accepting hold for loopback addresses too."
     )
     tls_handshake_timeout_s: float = _setting(5.0, "Seconds for the TLS handshake.", reload=True, gt=0, le=300)
     upgrade_timeout_s: float = _setting(10.0, "Seconds for the WebSocket handshake.", reload=True, gt=0, le=300)
@@ -240,6 +259,9 @@ class Limits(Section):
     )
     drain_grace_s: float = _setting(
         10.0, "Seconds that requests in flight have to finish when the node stops.", reload=True, ge=0, le=3600
+    )
+    drain_spread_s: float = _setting(
+        10.0, "Seconds over which many connections are told to go elsewhere when the node stops.", ge=0, le=300
     )
     device: KindLimits = KindLimits()
     user: KindLimits = KindLimits()

@@ -27,6 +27,8 @@ class CloseReason(Enum):
     KEEPALIVE_TIMEOUT = ("keepalive_timeout", CloseCode.TIMEOUT)
     WRITE_TIMEOUT = ("write_timeout", CloseCode.TIMEOUT)
     TAKEN_OVER = ("taken_over", CloseCode.TAKEN_OVER)
+    RATE_LIMITED = ("rate_limited", CloseCode.RATE_LIMITED)
+    OVERLOAD = ("overload", CloseCode.TRY_AGAIN_LATER)
     DRAINED = ("drained", CloseCode.SERVICE_RESTART)
     BUG = ("internal_error", CloseCode.INTERNAL_ERROR)
 

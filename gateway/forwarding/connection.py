@@ -68,6 +68,8 @@ _ERROR = int(FrameType.ERROR)
 _ENDS = (_CANCEL, _ERROR)
 _KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
+#: How long nothing may come from a peer that was sent elsewhere before it is taken to have gone.
+GOODBYE_S = 0.5
 _NEXT_COMPLETE = NEXT | COMPLETE
 _CANCEL_FRAME = encode(Cancel(1))
 
@@ -376,7 +378,7 @@ class Connection(Endpoint):
             self.carrier.abort()
         elif self.principal.expires_at < wall:
             self.close(CloseReason.TOKEN_EXPIRED, "token expired; reconnect with a new one")
-        elif self.draining and not self.requesting and not self.serving and not self.outbox.blocked:
+        elif self.draining and self._done(now):
             self.close(CloseReason.DRAINED, "drained", ConnectionEnded("drained"))
 
     def _hopeless(self, now: float) -> bool:
@@ -387,6 +389,12 @@ class Connection(Endpoint):
         if outbox.slow and outbox.size > outbox.hard * DROWNING:
             return True
         return outbox.stuck_for(now) > self.grant.limits.write_deadline_s
+
+    def _done(self, now: float) -> bool:
+        """Whether nothing is left to do here. What was sent before the word to go was read is still on its way (P5)."""
+        if self.requesting or self.serving or self.outbox.blocked:
+            return False
+        return now - self.session.last_received > GOODBYE_S
 
     def drain(self) -> None:
         """This node is going: streams that are open may finish, then the connection closes."""

@@ -141,6 +141,10 @@ class Plane:
         for connection in list(self.connections.values()):
             connection.drain()
 
+    def serves(self, connection: Connection) -> bool:
+        """Whether others may ask this connection for a service by its name."""
+        return any(route.service for route in self.table.of_owner(connection))
+
     @property
     def busy(self) -> bool:
         """Whether a stream that a client serves is still open, or bytes wait for a client to read them. What the node

@@ -13,10 +13,11 @@ import asyncio
 import logging
 from typing import Protocol, cast
 
-from gateway.errors import ConnectionFailed
+from gateway.errors import ConnectionFailed, RejectedSetup
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
+from gateway.transport.admission import TOKENS_REFUSED, Refusal, Visitor
 
 #: Bytes in the transport's own buffer above which the connection's outbox holds the rest.
 WRITE_BUFFER_BYTES = 64 * 1024
@@ -36,6 +37,12 @@ class House(Protocol):
     def established(self, carrier: SocketCarrier) -> None:
         """RSocket frames may come."""
 
+    def accepted(self, carrier: SocketCarrier) -> None:
+        """Its SETUP was accepted; may be said again."""
+
+    def closing(self, carrier: SocketCarrier) -> None:
+        """The node closes it; `close_code` says why."""
+
     def ended(self, carrier: SocketCarrier) -> None:
         """The socket is gone. Called once for each `opened`."""
 
@@ -43,7 +50,19 @@ class House(Protocol):
 class SocketCarrier(asyncio.Protocol):
     """A carrier over an asyncio transport. Subclasses cut frames in `received`."""
 
-    __slots__ = ("_heard", "_lingering", "_quiet_by", "closing", "connection", "house", "loop", "plane", "transport")
+    __slots__ = (
+        "_heard",
+        "_lingering",
+        "_quiet_by",
+        "close_code",
+        "closing",
+        "connection",
+        "house",
+        "loop",
+        "plane",
+        "transport",
+        "visitor",
+    )
 
     #: How long a handshake of the carrier's own may take once there is a socket; 0 where it has none.
     handshake_timeout_s = 0.0
@@ -53,6 +72,10 @@ class SocketCarrier(asyncio.Protocol):
         self.loop = loop
         self.house = house
         self.closing = False
+        #: The WebSocket close code that says why the node closed it, on either transport; 0 where it did not.
+        self.close_code = 0
+        #: What the house knows it by; None when it was not let in.
+        self.visitor: Visitor | None = None
         self.transport: asyncio.Transport | None = None
         self.connection: Connection | None = None
         self._lingering: asyncio.TimerHandle | None = None
@@ -62,6 +85,19 @@ class SocketCarrier(asyncio.Protocol):
     def received(self, data: bytes) -> None:
         """Take what the socket gave."""
         raise NotImplementedError
+
+    def refuse(self, refusal: Refusal) -> bool:
+        """Be a carrier that only says why nobody is let in. Returns whether there is a way to say it."""
+        return False
+
+    def turn_away(self) -> None:
+        """Too many tokens from this address were refused: its own is not even looked at (fault 63)."""
+        if self.connection is None:
+            self.abort()
+        else:
+            text = TOKENS_REFUSED.text
+            error = RejectedSetup(text, reason=TOKENS_REFUSED.reason)
+            self.connection.close(CloseReason.RATE_LIMITED, text, error)
 
     # asyncio's side
 
@@ -122,8 +158,17 @@ class SocketCarrier(asyncio.Protocol):
         if self.transport is not None and not self.closing:
             self.transport.resume_reading()
 
+    def allow(self, max_frame_bytes: int) -> None:
+        self.house.accepted(self)
+
     def close(self, code: int, text: str) -> None:
-        self.finish(b"")
+        self.close_with(code, b"")
+
+    def close_with(self, code: int, last: bytes) -> None:
+        if not self.closing:
+            self.close_code = code
+            self.house.closing(self)
+            self.finish(last)
 
     def abort(self) -> None:
         self.closing = True

@@ -46,6 +46,7 @@ class TcpCarrier(SocketCarrier):
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
         self.reader.max_frame = max_frame_bytes
+        super().allow(max_frame_bytes)
 
     def close(self, code: int, text: str) -> None:
         if self.reader is not None:

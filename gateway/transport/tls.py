@@ -1,4 +1,4 @@
-"""The TLS context of the listeners: 1.2 and 1.3, forward secrecy and authenticated encryption only.
+"""TLS of the listeners: 1.2 and 1.3, forward secrecy and authenticated encryption only.
 
 TLS 1.2 stays because MicroPython has nothing newer.
 """
@@ -11,6 +11,9 @@ from pathlib import Path
 from gateway.errors import ConfigError
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+#: What tells one content of a file from the next: when it was written, where, how long it is.
+_Stamp = tuple[int, int, int]
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -25,3 +28,44 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"TLS certificate {certificate} with key {key} cannot be used: {error}") from error
     return context
+
+
+class Certificate:
+    """A certificate chain and its key, in files that may be replaced while the node runs.
+
+    `context` is for the next connection; it is replaced whole, so that a pair of which only one half is there yet never
+    gets into use. Raises ConfigError where the pair cannot be used.
+    """
+
+    def __init__(self, path: Path, key: Path) -> None:
+        self.path = path
+        self.key = key
+        self.context = server_context(path, key)
+        self._used = self._seen = self._stamps()
+
+    def refresh(self, *, only_if_changed: bool = False) -> bool:
+        """Read the files again; True when what they hold is in use from now on.
+
+        With `only_if_changed` a change is read at the second look that finds it, so that whoever replaces one file and
+        then the other is not caught between; what cannot be used is read once. Raises ConfigError, and the old pair
+        stays in use.
+        """
+        stamps = self._stamps()
+        if only_if_changed:
+            seen, self._seen = self._seen, stamps
+            if stamps == self._used or stamps != seen:
+                return False
+        self._used = self._seen = stamps
+        self.context = server_context(self.path, self.key)
+        return True
+
+    def _stamps(self) -> tuple[_Stamp | None, ...]:
+        return tuple(_stamp(path) for path in (self.path, self.key))
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

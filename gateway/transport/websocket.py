@@ -23,11 +23,13 @@ from gateway.forwarding.closing import CloseReason, reason_for_violation
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
+from gateway.transport.admission import Refusal
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
 
 SUBPROTOCOL = Subprotocol("rsocket")
 _MAX_HEAD_BYTES = 64 * 1024
+_RETRY_AFTER_S = (5, 30)
 #: Where `websockets` says that a handshake came; no line a connection, and no headers, reach the node's log.
 _silent = logging.getLogger(f"{__name__}.handshake")
 _silent.setLevel(logging.ERROR)
@@ -66,14 +68,19 @@ def _names_this_endpoint(request: Request) -> bool:
 class WebSocketCarrier(SocketCarrier):
     """One socket: an HTTP handshake, then one RSocket frame a binary message."""
 
-    __slots__ = ("_pong_due", "handshake", "head", "reader")
+    __slots__ = ("_pong_due", "handshake", "head", "reader", "refusal")
 
     def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, house: House, handshake: Handshake) -> None:
         super().__init__(plane, loop, house)
         self.handshake = handshake
         self.head = b""
         self.reader: MessageReader | None = None
+        self.refusal: Refusal | None = None
         self._pong_due: bytes | None = None
+
+    def refuse(self, refusal: Refusal) -> bool:
+        self.refusal = refusal
+        return True
 
     @property
     def handshake_timeout_s(self) -> float:  # type: ignore[override]
@@ -119,6 +126,8 @@ class WebSocketCarrier(SocketCarrier):
         protocol.send_response(response)
         answer = b"".join(protocol.data_to_send())
         if response.status_code == http.HTTPStatus.OK:
+            self.close_with(CloseCode.NORMAL, answer)
+        elif self.refusal is not None:
             self.finish(answer)
         elif response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse(answer)
@@ -139,6 +148,8 @@ class WebSocketCarrier(SocketCarrier):
         return [None, *(Origin(origin) for origin in self.handshake.origins)]
 
     def _answer(self, protocol: ServerProtocol, request: Request) -> Response:
+        if self.refusal is not None:
+            return self._put_off(protocol, self.refusal.status, self.refusal.text)
         path = request.path.partition("?")[0]
         if request.method == "GET" and path == "/healthz":
             return protocol.reject(http.HTTPStatus.OK, "ok\n")
@@ -149,12 +160,16 @@ class WebSocketCarrier(SocketCarrier):
             response.headers["Sec-WebSocket-Version"] = "13"
             return response
         if self.plane.draining:
-            response = protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, "this node is draining\n")
-            response.headers["Retry-After"] = str(self.plane.random.randint(5, 30))
-            return response
+            return self._put_off(protocol, http.HTTPStatus.SERVICE_UNAVAILABLE, "this node is draining")
         if _names_this_endpoint(request):
             protocol.origins = None
         return protocol.accept(request)
+
+    def _put_off(self, protocol: ServerProtocol, status: int, text: str) -> Response:
+        """Not now. When to come again is different for each, so that they do not all come at once (fault 86)."""
+        response = protocol.reject(http.HTTPStatus(status), f"{text}\n")
+        response.headers["Retry-After"] = str(self.plane.random.randint(*_RETRY_AFTER_S))
+        return response
 
     def _established(self) -> None:
         plane = self.plane
@@ -176,6 +191,7 @@ class WebSocketCarrier(SocketCarrier):
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
         self.reader.max_message = max_frame_bytes
+        super().allow(max_frame_bytes)
 
     def _ping(self, payload: bytes) -> None:
         """Only the newest ping is answered, once a loop turn and when the peer reads (RFC 6455 5.5.3; fault 12)."""
@@ -216,7 +232,7 @@ class WebSocketCarrier(SocketCarrier):
     def close(self, code: int, text: str) -> None:
         if self.reader is not None:
             self.reader.stop()
-        self.finish(close_frame(code, text))
+        self.close_with(code, close_frame(code, text))
 
 
 def _plain(status: http.HTTPStatus, text: str) -> bytes:

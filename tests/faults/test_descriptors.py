@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -19,8 +18,9 @@ from tests.local_node import until
 from tests.rawclient import ConnectionEnded, RawClient
 
 LIMIT = 128
-_PROGRAM = """
-import sys
+_PROGRAM = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
 if sys.argv.pop(1) == "asyncio":
     sys.modules["uvloop"] = None
 import gateway.cli
@@ -42,7 +42,6 @@ def _start(directory: Path, loop: str) -> subprocess.Popen[bytes]:
             [sys.executable, "-c", _PROGRAM, loop, "run", "--dev", "--data", str(directory / "data")],
             stderr=log,
             env=environ,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, LIMIT)),
         )
 
 
@@ -96,7 +95,7 @@ async def test_out_of_descriptors(tmp_path: Path, loop: str) -> None:
             for opened in crowd:
                 opened.close()
             async with asyncio.timeout(10):
-                while not await _works(port):
+                while not await _works(port):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 15)
