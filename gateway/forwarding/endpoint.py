@@ -168,8 +168,8 @@ class Endpoint(FrameSink):
         """This side is over and feeds nobody any more."""
         if self.paused_by:
             for outbox in self.paused_by:
-                if outbox.feeders is not None:
-                    outbox.feeders.discard(self)
+                assert outbox.feeders is not None  # whoever is let go is not paused
+                outbox.feeders.discard(self)
             self.paused_by.clear()
             # The peer is read on, and what it sends dropped, so that its own last frame gets noticed.
             self.carrier.resume_reading()

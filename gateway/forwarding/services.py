@@ -27,7 +27,7 @@ from gateway.routing.table import Event, Joined
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
 from gateway.wire import brokering
 from gateway.wire.brokering import MAX_TAG_BYTES, RouteJoin, RouteRemove, RouteSetup
-from gateway.wire.frames import ErrorCode, Frame, FrameType, Payload, RequestN, decode, peek_stream_id
+from gateway.wire.frames import ErrorCode, FrameType, Payload, RequestN, decode, peek_stream_id
 from gateway.wire.metadata import decode_routing, iter_composite
 from gateway.wire.mimetypes import ROUTING
 
@@ -74,7 +74,7 @@ class NodeServices(InternalConnection):
         stream_id = peek_stream_id(frame_bytes)
         exchange = self._exchanges.get(stream_id)
         try:
-            frame = _decoded(frame_bytes)
+            frame = decode(frame_bytes)
             if isinstance(frame, Request):
                 self._begin(frame)
             elif exchange is None:
@@ -86,16 +86,16 @@ class NodeServices(InternalConnection):
             else:  # CANCEL, or ERROR of a channel's requester
                 exchange.cancel()
         except RequestError as error:
-            # A request that cannot even be begun has no exchange.
-            exchange = self._exchanges.get(stream_id)
-            if exchange is not None:
-                exchange.fail(error)
+            self._fail(stream_id, error)
         except Exception:
             # A bug: whoever asked must not wait for ever, and learns nothing of it.
-            exchange = self._exchanges.get(stream_id)
-            if exchange is not None:
-                exchange.fail(_Bug("internal error"))
+            self._fail(stream_id, _Bug("internal error"))
             raise
+
+    def _fail(self, stream_id: int, error: RequestError) -> None:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None:  # a handler may have answered before it raised
+            exchange.fail(error)
 
     def _begin(self, request: Request) -> None:
         stream = self.serving.find(request.stream_id)
@@ -139,13 +139,6 @@ class NodeServices(InternalConnection):
         if found is None:
             raise NoRoute(f"no route to {route}; this node serves {', '.join(sorted(self._handlers))}")
         return found
-
-
-def _decoded(frame: bytes) -> Frame:
-    try:
-        return decode(frame)
-    except FrameError as error:
-        raise RequestInvalid(str(error)) from error
 
 
 def _route_of(request: Request) -> str:

@@ -17,20 +17,19 @@ class StreamTable(dict[int, "Stream"]):
 
     __slots__ = ()
 
-    def find(self, stream_id: int) -> Stream | None:
-        """The stream, or None. Any integer may be asked for."""
-        return self.get(stream_id)
+    if TYPE_CHECKING:
 
-    def insert(self, stream_id: int, stream: Stream) -> None:
-        """Enter a stream under an id that is free."""
-        self[stream_id] = stream
+        def find(self, stream_id: int) -> Stream | None:
+            """The stream, or None. Any integer may be asked for."""
 
-    def discard(self, stream_id: int) -> None:
-        """Remove a stream. Raises KeyError when it is not there."""
-        del self[stream_id]
+        def insert(self, stream_id: int, stream: Stream) -> None:
+            """Enter a stream under an id that is free."""
 
-    if not TYPE_CHECKING:
-        # The same without a call between.
+        def discard(self, stream_id: int) -> None:
+            """Remove a stream. Raises KeyError when it is not there."""
+
+    else:
+        # A dictionary's own methods, without a call between.
         find = dict.get
         insert = dict.__setitem__
         discard = dict.__delitem__

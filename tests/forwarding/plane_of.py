@@ -168,7 +168,7 @@ class Peer:
 
     def send(self, *frames: Frame | bytes, turn: bool = True) -> None:
         """Each frame arrives inside a larger buffer, as those of a busy connection do; then the loop turns."""
-        self.site.plane.wake()
+        self.connection.session.last_received = self.site.plane.wake()
         for frame in frames:
             data = frame if isinstance(frame, bytes) else encode(frame)
             self.connection.frame_received(b"\xff\xff\xff" + data + b"\xff", 3, 3 + len(data))

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from gateway.forwarding.closing import CloseReason
-from gateway.forwarding.connection import Connection
 from gateway.policy.principal import Kind
 from gateway.session.stream_ids import SERVER_FIRST, StreamIds
 from gateway.wire.frames import (
@@ -877,11 +876,3 @@ def test_devices_share_a_label(site: Site) -> None:
     caller.respond("thermo-7.temperature")
     device.send(item(2, b"21", complete=True))
     assert {name for name, stats in site.metrics.services.items() if stats.requests} == {"(devices)"}
-
-
-def test_a_connection_has_no_legs(site: Site) -> None:
-    """Only the multicast connection spreads a request."""
-    peer = site.connect()
-    with pytest.raises(NotImplementedError):
-        peer.connection.spread(None, [])  # type: ignore[arg-type]
-    assert isinstance(peer.connection, Connection)

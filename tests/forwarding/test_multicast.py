@@ -201,6 +201,17 @@ def test_a_caller_that_cancels_cancels_every_leg(site: Site, caller: Peer, lamps
 
 
 @pytest.mark.parametrize("ask", ["respond", "stream", "channel"])
+def test_an_answer_that_crosses_the_callers_cancel(site: Site, caller: Peer, lamps: list[Peer], ask: str) -> None:
+    """In one turn: whatever comes first, the caller gets nothing behind its CANCEL."""
+    stream_id = getattr(caller, ask)("", metadata=ALL)
+    asked(lamps)
+    lamps[0].send(item(2, b"on", complete=True), turn=False)
+    caller.send(Cancel(stream_id), turn=False)
+    site.turn()
+    assert caller.got() == []
+
+
+@pytest.mark.parametrize("ask", ["respond", "stream", "channel"])
 def test_a_caller_that_goes_cancels_every_leg(site: Site, caller: Peer, lamps: list[Peer], ask: str) -> None:
     getattr(caller, ask)("", metadata=ALL)
     asked(lamps)

@@ -15,6 +15,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import RouteFeed
 from gateway.policy.principal import Kind
+from gateway.routing.route import Route
 from gateway.wire import brokering
 from gateway.wire.brokering import RouteJoin, RouteRemove, RouteSetup
 from gateway.wire.frames import (
@@ -396,6 +397,35 @@ def test_many_routes_are_gone_through_in_turns(site: Site, monkeypatch: pytest.M
     assert len(peers) == 20
 
 
+def test_credit_that_comes_between_two_turns(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One continuation is scheduled, not one for each."""
+    monkeypatch.setattr(services, "LOOKS_A_TURN", 1)
+    for number in range(5):
+        site.service(f"s{number}")
+    watcher = site.connect("watcher")
+    stream_id = watcher.stream("gateway.routes", 100, turn=False)
+    watcher.send(RequestN(stream_id, 1), RequestN(stream_id, 1), turn=False)
+    turns, site.turns[:] = site.turns[:], []
+    for callback in turns:
+        callback()
+    assert len(site.turns) <= 2, "a flush and a continuation"
+    site.turn()
+    assert len(shown(watcher)) == 7
+
+
+def test_routes_without_a_subject_and_with_a_long_name(site: Site) -> None:
+    """What serves a route need not be somebody; a name longer than a tag's value is in the frame all the same."""
+    route = Route(R1, "x" * 200, site.services)
+    site.plane.table.add(route)
+    watcher = site.connect("watcher")
+    watcher.stream("gateway.routes", 100)
+    (event,) = [each for each in shown(watcher) if each.route_id == R1]
+    assert isinstance(event, RouteJoin)
+    assert event.service == "x" * 200
+    assert event.tags == ((brokering.ROUTE_ID, str(uuid.UUID(bytes=R1))),)
+    site.plane.table.remove(route)
+
+
 def test_a_subscriber_may_end_between_two_turns(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "LOOKS_A_TURN", 1)
     site.service("one")
@@ -503,6 +533,33 @@ def test_a_handler_may_refuse(site: Site) -> None:
     site.services.offer("picky", FrameType.REQUEST_RESPONSE, handler)
     error = refusal(site.connect(), "gateway.picky")
     assert (error.code, error.text) == (0x204, "not like this")
+
+
+def test_a_handler_may_answer_and_then_refuse(site: Site) -> None:
+    """The first word counts."""
+
+    def handler(exchange: Exchange) -> None:
+        exchange.reply(b"!")
+        raise RequestInvalid("too late")
+
+    site.services.offer("hasty", FrameType.REQUEST_RESPONSE, handler)
+    assert answer(site.connect(), "gateway.hasty") == b"!"
+
+
+def test_a_channel_of_the_nodes_own_takes_completion(site: Site) -> None:
+    """Items it has not asked for end it (P32)."""
+    site.services.offer("chat", FrameType.REQUEST_CHANNEL, lambda exchange: None)
+    peer = site.connect()
+    first = peer.channel("gateway.chat", 5)
+    peer.send(complete(first))
+    assert peer.got() == []
+    (exchange,) = site.services._exchanges.values()
+    exchange.complete()
+    site.turn()
+    assert peer.got() == [complete(first)]
+    second = peer.channel("gateway.chat", 5)
+    peer.send(item(second, b"unasked"))
+    assert peer.one().code == 0x204
 
 
 def test_a_bug_in_a_handler_costs_its_stream_and_nobody_else(site: Site) -> None:
