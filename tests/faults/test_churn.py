@@ -9,8 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.local_node import LocalNode, until
 
 CYCLES = 10_000
@@ -42,7 +40,6 @@ async def _churn(node: LocalNode, cycles: int, tokens: list[str]) -> None:
     assert json.loads(out) == []
 
 
-@pytest.mark.timeout(60)
 async def test_ten_thousand_cycles_leave_nothing(node: LocalNode) -> None:
     """Half over each transport, half by FIN and half by reset: no task, route, hop, stream, socket, descriptor or
     decision stays, and memory settles."""
