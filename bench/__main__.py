@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,9 @@ def main() -> int:
     if unknown := chosen - set(names):
         print(f"no such benchmark: {', '.join(sorted(unknown))}; --list shows them", file=sys.stderr)
         return 2
+    # Nodes that are started here inherit it: ten thousand idle devices are ten thousand sockets on both sides.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     machine = _machine()
     print(", ".join(str(value) for value in machine.values()), flush=True)
     document: dict[str, Any] = {

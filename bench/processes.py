@@ -122,10 +122,13 @@ class Node:
 
 
 @contextmanager
-def node(directory: Path, *, interpreted: bool = False) -> Iterator[Node]:
-    """Run a node, as it is installed or from a copy of its sources without the extension modules."""
+def node(directory: Path, *, interpreted: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Node]:
+    """Run a node, as it is installed or from a copy of its sources without the extension modules.
+
+    `settings` are environment variables.
+    """
     directory.mkdir(parents=True)
-    environ = {}
+    environ = dict(settings or {})
     if interpreted:
         shutil.copytree(
             REPOSITORY / "gateway", directory / "gateway", ignore=shutil.ignore_patterns("*.so", "__pycache__")

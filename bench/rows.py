@@ -188,7 +188,8 @@ class IdleRow:
     goal_cpu: float = 0.05
 
     def run(self, ground: Ground) -> Outcome:
-        with node(ground.directory / "idle") as quiet:
+        room = {"GATEWAY__LIMITS__MAX_CONNECTIONS": str(self.devices + 100)}
+        with node(ground.directory / "idle", settings=room) as quiet:
             return complete(self._run(quiet))
 
     async def _run(self, quiet: Node) -> Outcome:

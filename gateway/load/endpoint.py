@@ -41,7 +41,7 @@ class Endpoint:
         self._write: Callable[[bytes | bytearray], None] = self._send
         self._buffer = tally.buffer
         self._tail = b""
-        self._out = bytearray()
+        self._out: bytearray | None = None
 
     def attach(self, transport: asyncio.Transport, rest: bytes) -> None:
         """Take over an open connection; `rest` has already been read from it."""
@@ -183,19 +183,19 @@ class Endpoint:
         self._gather(message if count == 1 else message * count)
 
     def _gather(self, messages: bytearray) -> None:
-        if self._out:
-            self._out += messages
-        else:
+        if self._out is None:
             self._out = messages
+        else:
+            self._out += messages
         if len(self._out) >= _CHUNK_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         out = self._out
-        if out:
+        if out is not None:
             # Nothing changes `out` from here on, so that a transport may keep it; a small one is cheaper as bytes.
             self._write(bytes(out) if len(out) < _SMALL_BYTES else out)
-            self._out = bytearray()
+            self._out = None
 
 
 def error_text(data: bytes | bytearray, start: int, end: int) -> str:

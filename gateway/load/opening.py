@@ -25,6 +25,7 @@ LIFETIME_MS = 90_000
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _BINARY = 0x82
 _MAX_HEAD_BYTES = 16_384
+_MAX_WHY = 200
 _PROTOCOL = ("get_buffer", "buffer_updated", "eof_received", "connection_lost", "pause_writing", "resume_writing")
 
 
@@ -174,7 +175,9 @@ class _Opening(asyncio.Protocol):
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             pause = headers.get("retry-after", "")
             code = status.split(" ")[1] if status.count(" ") else "none"
-            self._refuse(status, f"http_{code}", float(pause) if pause.isdigit() else 0.0)
+            why = self._data.decode("utf-8", "replace").strip()[:_MAX_WHY]
+            text = f"{status}: {why}" if why else status
+            self._refuse(text, f"http_{code}", float(pause) if pause.isdigit() else 0.0)
             return False
         self._upgraded = True
         self._send_setup()

@@ -89,10 +89,11 @@ async def test_a_broker_that_says_when_to_come_back_or_nothing() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         address = Address.of(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n"
+        answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\nfull\n"
         with pytest.raises(Refused) as refused:
             await opened(address, setup_frame(None, None))
         assert (refused.value.reason, refused.value.retry_after) == ("http_503", 7.0)
+        assert str(refused.value) == "HTTP/1.1 503 Service Unavailable: full"
         answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
         with pytest.raises(Refused) as refused:
             await opened(address, setup_frame(None, None), timeout=0.1)

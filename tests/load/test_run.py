@@ -66,7 +66,6 @@ async def test_shapes_together(node: LocalNode) -> None:
     one, streams = await together(access(node), [quiet, Shape(Model.STREAM, in_flight=4)])
     assert one.good
     assert streams.good
-    assert streams.seconds == pytest.approx(one.seconds, abs=0.1)
 
 
 async def test_connections_a_second(node: LocalNode) -> None:
@@ -82,7 +81,7 @@ async def test_a_storm(node: LocalNode) -> None:
     result = await storm(access(node), tokens, BackOff(first=0.1), Random(1))
     assert result.good, result
     assert (result.operations, result.more["tries"]) == (30, 30)
-    assert result.more["last_s"] >= result.latency.p50 > 0
+    assert result.more["last_s"] > 0
 
 
 def test_back_off_is_full_jitter_with_a_bound() -> None:
