@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import sys
 from random import Random
+from time import thread_time
 
 import atheris
 
 with atheris.instrument_imports(include=["gateway"]):
     from tests.fuzz.catalogue import TARGETS
+    from tests.fuzz.target import MAX_SECONDS, check
 
 
 def main() -> None:
     target = TARGETS[sys.argv[1]]
 
     def once(data: bytes) -> None:
+        started = thread_time()
         target.run(data)
+        check(thread_time() - started <= MAX_SECONDS, "hangs")
 
     mutate = target.mutate
     if mutate is None:

@@ -131,16 +131,22 @@ class Peer:
         self.carrier.outbox = outbox
         self.connection = Connection(site.plane, self.carrier, outbox, peer="test")
         self._read = 0
+        self._sent = 0
 
     @property
     def open(self) -> bool:
         return not self.connection.closed
 
     def send(self, frame: bytes) -> None:
-        """The frame arrives inside a larger buffer, as those of a busy connection do."""
+        """Every other frame arrives inside a larger buffer, as those of a busy connection do: a look before or behind
+        a frame shows either in what comes of it, or as one out of bounds."""
         self.site.plane.wake()
         self.connection.session.last_received = self.site.clock.now
-        self.connection.frame_received(b"\xff\xff\xff" + frame + b"\xff", 3, 3 + len(frame))
+        self._sent += 1
+        if self._sent & 1:
+            self.connection.frame_received(b"\xff\xff\xff" + frame + b"\xff", 3, 3 + len(frame))
+        else:
+            self.connection.frame_received(frame, 0, len(frame))
 
     def raw(self) -> Iterator[bytes]:
         """The frames that came since the last call."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 CORPUS = Path(__file__).parent / "corpus"
-#: An execution that takes longer hangs (fault 51).
+#: An execution that takes more of a processor hangs (fault 51).
 MAX_SECONDS = 1.0
 
 

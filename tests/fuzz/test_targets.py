@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import mutation
 from tests.fuzz.campaign import ROOT, Campaign, default_engine
 from tests.fuzz.catalogue import TARGETS
 from tests.fuzz.mutation import Crash, minimised, run
@@ -135,9 +136,12 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert seen[0] == seen[1]
 
 
-def test_memory_and_time_are_watched() -> None:
+def test_memory_and_time_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     hoard = Target("hoard", lambda data: str(len(bytearray(1 << 20))))
     assert "memory" in str(run(hoard, 1, seed=1).crash)
+    monkeypatch.setattr(mutation, "MAX_SECONDS", 0.01)
+    slow = Target("slow", lambda data: str(sum(range(1_000_000))), memory=(1 << 20, 0))
+    assert "hangs" in str(run(slow, 1, seed=1).crash)
 
 
 def _raised(data: bytes) -> BaseException:
