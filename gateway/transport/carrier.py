@@ -186,7 +186,12 @@ class SocketCarrier(asyncio.Protocol):
         # What the peer is sending has to be read, or the kernel answers it with a reset that overtakes our last frame.
         transport.resume_reading()
         if transport.can_write_eof():
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:
+                # The peer has reset the connection, and the loop has yet to hear of it.
+                transport.abort()
+                return
             self._lingering = self.loop.call_later(LINGER_S, transport.abort)
         else:
             self._quiet_by = self.plane.monotonic() + LINGER_S

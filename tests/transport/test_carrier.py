@@ -187,3 +187,15 @@ async def test_a_close_leaves_no_timer(node: LocalNode, transport: str) -> None:
     await node.leave()
     gc.collect()
     assert watched() is None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_closing_a_connection_that_was_just_reset(node: LocalNode, transport: str) -> None:
+    """The loop has yet to hear of the reset: whoever closes must not be told of it, least of all the device's next
+    connection, which displaces this one."""
+    client = await node.client(transport, serving=("echo",))
+    connection = node.connection(client)
+    client.abort()
+    await asyncio.sleep(0)
+    connection.carrier.finish(b"")
+    await node.settle()
