@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,17 @@ def require(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the SDK and the test programs as .mpy files."""
+def compiled() -> Iterator[Path]:
+    """A directory with the SDK and the test programs as .mpy files.
+
+    Its name is short, as `/lib` is on a board: MicroPython keeps the paths of what it imports on the heap.
+    """
     require("mpy-cross")
-    target = tmp_path_factory.mktemp("mpy")
-    compile_to(target / "device_sdk", *SDK.glob("*.py"))
-    compile_to(target, *PROGRAMS.glob("*.py"), optimise=0)
-    return target
+    with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as directory:
+        target = Path(directory)
+        compile_to(target / "device_sdk", *SDK.glob("*.py"))
+        compile_to(target, *PROGRAMS.glob("*.py"), optimise=0)
+        yield target
 
 
 @pytest.fixture(params=VARIANTS)
