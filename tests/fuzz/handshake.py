@@ -99,12 +99,22 @@ class _Alarm(logging.Handler):
 
 
 _ALARM = _Alarm()
-logging.getLogger("gateway").addHandler(_ALARM)
-logging.getLogger("gateway").propagate = False
 
 
 def websocket_connection(data: bytes) -> str:
     """One byte chooses the pieces; the rest is what a client sends from its first byte on."""
+    logger = logging.getLogger("gateway")
+    logger.addHandler(_ALARM)
+    # Whoever else runs in this process has a log of its own: it gets none of this, and its way back.
+    logger.propagate = False
+    try:
+        return _in_pieces(data)
+    finally:
+        logger.propagate = True
+        logger.removeHandler(_ALARM)
+
+
+def _in_pieces(data: bytes) -> str:
     label = ""
     first: tuple[bytes, list[str]] | None = None
     for cut in pieces(data[1:], data[0] if data else 0):
