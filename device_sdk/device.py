@@ -5,9 +5,16 @@ import gc
 import json
 
 from . import RSocketError, const, ticks_add, ticks_ms
-from .connection import Connection
-from .stream import setup
-from .ws import WebSocket
+
+# What stays must not end up among what was only needed to load it: a small heap would be in pieces from the start.
+gc.collect()
+from .connection import Connection  # noqa: E402
+from .stream import setup  # noqa: E402
+
+gc.collect()
+from .ws import WebSocket  # noqa: E402
+
+gc.collect()
 
 _RR = const(4)
 _FNF = const(5)

@@ -1,14 +1,10 @@
-"""Frames, and the exchanges made of them: RSocket 1.0 as far as a device needs it. No I/O.
-
-`to_bytes` minds the range, which `struct` on MicroPython does not.
-"""
+"""Frames, and the exchanges made of them: RSocket 1.0 as far as a device needs it. `to_bytes` minds the range."""
 
 import asyncio
 from hashlib import sha256
 
 from . import RSocketError, const
 
-_SETUP = const(1)
 _RR = const(4)
 _FNF = const(5)
 _STREAM = const(6)
@@ -75,14 +71,21 @@ def setup(device):
     token = device.token
     if isinstance(token, str):
         token = token.encode()
-    meta = entry(b"\xfc", b"\x81" + token) if token else b""
+    parts = [
+        b"\0\0\0\0\5\0\0\1\0\0",  # stream 0, SETUP with metadata, version 1.0
+        device.keepalive_ms.to_bytes(4, "big"),
+        device.lifetime_ms.to_bytes(4, "big"),
+        b"\x27message/x.rsocket.composite-metadata.v0\x18application/octet-stream",
+        b"",
+    ]
+    if token:
+        parts.append(entry(b"\xfc", b"\x81" + token))
     for service in device.services:
         service = short(service)
         ident = sha256(device.device_id.encode() + token + service).digest()[:16]
-        meta += entry(b"\x20message/x.rsocket.broker.frame.v0", b"\0\0\0\1\4\0" + ident + service)
-    head = b"\0\1\0\0" + device.keepalive_ms.to_bytes(4, "big") + device.lifetime_ms.to_bytes(4, "big")
-    head += b"\x27message/x.rsocket.composite-metadata.v0\x18application/octet-stream"
-    return frame(_SETUP, 0, _META, head + len(meta).to_bytes(3, "big") + meta)
+        parts.append(entry(b"\x20message/x.rsocket.broker.frame.v0", b"\0\0\0\1\4\0" + ident + service))
+    parts[4] = sum(map(len, parts[5:])).to_bytes(3, "big")
+    return b"".join(parts)
 
 
 class Stream:

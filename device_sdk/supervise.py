@@ -17,7 +17,9 @@ def pause(backoff_ms, error, attempt):
     if isinstance(error, RSocketError):
         if error.code in (1, 2, 3, 401, 403):
             return cap - jitter % (cap // 2 + 1)
-        base = max(base, getattr(error, "retry_s", 0) * 1000)
+        wait = min(cap, getattr(error, "retry_s", 0) * 1000)
+        if wait:
+            return wait + jitter % (wait // 2 + 1)
     return max(_FLOOR_MS, jitter % (min(cap, base << attempt) + 1))
 
 

@@ -276,8 +276,13 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Small buffers, so that a peer that stops reading is felt soon.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.bind(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._connected, sock=sock, ssl=self.tls, limit=4096)
+        self.port = sock.getsockname()[1]
         return self
 
     async def __aexit__(self, *error: object) -> None:

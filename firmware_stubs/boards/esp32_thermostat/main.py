@@ -30,7 +30,6 @@ class Wifi:
                 if wlan.isconnected():
                     return
                 await asyncio.sleep(0.1)
-            wlan.disconnect()
             raise OSError("no Wi-Fi")
 
 

@@ -1,7 +1,9 @@
 """What the test programs share: they talk JSON to the test that runs them."""
 
 import asyncio
+import gc
 import json
+import os
 import sys
 
 from device_sdk import Device
@@ -17,7 +19,7 @@ def text(data):
 
 def device(**settings):
     """A device for the peer whose address is the first argument."""
-    return Device(sys.argv[1], "dev-1", settings.pop("token", b"token-1"), **settings)
+    return Device(sys.argv[1], os.getenv("DEVICE_ID") or "dev-1", os.getenv("DEVICE_TOKEN") or b"token-1", **settings)
 
 
 async def fails(awaitable):
@@ -33,4 +35,5 @@ async def fails(awaitable):
 
 
 def run(main):
+    gc.collect()
     asyncio.run(main())

@@ -1,5 +1,6 @@
 """Connect over TLS. Arguments: url, CA file or "", what to try."""
 
+import os
 import sys
 
 from program import fails, run, say, text
@@ -26,7 +27,12 @@ async def main():
     elif how == "client certificate":
         dev = Device(url, "dev-1", tls={"ca": ca(), "cert": sys.argv[4], "key": sys.argv[5]})
     else:
-        dev = Device(url, "dev-1", tls={"ca": ca()})
+        dev = Device(url, "dev-1", os.getenv("DEVICE_TOKEN") or "", tls={"ca": ca()})
+    if how == "ready":
+        error = await fails(dev.connect())
+        say(error=error, up=dev.up.is_set(), sub=dev.ready and dev.ready["sub"])
+        await dev.close()
+        return
     for _ in range(2):
         error = await fails(dev.connect())
         if error:
