@@ -74,6 +74,7 @@ class Node:
             wall=time.time,
             schedule=loop.call_soon,
             random=Random(),
+            resume_sessions=config.limits.resume_sessions,
         )
         self.services = NodeServices(self.plane)
         self.plane.multicast = Multicast(self.plane)

@@ -212,6 +212,25 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("reason",),
     ),
     Family(
+        "gateway_sessions_parked",
+        "gauge",
+        "Sessions without a link that can be resumed; their connections count as open.",
+        lambda r: _one(r.metrics.counters.sessions_parked),
+    ),
+    Family(
+        "gateway_sessions_resumed_total",
+        "counter",
+        "Sessions that went on over another link.",
+        lambda r: _one(r.metrics.counters.sessions_resumed),
+    ),
+    Family(
+        "gateway_resumes_refused_total",
+        "counter",
+        "RESUME frames that this node refused.",
+        lambda r: _table(r.metrics.counters.resumes_refused),
+        ("reason",),
+    ),
+    Family(
         "gateway_outbox_bytes",
         "gauge",
         "Bytes that wait to leave on all connections.",

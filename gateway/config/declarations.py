@@ -205,6 +205,11 @@ class KindLimits(Section):
     high_water_bytes: int | None = _limit("Bytes waiting to leave above which streams that feed it get no more credit.")
     hard_water_bytes: int | None = _limit("Bytes waiting to leave above which whoever feeds it is paused.")
     write_deadline_s: float | None = _limit("Seconds in which a connection with bytes waiting must take some.")
+    resume_bytes: int | None = _limit(
+        "Sent frames kept for a session that can be resumed, until it has confirmed them; 0: none can be resumed.",
+        least=0,
+    )
+    resume_hold_s: float | None = _limit("Seconds that such a session waits for another link.", least=0)
 
     def overrides(self) -> dict[str, int | float]:
         """The figures that are set, by name."""
@@ -262,6 +267,12 @@ class Limits(Section):
     )
     drain_spread_s: float = _setting(
         10.0, "Seconds over which many connections are told to go elsewhere when the node stops.", ge=0, le=300
+    )
+    resume_sessions: int = _setting(
+        2_000,
+        "Sessions that can be resumed, with a link or waiting for one; no more than an eighth of them for one subject.",
+        ge=1,
+        le=2**31 - 1,
     )
     device: KindLimits = KindLimits()
     user: KindLimits = KindLimits()

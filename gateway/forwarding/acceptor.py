@@ -18,6 +18,7 @@ from gateway.errors import (
     RequestInvalid,
     TokenError,
 )
+from gateway.forwarding import leasing, resuming
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
@@ -60,7 +61,13 @@ def accept(connection: Connection, setup: Setup) -> None:
             _check(connection, grant, registration)
     except RequestError as error:
         raise RejectedSetup(str(error), reason=error.reason) from error
+    if setup.resume_token is not None:
+        resuming.admit(connection, setup.resume_token, principal, limits)
     connection.adopt(principal, grant, form, principal_entry(principal, plane.node))
+    if setup.resume_token is not None:
+        resuming.begin(connection, setup.resume_token)
+    if setup.lease:
+        leasing.begin(connection)
     for registration in registrations:
         register(connection, registration)
     if not registrations:

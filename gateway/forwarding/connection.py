@@ -21,7 +21,7 @@ from gateway.errors import (
     FrameError,
     ProtocolError,
 )
-from gateway.forwarding import acceptor
+from gateway.forwarding import acceptor, leasing, resuming
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
 from gateway.forwarding.credit import LARGE_ITEM_BYTES
 from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
@@ -44,6 +44,7 @@ from gateway.forwarding.stream import (
 )
 from gateway.policy.access import Grant
 from gateway.policy.principal import Principal
+from gateway.session import keepalive
 from gateway.session.session import Event, Session
 from gateway.wire.frames import (
     COMPLETE,
@@ -60,6 +61,7 @@ from gateway.wire.frames import (
 
 if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane, Snapshot
+    from gateway.forwarding.resuming import Resumption
 
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_N = int(FrameType.REQUEST_N)
@@ -78,10 +80,11 @@ class Connection(Endpoint):
     """`requesting`: streams that this peer opened, by its ids. `serving`: streams opened towards it, by ours.
 
     Attributes that others read: `number` (unique in this process), `kind`, `principal`, `grant`, `form` (what its
-    metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`.
+    metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`, `resumption`
+    (what makes it resumable, where SETUP asked for that).
     """
 
-    __slots__ = ("kind", "number", "opened_at", "peer", "principal", "session")
+    __slots__ = ("kind", "number", "opened_at", "peer", "principal", "resumption", "session")
 
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
         super().__init__(plane, carrier, outbox)
@@ -90,6 +93,7 @@ class Connection(Endpoint):
         self.opened_at = plane.monotonic()
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
+        self.resumption: Resumption | None = None
         self.number = plane.enter(self)
 
     # Frames in
@@ -308,6 +312,9 @@ class Connection(Endpoint):
         self.ignore(end - start)
 
     def _first(self, data: bytes, start: int, end: int) -> None:
+        if self.session.resumes(data, start, end):
+            resuming.resume(self, data, start, end)
+            return
         try:
             setup = self.session.set_up(data, start, end)
             if self.plane.draining:
@@ -343,6 +350,11 @@ class Connection(Endpoint):
                 assert isinstance(detail, bytes)
                 self.outbox.put_frame(detail)
                 self.pause_when_congested()
+            if self.resumption is not None:
+                self.resumption.confirm(keepalive.claimed(data, start, end))
+        elif event is Event.LEASED:
+            assert isinstance(detail, bytes)
+            leasing.heard(self, detail)
         elif event is Event.PEER_FAILED:
             self.close(CloseReason.PEER_FAILED, str(detail))
         elif event is Event.PEER_DRAINS:
@@ -368,12 +380,24 @@ class Connection(Endpoint):
             if now - self.opened_at > self.plane.snapshot.setup_timeout_s:
                 self.close(CloseReason.SETUP_TIMEOUT, "no SETUP in time")
             return
+        if self.resumption is not None:
+            if self.resumption.parked:
+                if self.principal.expires_at < wall:
+                    self.end(CloseReason.TOKEN_EXPIRED)
+                return
+            self.resumption.tick(now)
+        if self.granted is not None and self.granted.due(now):
+            leasing.lend(self)
         if self.paused_by:
             # Whoever is not read from cannot be heard: its silence is ours.
             self.session.last_received = now
         if self.session.expired(now):
+            if self._abandon_link():
+                return
             self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
         elif self._hopeless(now):
+            if self._abandon_link():
+                return
             self.close(CloseReason.WRITE_TIMEOUT, "what is sent to you is not read")
             self.carrier.abort()
         elif self.principal.expires_at < wall:
@@ -396,11 +420,24 @@ class Connection(Endpoint):
             return False
         return now - self.session.last_received > GOODBYE_S
 
+    def _abandon_link(self) -> bool:
+        """The link is as good as lost: let go of it if the session can be resumed over another."""
+        carrier = self.carrier
+        if self.resumption is None or not self.resumption.park():
+            return False
+        carrier.abort()
+        return True
+
     def drain(self) -> None:
         """This node is going: streams that are open may finish, then the connection closes."""
+        if self.resumption is not None and self.resumption.parked:
+            # It could come back to no node but this one.
+            self.end(CloseReason.DRAINED)
         if not self.closed and not self.draining:
             self.draining = True
             self.plane.table.remove_owner(self)
+            if self.granted is not None:
+                leasing.lend(self)
             self.outbox.put_frame(encode(Error(0, ConnectionEnded.code, "this node is draining; reconnect elsewhere")))
 
     def fail(self, error: ProtocolError) -> None:
@@ -426,7 +463,14 @@ class Connection(Endpoint):
         self.carrier.close(int(reason.code), text)
 
     def lost(self, reason: CloseReason) -> None:
-        """The carrier is gone already."""
+        """The carrier is gone already: wait for another, or end."""
+        if self.closed:
+            return
+        if self.resumption is None or not self.resumption.park():
+            self.end(reason)
+
+    def end(self, reason: CloseReason) -> None:
+        """There is no carrier, and none will come."""
         if self.closed:
             return
         self.closed = True
@@ -439,6 +483,8 @@ class Connection(Endpoint):
         self.accepted = False
         self.plane.table.remove_owner(self)
         end_all(self)
+        if self.resumption is not None:
+            self.resumption.forget()
         self.never_mind_others()
         self.partials = None
         self.decisions.clear()

@@ -9,7 +9,7 @@ cdef class Decision:
     cdef public object address, method
     cdef public ServiceStats stats
     cdef public long generation
-    cdef public bint multicast
+    cdef public bint leased, multicast
     cdef public list sections
     cdef Group _candidates, _group
     cdef long _version

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotPermitted, RequestInvalid
+from gateway.forwarding import leasing
 from gateway.forwarding.stamp import Deciding, Form, rewrite
 from gateway.routing.address import Address, address_from
 from gateway.routing.balancer import Method, fan_out, pick, shard
@@ -30,9 +31,10 @@ CAPACITY = 256
 
 
 class Decision:
-    """`generation`: the table's when this was last known to hold. `stats`: the counters of the service asked for, or
-    None when the candidates belong to several services. `sections`: by target form, the metadata section that goes
-    out (its length, then the metadata), for requests whose metadata is nothing but what decides."""
+    """`generation`: the table's when this was last known to hold. `leased`: some candidates take requests by lease.
+    `stats`: the counters of the service asked for, or None when the candidates belong to several services. `sections`:
+    by target form, the metadata section that goes out (its length, then the metadata), for requests whose metadata is
+    nothing but what decides."""
 
     __slots__ = (
         "_candidates",
@@ -40,6 +42,7 @@ class Decision:
         "_version",
         "address",
         "generation",
+        "leased",
         "method",
         "multicast",
         "sections",
@@ -51,6 +54,7 @@ class Decision:
         self.multicast = address.cast is Cast.MULTICAST
         self.method = address.balancer or default
         self.generation = -1
+        self.leased = False
         self.stats: ServiceStats | None = None
         self.sections: list[bytes | None] = [None] * len(Form)
         self._group: Group | None = None
@@ -77,11 +81,23 @@ class Decision:
         self.generation = table.generation
 
     def pick(self, plane: Plane) -> Route:
-        """Choose one candidate. Raises NoRoute when the last one has left."""
+        """Choose one candidate. Raises NoRoute when the last one has left, Overloaded when none has a lease left."""
+        if self.leased:
+            return self._pick_leased(plane)
         key = self.address.shard_key
         if key is not None:
             return shard(self._candidates, key)
         return pick(self._candidates, self.method, plane.random)
+
+    def _pick_leased(self, plane: Plane) -> Route:
+        now = plane.monotonic()
+        key = self.address.shard_key
+        if key is None:
+            return leasing.pick(self._candidates, now)
+        route = shard(self._candidates, key)
+        if not leasing.may_send(route.owner, now):  # type: ignore[arg-type]
+            raise leasing.exhausted()
+        return route
 
     def _permit(self, group: Group, grant: Grant, plane: Plane) -> None:
         route = self.address.route
@@ -97,6 +113,7 @@ class Decision:
         else:
             # Only what the caller may reach is a candidate; the group's own members stay hidden from it.
             self._candidates = Group(c for c in group.routes if verdicts[c.service or c.subject])
+        self.leased = any(map(leasing.is_leased, self._candidates.routes))
         labels = {plane.stats_of(candidate) for candidate in self._candidates.routes}
         self.stats = labels.pop() if len(labels) == 1 else None
 

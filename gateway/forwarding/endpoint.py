@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.stream import Stream
     from gateway.policy.access import Grant
     from gateway.routing.route import Route
+    from gateway.session.lease import GrantedLease, HeldLease
 
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
@@ -39,7 +40,8 @@ _HEADS = {
 
 class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
-    its metadata is. `decisions`: its cache, by raw metadata. `paused_by`: full outboxes that it feeds."""
+    its metadata is. `decisions`: its cache, by raw metadata. `paused_by`: full outboxes that it feeds.
+    `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases."""
 
     __slots__ = (
         "__weakref__",
@@ -52,6 +54,8 @@ class Endpoint(FrameSink):
         "draining",
         "form",
         "grant",
+        "granted",
+        "held",
         "ids",
         "max_streams",
         "outbox",
@@ -76,6 +80,8 @@ class Endpoint(FrameSink):
         self.counters = plane.counters
         self.carrier = carrier
         self.outbox = outbox
+        self.granted: GrantedLease | None = None
+        self.held: HeldLease | None = None
         self.hold(plane.nobody)
         self.form = int(Form.OPAQUE)
         self.stamp = b""
@@ -98,7 +104,8 @@ class Endpoint(FrameSink):
         """Be bound by `grant` from now on; what was decided under another one is forgotten."""
         self.grant = grant
         self.max_streams = grant.limits.max_streams
-        self.rate = grant.limits.requests_per_second
+        # Requests under a lease are counted whatever the rate is.
+        self.rate = grant.limits.requests_per_second or int(self.granted is not None)
         self.outbox.high = grant.limits.high_water_bytes
         self.outbox.hard = grant.limits.hard_water_bytes
         self.decisions.clear()
@@ -155,7 +162,8 @@ class Endpoint(FrameSink):
 
     def pause_when_congested(self) -> None:
         """This peer was sent an answer. One that does not read its answers gets to ask no more (faults 29 and 31)."""
-        if self.outbox.congested:
+        # Not for what is unconfirmed: the confirmation has to be read.
+        if self.outbox.blocked and self.outbox.congested:
             self.pause_for(self.outbox)
 
     def resume_after(self, outbox: Outbox) -> None:

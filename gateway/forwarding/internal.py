@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.outbox import Outbox
+from gateway.forwarding.outbox import NoCarrier, Outbox
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form
 from gateway.observe.metrics import Counters
@@ -18,25 +18,6 @@ from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
 
 if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
-
-
-class NoCarrier:
-    """The carrier of a connection that has no socket: always writable, never closed by the other end."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def buffered(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def allow(self, max_frame_bytes: int) -> None: ...
-
-    def close(self, code: int, text: str) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class InternalOutbox(Outbox):

@@ -21,6 +21,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from gateway.errors import NoRoute, RequestInvalid
+from gateway.forwarding import leasing
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.ending import CANCELED, OK, finish, requester_done
 from gateway.forwarding.flow import refill
@@ -158,7 +159,8 @@ class Multicast(InternalConnection):
         merge = Merge(stream)
         # Some may have gone since they were chosen.
         owners = cast("list[Connection]", [route.owner for route in routes])
-        targets = [owner for owner in owners if not owner.closed]
+        live = [owner for owner in owners if not owner.closed]
+        targets = [owner for owner in live if leasing.may_send(owner, self.plane.monotonic())]
         window = 0
         if merge.interaction >= REQUEST_STREAM:
             merge.credit = peek_n(frame, 0, len(frame))
@@ -171,7 +173,7 @@ class Multicast(InternalConnection):
             if not flags & FOLLOWS:
                 self._all_fired(merge)
         elif not targets:
-            error = NoRoute("no route: the last candidate has left")
+            error = leasing.exhausted() if live else NoRoute("no route: the last candidate has left")
             merge.failure = encode(Error(stream.responder_id, error.code, str(error)))
             self._finish(merge)
             self._forget(merge)

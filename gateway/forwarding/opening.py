@@ -17,6 +17,7 @@ from gateway.errors import (
     RequestError,
     RequestInvalid,
 )
+from gateway.forwarding import leasing
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.decision import CAPACITY, Decision, decide, section
 from gateway.forwarding.outbox import Outbox
@@ -254,16 +255,13 @@ def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: R
 
 
 def _spend_token(connection: Endpoint) -> None:
-    limits = connection.grant.limits
-    now = connection.plane.monotonic()
-    connection.tokens = min(
-        float(limits.request_burst), connection.tokens + (now - connection.tokens_at) * limits.requests_per_second
-    )
-    connection.tokens_at = now
+    if connection.granted is not None:
+        leasing.spend(connection)
+        return
+    leasing.refill(connection, connection.plane.monotonic())
     if connection.tokens < 1.0:
-        raise RateLimited(
-            f"over the limit of {limits.requests_per_second} requests a second", reason="requests_per_second"
-        )
+        rate = connection.grant.limits.requests_per_second
+        raise RateLimited(f"over the limit of {rate} requests a second", reason="requests_per_second")
     connection.tokens -= 1.0
 
 

@@ -19,9 +19,11 @@ MAX_PAUSE_S = 1.0
 DROWNING = 16
 
 if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.stream import Stream
     from gateway.observe.metrics import Counters
+    from gateway.wire.sink import FrameSink
 
 
 class Carrier(Protocol):
@@ -34,6 +36,35 @@ class Carrier(Protocol):
     def allow(self, max_frame_bytes: int) -> None: ...
     def close(self, code: int, text: str) -> None: ...
     def abort(self) -> None: ...
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None:
+        """What becomes of the carrier concerns `connection` from now on, and what it brings goes to `sink`."""
+
+    def detach(self) -> None:
+        """What becomes of the carrier concerns nobody any more."""
+
+
+class NoCarrier:
+    """The carrier of a connection that has no socket: always writable, never closed by the other end."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def buffered(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def allow(self, max_frame_bytes: int) -> None: ...
+
+    def close(self, code: int, text: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None: ...
+
+    def detach(self) -> None: ...
 
 
 class Flusher:

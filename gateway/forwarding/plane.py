@@ -20,6 +20,7 @@ from gateway.policy.principal import Kind, Principal
 from gateway.routing.balancer import Method
 from gateway.routing.route import Route
 from gateway.routing.table import RoutingTable
+from gateway.session.parking import MAX_SESSIONS, ParkedSessions
 from gateway.session.setup import SetupRules
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Plane:
         wall: Callable[[], float],
         schedule: Callable[[Callable[[], None]], object],
         random: Random,
+        resume_sessions: int = MAX_SESSIONS,
     ) -> None:
         self.node = node
         self.node_id = node_id
@@ -83,6 +85,7 @@ class Plane:
         self.schedule = schedule
         self.table = RoutingTable()
         self.flusher = Flusher(schedule)
+        self.parked: ParkedSessions[Connection] = ParkedSessions(resume_sessions)
         self.nobody = self._nobody()
         self.balancing = Method.LEAST_PENDING
         self.draining = False
@@ -156,11 +159,14 @@ class Plane:
         )
 
     def tick(self) -> None:
-        """Enforce deadlines: setup, silence, stuck writes, expired tokens. Call it a few times a second."""
+        """Enforce deadlines: setup, silence, stuck writes, expired tokens, sessions without a link. Call it a few times
+        a second."""
         now = self.wake()
         wall = self.wall()
         for connection in list(self.connections.values()):
             connection.tick(now, wall)
+        for connection in self.parked.expire(now):
+            connection.end(CloseReason.RESUME_EXPIRED)
 
     def outbox_bytes(self) -> int:
         return sum(connection.outbox.size for connection in self.connections.values())

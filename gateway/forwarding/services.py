@@ -167,8 +167,8 @@ def _ready(exchange: Exchange) -> None:
                 "services": [route.service for route in plane.table.of_owner(caller) if route.service],
                 "keepalive_ms": setup.keepalive_ms if setup else 0,
                 "lifetime_ms": int(caller.session.lifetime_s * 1000),
-                "resume": False,
-                "lease": False,
+                "resume": caller.resumption is not None and not caller.resumption.over,
+                "lease": caller.granted is not None,
                 "time": int(plane.wall() * 1000),
             }
         )

@@ -31,7 +31,7 @@ def _count(table: dict[str, int], word: str, n: int = 1) -> None:
 class Counters:
     """The node's own counters. The data plane adds to the attributes directly; the methods are for rarer events.
 
-    Everything but ``streams_open`` and ``connections_open`` only ever grows.
+    Everything but ``streams_open``, ``connections_open`` and ``sessions_parked`` only ever grows.
     """
 
     __slots__ = (
@@ -49,6 +49,9 @@ class Counters:
         "request_channel",
         "request_response",
         "request_stream",
+        "resumes_refused",
+        "sessions_parked",
+        "sessions_resumed",
         "streams_open",
         "tokens_refused",
     )
@@ -79,6 +82,11 @@ class Counters:
         """Requests and registrations that got a "no", by reason."""
         self.tokens_refused: dict[str, int] = {}
         """Credentials that got a "no", by reason."""
+        self.sessions_parked = 0
+        """Sessions that have lost their link and wait for another; their connections count as open."""
+        self.sessions_resumed = 0
+        self.resumes_refused: dict[str, int] = {}
+        """RESUME frames that got a "no", by reason."""
 
     def connection_opened(self, kind: str) -> None:
         _count(self.connections_opened, kind)
@@ -98,6 +106,9 @@ class Counters:
 
     def refuse_token(self, reason: str) -> None:
         _count(self.tokens_refused, reason)
+
+    def refuse_resume(self, reason: str) -> None:
+        _count(self.resumes_refused, reason)
 
 
 class Durations:

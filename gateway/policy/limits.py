@@ -64,6 +64,10 @@ class LimitsProfile:
     """Bytes waiting to leave above which whoever feeds this connection is paused."""
     write_deadline_s: float = 10.0
     """How long a connection with bytes waiting may take none of them before it is dropped."""
+    resume_bytes: int = 256 * KIB
+    """Sent frames kept until a session that can be resumed has confirmed them; 0: sessions cannot be resumed."""
+    resume_hold_s: float = 60.0
+    """How long such a session waits for another link when it has lost its own."""
 
 
 _DEVICE = LimitsProfile()
@@ -83,12 +87,15 @@ _TRUSTED = LimitsProfile(
     hard_water_bytes=4 * MIB,
 )
 
+#: Nodes route around a lost link, and an administrator's tool is started again: neither resumes.
+_WITHOUT_RESUME = replace(_TRUSTED, resume_bytes=0)
+
 _PROFILES: Mapping[Kind, LimitsProfile] = {
     Kind.DEVICE: _DEVICE,
     Kind.USER: _DEVICE,
     Kind.SERVICE: _TRUSTED,
-    Kind.NODE: _TRUSTED,
-    Kind.ADMIN: _TRUSTED,
+    Kind.NODE: _WITHOUT_RESUME,
+    Kind.ADMIN: _WITHOUT_RESUME,
 }
 
 LIMIT_NAMES = frozenset(field.name for field in fields(LimitsProfile))

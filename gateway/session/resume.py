@@ -105,10 +105,14 @@ class Retained:
             self._held += frame
             self._bounds.append(position)
         else:
-            self.overflowed = True
-            self.first_available = position
-            self._held = bytearray()
-            self._bounds = array("Q")
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Keep nothing any more, as after an overflow: nobody confirms anything."""
+        self.overflowed = True
+        self.first_available = self.position
+        self._held = bytearray()
+        self._bounds = array("Q")
 
     def should_ask(self) -> bool:
         """Whether to send the peer a KEEPALIVE that asks for its position: half full, and not asked in vain before.

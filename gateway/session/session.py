@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from gateway.errors import ConnectionFailed, FrameError
+from gateway.errors import ConnectionFailed
+from gateway.session import keepalive
+from gateway.session.resume import Received
 from gateway.session.setup import SetupRules, first_frame, lifetime_ms
 from gateway.wire.frames import (
     HEADER_BYTES,
     IGNORE,
-    RESPOND,
     ErrorCode,
     FrameType,
-    KeepAlive,
     Setup,
-    encode,
     peek_error_code,
     peek_flags,
+    peek_stream_id,
     peek_type,
 )
 
@@ -39,8 +39,10 @@ class Action(Enum):
     """What stream 0 does with a frame."""
 
     SET_UP = auto()
+    RESUME = auto()
     KEEP_ALIVE = auto()
     HEAR_ERROR = auto()
+    TAKE_LEASE = auto()
     TAKE_PUSH = auto()
     IGNORE = auto()
     FAIL = auto()
@@ -51,6 +53,7 @@ class Event(Enum):
 
     IGNORED = auto()
     KEPT_ALIVE = auto()
+    LEASED = auto()
     PUSHED = auto()
     PEER_FAILED = auto()
     PEER_DRAINS = auto()
@@ -60,7 +63,7 @@ _T = FrameType
 
 _OPEN: dict[int, Action] = {
     _T.SETUP: Action.IGNORE,  # P07
-    _T.LEASE: Action.IGNORE,  # fault 45: nobody negotiated one
+    _T.LEASE: Action.TAKE_LEASE,
     _T.KEEPALIVE: Action.KEEP_ALIVE,
     _T.REQUEST_RESPONSE: Action.IGNORE,  # P22: requests and stream frames with id 0
     _T.REQUEST_FNF: Action.IGNORE,
@@ -77,7 +80,7 @@ _OPEN: dict[int, Action] = {
 
 #: What stream 0 does, by state and frame type. A type that is missing is unknown to the specification (P23).
 TRANSITIONS: dict[State, dict[int, Action]] = {
-    State.AWAITING_SETUP: {_T.SETUP: Action.SET_UP},
+    State.AWAITING_SETUP: {_T.SETUP: Action.SET_UP, _T.RESUME: Action.RESUME},
     State.OPEN: _OPEN,
     State.DRAINING: _OPEN,
     State.CLOSED: {},
@@ -88,10 +91,11 @@ class Session:
     """One side of stream 0. The owner calls `set_up` with the first frame, then `receive` with each frame on stream 0.
 
     Attributes: `state`; `setup`, the accepted SETUP; `lifetime_s`, how long the peer may be silent (P12);
-    `last_received`, when anything last came, kept by the owner (seconds of its monotonic clock).
+    `last_received`, when anything last came, kept by the owner (seconds of its monotonic clock); `received`, set by the
+    owner of a session that can be resumed, how much has come.
     """
 
-    __slots__ = ("last_received", "lifetime_s", "rules", "setup", "state")
+    __slots__ = ("last_received", "lifetime_s", "received", "rules", "setup", "state")
 
     def __init__(self, rules: SetupRules, now: float) -> None:
         self.rules = rules
@@ -99,6 +103,14 @@ class Session:
         self.setup: Setup | None = None
         self.lifetime_s = 0.0
         self.last_received = now
+        self.received: Received | None = None
+
+    @staticmethod
+    def resumes(data: bytes, start: int, end: int) -> bool:
+        """Whether a first frame is RESUME, of which the session that goes on is another one (P01)."""
+        if end - start < HEADER_BYTES or peek_stream_id(data, start) != 0:
+            return False
+        return TRANSITIONS[State.AWAITING_SETUP].get(peek_type(data, start)) is Action.RESUME
 
     def set_up(self, data: bytes, start: int, end: int) -> Setup:
         """Take the first frame. Raises a ProtocolError that refuses the connection (P01, P03-P06, P08)."""
@@ -116,7 +128,8 @@ class Session:
         """Take a frame on stream 0 of an open connection.
 
         Returns an event and what goes with it: the KEEPALIVE to send back for KEPT_ALIVE (empty when none is due), the
-        peer's text for PEER_FAILED and PEER_DRAINS, the metadata for PUSHED. Raises ConnectionFailed or FrameError.
+        peer's text for PEER_FAILED and PEER_DRAINS, the metadata for PUSHED, the frame for LEASED. Raises
+        ConnectionFailed or FrameError.
         """
         kind = peek_type(data, start)
         flags = peek_flags(data, start)
@@ -124,13 +137,18 @@ class Session:
         if action is None:
             return self._unknown(kind, flags)
         if action is Action.KEEP_ALIVE:
-            return Event.KEPT_ALIVE, self._keep_alive(data, start, end, flags)
+            # P10: our own position, which is 0 as long as the session cannot be resumed.
+            position = 0 if self.received is None else self.received.position
+            return Event.KEPT_ALIVE, keepalive.answer(data, start, end, position)
         if action is Action.HEAR_ERROR:
             return self._hear_error(data, start, end)
+        if action is Action.TAKE_LEASE and self.setup is not None and self.setup.lease:
+            return Event.LEASED, data[start:end]
         if action is Action.TAKE_PUSH:
             return Event.PUSHED, data[start + HEADER_BYTES : end]
         if action is Action.FAIL:
             raise ConnectionFailed(f"{FrameType(kind).name} after SETUP", reason="unexpected_frame")
+        # Fault 45: a LEASE that nobody asked for is among these.
         return Event.IGNORED, b""
 
     def expired(self, now: float) -> bool:
@@ -141,15 +159,6 @@ class Session:
         if self.state is State.CLOSED or flags & IGNORE:
             return Event.IGNORED, b""
         raise ConnectionFailed(f"unknown frame type 0x{kind:02x}", reason="unknown_frame")
-
-    @staticmethod
-    def _keep_alive(data: bytes, start: int, end: int, flags: int) -> bytes:
-        if end - start < HEADER_BYTES + 8:
-            raise FrameError("KEEPALIVE is cut short")
-        if not flags & RESPOND:
-            return b""
-        # P10: same data, without the flag; the position is 0 as long as the session does not resume.
-        return encode(KeepAlive(respond=False, position=0, data=data[start + HEADER_BYTES + 8 : end]))
 
     def _hear_error(self, data: bytes, start: int, end: int) -> tuple[Event, str]:
         code = peek_error_code(data, start, end)

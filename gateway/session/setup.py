@@ -1,24 +1,21 @@
-"""What a SETUP must be before anybody looks at who sent it (RSocket 1.0, "Setup Frame"; P01, P04-P06, P08).
+"""What a SETUP must be before anybody looks at who sent it (RSocket 1.0, "Setup Frame"; P01, P04, P08).
 
-Knows nothing of tokens or routes: those are the acceptor's.
+Knows nothing of tokens or routes, nor whether a session may be resumed: those are the acceptor's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.errors import InvalidSetup, RejectedResume, RejectedSetup, UnsupportedSetup
+from gateway.errors import InvalidSetup, UnsupportedSetup
 from gateway.wire.frames import (
     HEADER_BYTES,
-    RESUME_ENABLE,
     FrameType,
     Setup,
     decode,
-    peek_flags,
     peek_stream_id,
     peek_type,
 )
-from gateway.wire.frames import LEASE as LEASE_FLAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +36,12 @@ def lifetime_ms(setup: Setup, rules: SetupRules) -> int:
 def first_frame(data: bytes, start: int, end: int, rules: SetupRules) -> Setup:
     """Return the SETUP that a connection must begin with.
 
-    Raises InvalidSetup, UnsupportedSetup, RejectedSetup or RejectedResume; the connection then closes and nothing that
-    came behind the frame is served (P03).
+    Raises InvalidSetup or UnsupportedSetup; the connection then closes and nothing that came behind the frame is served
+    (P03). A RESUME is none: whoever may be sent one looks for it before.
     """
     if end - start < HEADER_BYTES:
         raise InvalidSetup(f"the first frame must be SETUP, not {end - start} bytes")
     kind = peek_type(data, start)
-    if kind == FrameType.RESUME and peek_stream_id(data, start) == 0:
-        raise RejectedResume("resume is not supported; send a fresh SETUP")
     if kind != FrameType.SETUP or peek_stream_id(data, start) != 0:
         raise InvalidSetup("the first frame must be SETUP on stream 0")
     if end - start > rules.max_bytes:
@@ -56,11 +51,6 @@ def first_frame(data: bytes, start: int, end: int, rules: SetupRules) -> Setup:
         # Before anything else is read: the layout of another version is not known (P04).
         major, minor = int.from_bytes(version[:2], "big"), int.from_bytes(version[2:], "big")
         raise UnsupportedSetup(f"version {major}.{minor} is not supported; this node speaks 1.0")
-    flags = peek_flags(data, start)
-    if flags & RESUME_ENABLE:
-        raise RejectedSetup("resume is not supported", reason="resume_unsupported")
-    if flags & LEASE_FLAG:
-        raise UnsupportedSetup("lease is not supported", reason="lease_unsupported")
     setup = decode(data[start:end])
     assert isinstance(setup, Setup)
     for mime in (setup.metadata_mime, setup.data_mime):

@@ -18,6 +18,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
 from gateway.transport.admission import TOKENS_REFUSED, Refusal, Visitor
+from gateway.wire.sink import FrameSink
 
 #: Bytes in the transport's own buffer above which the connection's outbox holds the rest.
 WRITE_BUFFER_BYTES = 64 * 1024
@@ -169,6 +170,12 @@ class SocketCarrier(asyncio.Protocol):
             self.close_code = code
             self.house.closing(self)
             self.finish(last)
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None:
+        self.connection = connection
+
+    def detach(self) -> None:
+        self.connection = None
 
     def abort(self) -> None:
         self.closing = True

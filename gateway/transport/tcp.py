@@ -11,6 +11,7 @@ from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.wire.prefix import FrameReader
+from gateway.wire.sink import FrameSink
 
 
 class TcpCarrier(SocketCarrier):
@@ -47,6 +48,11 @@ class TcpCarrier(SocketCarrier):
         assert self.reader is not None
         self.reader.max_frame = max_frame_bytes
         super().allow(max_frame_bytes)
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None:
+        super().attach(connection, sink)
+        assert self.reader is not None
+        self.reader.redirect(sink)
 
     def close(self, code: int, text: str) -> None:
         if self.reader is not None:

@@ -25,6 +25,7 @@ from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.admission import Refusal
 from gateway.transport.carrier import House, SocketCarrier
+from gateway.wire.sink import FrameSink
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
 
 SUBPROTOCOL = Subprotocol("rsocket")
@@ -187,6 +188,11 @@ class WebSocketCarrier(SocketCarrier):
         self.house.established(self)
 
     # Messages
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None:
+        super().attach(connection, sink)
+        assert self.reader is not None
+        self.reader.redirect(sink)
 
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None

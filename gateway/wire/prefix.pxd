@@ -11,5 +11,5 @@ cdef class FrameReader:
     cdef FrameSink _sink
     cdef public Py_ssize_t max_frame
 
-    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t, sink=FrameSink, size=Py_ssize_t, tail=bytearray)
+    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t, size=Py_ssize_t, tail=bytearray)
     cpdef feed(self, bytes data)

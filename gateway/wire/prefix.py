@@ -44,6 +44,10 @@ class FrameReader:
         """Bytes kept for a frame that is not complete: never more than `max_frame` and its prefix."""
         return len(self._tail)
 
+    def redirect(self, sink: FrameSink) -> None:
+        """Give what is cut from now on to another sink, also the rest of what is being fed."""
+        self._sink = sink
+
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
         self._done = True
@@ -61,7 +65,6 @@ class FrameReader:
             tail.clear()
         at = 0
         size = len(data)
-        sink = self._sink
         while size - at >= PREFIX_BYTES:
             if self._done:
                 return
@@ -73,7 +76,7 @@ class FrameReader:
             end = at + PREFIX_BYTES + length
             if end > size:
                 break
-            sink.frame_received(data, at + PREFIX_BYTES, end)
+            self._sink.frame_received(data, at + PREFIX_BYTES, end)
             at = end
         if at < size and not self._done:
             tail += data[at:] if at else data

@@ -145,6 +145,10 @@ class MessageReader:
         """Bytes kept for a message that is not complete: never more than `max_message` and two headers."""
         return len(self._tail) + self._fragments_bytes
 
+    def redirect(self, sink: FrameSink) -> None:
+        """Give what is cut from now on to another sink, also the rest of what is being fed."""
+        self._sink = sink
+
     def stop(self) -> None:
         """Drop what is buffered and ignore whatever comes."""
         self._done = True

@@ -44,6 +44,8 @@ def busy_metrics() -> Metrics:
     counters.keepalives, counters.ignored_frames = 20, 21
     counters.refuse("no_route")
     counters.refuse_token("expired")
+    counters.sessions_parked, counters.sessions_resumed = 23, 24
+    counters.refuse_resume("resume_expired")
     stats = metrics.service_stats("thermo", by_device=False)
     stats.requests, stats.ok, stats.failed, stats.canceled, stats.refused = 40, 22, 5, 6, 4
     for seconds in (10e-6, 100e-6, 0.5, 100.0):
@@ -80,6 +82,9 @@ async def test_every_counter_is_shown_with_its_value() -> None:
         key("gateway_requests_open", service="thermo"): 3,
         key("gateway_refusals_total", reason="no_route"): 1,
         key("gateway_tokens_refused_total", reason="expired"): 1,
+        key("gateway_sessions_parked"): 23,
+        key("gateway_sessions_resumed_total"): 24,
+        key("gateway_resumes_refused_total", reason="resume_expired"): 1,
         key("gateway_outbox_bytes"): 7000,
         key("gateway_routes"): 8,
         key("gateway_loop_lag_seconds_count"): 1,

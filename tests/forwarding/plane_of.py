@@ -24,6 +24,7 @@ from gateway.forwarding.connection import Connection
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane, Snapshot
+from gateway.forwarding.resuming import PARKED_LOAD
 from gateway.forwarding.services import NodeServices
 from gateway.observe.metrics import Metrics
 from gateway.policy.limits import LimitsProfile, profile_for
@@ -44,6 +45,7 @@ from gateway.wire.frames import (
 )
 from gateway.wire.metadata import decode_composite, encode_bearer, encode_composite, encode_routing
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING
+from gateway.wire.sink import FrameSink
 
 NODE = "edge-1"
 NODE_ID = bytes(range(16))
@@ -83,6 +85,8 @@ class RecordingCarrier:
         self.max_frame_bytes = 0
         self.closed: tuple[int, str] | None = None
         self.aborted = False
+        self.connection: Connection
+        self.sink: FrameSink
 
     def write(self, data: bytes) -> None:
         assert self.closed is None, "written after close"
@@ -112,6 +116,14 @@ class RecordingCarrier:
 
     def abort(self) -> None:
         self.aborted = True
+
+    def attach(self, connection: Connection, sink: FrameSink) -> None:
+        self.connection = connection
+        self.outbox = connection.outbox
+        self.sink = sink
+
+    def detach(self) -> None:
+        del self.connection, self.outbox
 
     # The peer's side
 
@@ -161,7 +173,9 @@ class Peer:
             prefixed=prefixed,
         )
         self.carrier.outbox = outbox
-        self.connection = Connection(site.plane, self.carrier, outbox, peer="test")
+        connection = Connection(site.plane, self.carrier, outbox, peer="test")
+        self.carrier.attach(connection, connection)
+        self.connection = connection
         self.route_id = b""
         self._ids = itertools.count(1, 2)
         self._read = 0
@@ -171,7 +185,7 @@ class Peer:
         self.connection.session.last_received = self.site.plane.wake()
         for frame in frames:
             data = frame if isinstance(frame, bytes) else encode(frame)
-            self.connection.frame_received(b"\xff\xff\xff" + data + b"\xff", 3, 3 + len(data))
+            self.carrier.sink.frame_received(b"\xff\xff\xff" + data + b"\xff", 3, 3 + len(data))
         if turn:
             self.site.turn()
 
@@ -360,7 +374,7 @@ class Site:
         connections = set(plane.connections.values())
         for connection in connections:
             assert not connection.closed
-            assert connection.pending == len(connection.serving)
+            assert connection.pending % PARKED_LOAD == len(connection.serving)
             for stream_id, stream in connection.requesting.items():
                 hops += 1
                 assert (stream.requester, stream.requester_id) == (connection, stream_id)
@@ -380,6 +394,8 @@ class Site:
         self.check()
         for peer in self.peers:
             peer.vanish()
+        # Nobody comes back to a session either.
+        self.wait(max(profile.resume_hold_s for profile in self.profiles.values()) + 1)
         assert self.open_streams() == 0
         assert all(stats.open == 0 for stats in self.metrics.services.values())
         assert list(self.plane.connections.values()) == [self.services, self.multicast]

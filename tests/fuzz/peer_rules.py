@@ -14,8 +14,11 @@ from gateway.errors import FrameError, InvalidSetup
 from gateway.wire.frames import (
     COMPLETE,
     FOLLOWS,
+    LEASE,
     METADATA,
     NEXT,
+    RESPOND,
+    RESUME_ENABLE,
     FrameType,
     KeepAlive,
     RequestChannel,
@@ -45,6 +48,9 @@ class PeerRules:
         self._subjects = subjects
         self._composite = composite
         self._over = False
+        # What it asked for in what it began with, and whether it goes on with a session that was another's.
+        self._began = 0
+        self._resumed = False
         # Streams that the peer opened, by its ids.
         self._asked: dict[int, Counter[int]] = defaultdict(Counter)
         self._ends: Counter[int] = Counter()
@@ -63,6 +69,8 @@ class PeerRules:
         if len(frame) < 6:
             return
         stream_id, kind = peek_stream_id(frame), peek_type(frame)
+        if kind == _T.SETUP:
+            self._began |= peek_flags(frame) & (LEASE | RESUME_ENABLE)
         if kind in _REQUESTS:
             self._asked[stream_id][kind] += 1
             if kind not in _WITH_CREDIT:
@@ -81,6 +89,9 @@ class PeerRules:
         stream_id, kind = peek_stream_id(frame), found.frame_type
         if stream_id == 0:
             self._connection(frame, kind)
+        elif self._resumed:
+            # Its streams are those of the link before.
+            pass
         elif stream_id & 1:
             self._answer(stream_id, kind, frame)
         elif isinstance(found, RequestResponse | RequestFnf | RequestStream | RequestChannel):
@@ -89,10 +100,17 @@ class PeerRules:
             self._more(stream_id, kind, frame)
 
     def _connection(self, frame: bytes, kind: FrameType) -> None:
-        self._check(kind in (_T.KEEPALIVE, _T.ERROR), frame, f"is sent {kind.name} on stream 0")
-        if kind is _T.KEEPALIVE:
+        if kind is _T.LEASE:
+            self._check(self._began & LEASE or self._resumed, frame, "is sent a lease that it did not ask for (P36)")
+        elif kind is _T.RESUME_OK:
+            self._resumed = True
+        elif kind is _T.KEEPALIVE:
             answer = decode(frame)
-            self._check(isinstance(answer, KeepAlive) and not answer.respond, frame, "is asked for a keepalive")
+            may_ask = self._began & RESUME_ENABLE or self._resumed
+            self._check(isinstance(answer, KeepAlive), frame, "is sent what is no keepalive")
+            self._check(may_ask or not peek_flags(frame) & RESPOND, frame, "is asked for a keepalive")
+        elif kind is not _T.ERROR:
+            self._fail(frame, f"is sent {kind.name} on stream 0")
         elif int.from_bytes(frame[6:10], "big") != _CONNECTION_CLOSE:
             self._over = True
 

@@ -29,6 +29,8 @@ def test_a_device_gets_the_figures_for_strangers() -> None:
         high_water_bytes=262_144,
         hard_water_bytes=1_048_576,
         write_deadline_s=10.0,
+        resume_bytes=262_144,
+        resume_hold_s=60.0,
     )
 
 
@@ -43,6 +45,12 @@ def test_trusted_kinds_have_no_rate_and_no_stream_limit(kind: Kind) -> None:
     assert profile.requests_per_second == 0
     assert profile.max_frame_bytes == 0xFFFFFF
     assert profile.max_metadata_bytes == 65_536
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_devices_users_and_services_may_resume(kind: Kind) -> None:
+    expected = 0 if kind in (Kind.NODE, Kind.ADMIN) else 262_144
+    assert profile_for(kind).resume_bytes == expected
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConnectionFailed, FrameError, InvalidSetup, ProtocolError
+from gateway.session.resume import Received
 from gateway.session.session import TRANSITIONS, Action, Event, Session, State
 from gateway.session.setup import SetupRules
 from gateway.wire.frames import (
@@ -135,9 +137,9 @@ def test_unknown_frames(state: State, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in range(64) if kind != FrameType.SETUP])
-def test_before_setup_the_table_knows_nothing_but_setup(kind: int) -> None:
+def test_before_setup_the_table_knows_setup_and_resume_alone(kind: int) -> None:
     """P01, P02."""
-    assert TRANSITIONS[State.AWAITING_SETUP] == {FrameType.SETUP: Action.SET_UP}
+    assert TRANSITIONS[State.AWAITING_SETUP] == {FrameType.SETUP: Action.SET_UP, FrameType.RESUME: Action.RESUME}
     session = awaiting()
     with pytest.raises(ProtocolError):
         setting_up(session, on_stream_0(kind))
@@ -172,10 +174,21 @@ def test_a_refused_setup_leaves_the_session_closed() -> None:
 
 @pytest.mark.parametrize("make", [opened, draining])
 def test_a_keepalive_that_asks_is_answered(make: Callable[[], Session]) -> None:
-    """P10: the same data, without the flag, at position 0, because nothing here resumes."""
+    """P10: the same data, without the flag, at position 0 where nothing resumes."""
     event, answer = receive(make(), encode(KeepAlive(True, 77, b"beat")))
     assert event is Event.KEPT_ALIVE
     assert answer == encode(KeepAlive(False, 0, b"beat"))
+
+
+def test_a_session_that_can_be_resumed_answers_with_what_it_has() -> None:
+    """P10, P50."""
+    session = opened()
+    session.received = Received()
+    session.received.take(FrameType.CANCEL, 1, 6)
+    assert receive(session, encode(KeepAlive(True, 77, b"beat"))) == (
+        Event.KEPT_ALIVE,
+        encode(KeepAlive(False, 6, b"beat")),
+    )
 
 
 def test_the_golden_keepalive() -> None:
@@ -193,6 +206,37 @@ def test_a_keepalive_that_does_not_ask_is_not_answered() -> None:
 def test_a_keepalive_without_a_position_is_malformed(size: int) -> None:
     with pytest.raises(FrameError, match="cut short"):
         receive(opened(), encode(KeepAlive(True))[: 6 + size])
+
+
+# LEASE
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.DRAINING])
+def test_a_lease_that_setup_asked_for_is_handed_on(state: State) -> None:
+    """P36; fault 45 for those that it did not ask for."""
+    session = MAKE[state]()
+    assert receive(session, on_stream_0(FrameType.LEASE)) == (Event.IGNORED, b"")
+    session.setup = replace(SETUP, lease=True)
+    assert receive(session, on_stream_0(FrameType.LEASE)) == (Event.LEASED, encode(Lease(1000, 1)))
+
+
+# RESUME
+
+
+@pytest.mark.parametrize(
+    ("frame", "resumes"),
+    [
+        (encode(Resume(b"token", 0, 0)), True),
+        (b"\0\0\0\0\x34\0", True),
+        (b"\0\0\0\1" + encode(Resume(b"token", 0, 0))[4:], False),
+        (b"\0\0\0\0\x34", False),
+        (encode(SETUP), False),
+        (encode(ResumeOk(0)), False),
+    ],
+)
+def test_a_first_frame_that_is_resume_is_known_by_its_header(frame: bytes, resumes: bool) -> None:
+    """P01."""
+    assert Session.resumes(b"\xff" + frame + b"\x34", 1, 1 + len(frame)) is resumes
 
 
 # ERROR and METADATA_PUSH
