@@ -24,12 +24,15 @@ from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import Authenticator, Plane, Snapshot
 from gateway.forwarding.services import NodeServices
 from gateway.observe.logging import configure
+from gateway.observe.memory import MemoryGauge, Pressure
 from gateway.observe.metrics import Metrics
+from gateway.observe.refusal_log import RefusalLog
+from gateway.observe.watchdog import Watchdog
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
-from gateway.transport.admission import Admission, AdmissionRules
+from gateway.transport.admission import NO_MEMORY, Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
@@ -38,6 +41,8 @@ from gateway.transport.websocket import Handshake, WebSocketCarrier
 
 #: How often deadlines are looked at, in seconds; each is met within this much of its time.
 TICK_S = 0.25
+#: A delay of the clock that deadlines are moved by, in seconds: nobody could be heard meanwhile.
+LATE_S = 0.1
 #: How often files are looked at and what is stale is forgotten, in seconds.
 CHECK_S = 2.0
 #: How many peers a second are sent elsewhere when the node drains, where there is time for that.
@@ -60,6 +65,13 @@ class Node:
         self.telemetry_port = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._checked_at = 0.0
+        self._ticked_at = 0.0
+        self.watchdog = Watchdog()
+        self.memory = MemoryGauge(config.limits.memory_bytes)
+        self.pressure = Pressure.NONE
+        self._refusals = RefusalLog(
+            self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
+        )
 
     async def start(self) -> None:
         """Open every listener. Raises ConfigError, with nothing left open, when one cannot be had."""
@@ -84,7 +96,9 @@ class Node:
         except BaseException:
             await self._close()
             raise
+        self._ticked_at = self.plane.monotonic()
         self._tick(loop)
+        self.watchdog.start()
         self._announce()
 
     async def stop(self) -> None:
@@ -176,6 +190,7 @@ class Node:
     async def _close(self) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
+        self.watchdog.stop()
         for listener in self.listeners.values():
             await listener.stop()
         if self.telemetry is not None:
@@ -184,14 +199,35 @@ class Node:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # First, so that a bug in what follows does not stop the clock.
         self._ticking = loop.call_later(TICK_S, self._tick, loop)
-        self.plane.tick()
         now = self.plane.monotonic()
+        late, self._ticked_at = now - self._ticked_at - TICK_S, now
+        if late > LATE_S:
+            self.plane.forgive(late)
+            for listener in self.listeners.values():
+                listener.forgive(late)
+        self.plane.tick()
         for listener in self.listeners.values():
             listener.tick(now)
+        self._relieve_memory()
+        self._refusals.tick(now)
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
             self.admission.sweep(now)
             self.reload_certificate(only_if_changed=True)
+
+    def _relieve_memory(self) -> None:
+        before, self.pressure = self.pressure, self.memory.pressure()
+        if self.pressure is not before:
+            say = self.log.warning if self.pressure > before else self.log.info
+            say("memory", pressure=self.pressure.name.lower(), limit_bytes=self.memory.limit)
+        self.admission.closed_for = NO_MEMORY if self.pressure >= Pressure.NO_NEW_CONNECTIONS else None
+        if self.pressure >= Pressure.NO_BUFFERS:
+            self.plane.close_largest()
+
+    @property
+    def takes_durable_work(self) -> bool:
+        """Whether there is memory for work that the node would have to keep."""
+        return self.pressure < Pressure.NO_DURABLE_WORK
 
     def reload_certificate(self, *, only_if_changed: bool = False) -> None:
         """Show new connections the certificate that is in the files now; where it cannot be used, keep the old one."""

@@ -210,6 +210,26 @@ class KindLimits(Section):
         least=0,
     )
     resume_hold_s: float | None = _limit("Seconds that such a session waits for another link.", least=0)
+    max_memory_bytes: int | None = _limit(
+        "Bytes held for one connection, above which it is closed; 0: no limit.", least=0
+    )
+    bytes_per_second: int | None = _limit(
+        "Bytes read a second; above it the connection is not read from for a while; 0: no limit.", least=0
+    )
+    premature_ends: int | None = _limit(
+        "Ended requests from which on the connection is closed when half of them were canceled within a second or "
+        "were invalid; 0: no limit.",
+        least=0,
+    )
+    keepalive_burst: int | None = _limit(
+        "KEEPALIVE frames beyond two in each interval that SETUP names; 0: no limit.", least=0
+    )
+    pushes_per_second: int | None = _limit(
+        "METADATA_PUSH frames a second that are taken; more of them are dropped; 0: no limit.", least=0
+    )
+    request_n_burst: int | None = _limit(
+        "REQUEST_N frames of a stream beyond one for each item; more count as frames to ignore; 0: no limit.", least=0
+    )
 
     def overrides(self) -> dict[str, int | float]:
         """The figures that are set, by name."""
@@ -264,6 +284,13 @@ class Limits(Section):
     )
     drain_grace_s: float = _setting(
         10.0, "Seconds that requests in flight have to finish when the node stops.", reload=True, ge=0, le=3600
+    )
+    memory_bytes: int | None = _setting(
+        None,
+        "Memory of the process. At 85 % nobody is let in, at 92 % no durable work is taken, at 97 % the connections "
+        "for which most waits are closed; 0: no limit.",
+        shown="that of the control group",
+        ge=0,
     )
     drain_spread_s: float = _setting(
         10.0, "Seconds over which many connections are told to go elsewhere when the node stops.", ge=0, le=300

@@ -58,6 +58,9 @@ _BY_ERROR_REASON = {
     "draining": CloseReason.DRAINED,
     "ignored_frames": CloseReason.POLICY,
     "keepalive_data": CloseReason.POLICY,
+    "keepalive_burst": CloseReason.POLICY,
+    "premature_ends": CloseReason.POLICY,
+    "max_memory_bytes": CloseReason.POLICY,
 }
 
 

@@ -22,6 +22,7 @@ from gateway.errors import (
     ProtocolError,
 )
 from gateway.forwarding import acceptor, leasing, resuming
+from gateway.forwarding.budgets import PREMATURE_S, Budgets
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
 from gateway.forwarding.credit import LARGE_ITEM_BYTES
 from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
@@ -257,6 +258,9 @@ class Connection(Endpoint):
             stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
             stream.state &= ~REQUEST_UNFINISHED
             finish(stream, CANCELED)
+            budgets = self.budgets
+            if budgets is not None and self.plane.now - stream.opened_at < PREMATURE_S:
+                budgets.premature_end(len(self.requesting))
             return True
         stream = self.serving.find(stream_id)
         if stream is None:
@@ -338,6 +342,12 @@ class Connection(Endpoint):
 
     def _be_bound(self, grant: Grant) -> None:
         self.hold(grant)
+        limits = grant.limits
+        if self.budgets is not None:
+            self.budgets.limits = limits
+        elif limits.has_budgets:
+            setup = self.session.setup
+            self.budgets = Budgets(limits, setup.keepalive_ms if setup is not None else 0, self.plane.now)
         self.carrier.allow(grant.limits.max_frame_bytes)
 
     def _control(self, data: bytes, start: int, end: int) -> None:
@@ -346,7 +356,10 @@ class Connection(Endpoint):
         event, detail = self.session.receive(data, start, end)
         if event is Event.KEPT_ALIVE:
             self.counters.keepalives += 1
-            if detail:
+            budgets = self.budgets
+            if budgets is not None:
+                budgets.keepalive(self.plane.now)
+            if detail and (budgets is None or budgets.may_answer(self.outbox.blocked)):
                 assert isinstance(detail, bytes)
                 self.outbox.put_frame(detail)
                 self.pause_when_congested()
@@ -361,9 +374,18 @@ class Connection(Endpoint):
             self.draining = True
             self.plane.table.remove_owner(self)
         else:
+            if event is Event.PUSHED and self.budgets is not None and not self.budgets.push(self.plane.now):
+                self.counters.refuse("pushes_per_second")
             self.ignore(end - start)
 
     # Life
+
+    def took(self, size: int) -> None:
+        """The carrier has read `size` bytes."""
+        budgets = self.budgets
+        if budgets is not None and budgets.read(size, self.plane.now):
+            self.counters.refuse("bytes_per_second")
+            self.rest(budgets)
 
     def judge_again(self, snapshot: Snapshot) -> None:
         """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
@@ -371,6 +393,13 @@ class Connection(Endpoint):
             self._be_bound(snapshot.grant(self.principal))
         else:
             self.hold(self.plane.nobody)
+
+    def forgive(self, seconds: float) -> None:
+        """The loop stood still for so long: move every deadline (fault 90)."""
+        self.opened_at += seconds
+        self.session.last_received += seconds
+        self.outbox.blocked_since += seconds
+        self.outbox.feeders_since += seconds
 
     def tick(self, now: float, wall: float) -> None:
         """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
@@ -388,6 +417,9 @@ class Connection(Endpoint):
             self.resumption.tick(now)
         if self.granted is not None and self.granted.due(now):
             leasing.lend(self)
+        budgets = self.budgets
+        if budgets is not None and budgets in self.paused_by and budgets.rested(now):
+            self.resume_after(budgets)
         if self.paused_by:
             # Whoever is not read from cannot be heard: its silence is ours.
             self.session.last_received = now
@@ -395,6 +427,11 @@ class Connection(Endpoint):
             if self._abandon_link():
                 return
             self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
+        elif 0 < self.grant.limits.max_memory_bytes < self.outbox.size:
+            limit = self.grant.limits.max_memory_bytes
+            text = f"over the limit of {limit} bytes that are held for you"
+            self.fail(ConnectionFailed(text, reason="max_memory_bytes"))
+            self.carrier.abort()
         elif self._hopeless(now):
             if self._abandon_link():
                 return

@@ -19,22 +19,34 @@ LARGE_ITEM_BYTES = 1024
 
 class Credit:
     """Item counts. `outstanding`: passed on to the producer, not used yet. `held`: granted by the consumer, not passed
-    on yet."""
+    on yet. `grants`: how often the consumer granted some."""
 
-    __slots__ = ("_window", "held", "outstanding")
+    __slots__ = ("_granted", "_window", "grants", "held", "outstanding")
 
     def __init__(self) -> None:
         self._window = WINDOW
+        self._granted = 0
+        self.grants = 0
         self.outstanding = 0
         self.held = 0
 
     def grant(self, n: int, congested: bool) -> int:
         """The consumer grants `n` items. Return how many to pass on now; grants add up and saturate (P30)."""
+        self.grants += 1
         if not self.held and not congested and self.outstanding + n <= self._window:
             self.outstanding += n
+            self._granted += n
             return n
-        self.held = min(self.held + n, MAX_REQUEST_N)
+        if n > MAX_REQUEST_N - self.held:
+            n = MAX_REQUEST_N - self.held
+        self.held += n
+        self._granted += n
         return 0 if congested else self.refill()
+
+    @property
+    def used(self) -> int:
+        """How many items have come."""
+        return self._granted - self.held - self.outstanding
 
     def refill(self) -> int:
         """Return how much held credit to pass on now: a window's worth once half of it is used."""

@@ -16,7 +16,7 @@ cdef dict _HEADS
 cdef class Endpoint(FrameSink):
     cdef public set paused_by
     cdef public bint accepted, by_device, closed, draining
-    cdef public object carrier, grant, granted, held
+    cdef public object budgets, carrier, grant, granted, held
     cdef public Counters counters
     cdef public dict decisions, partials
     cdef public StreamTable requesting, serving

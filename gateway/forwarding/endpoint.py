@@ -18,6 +18,7 @@ from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, META
 from gateway.wire.sink import FrameSink
 
 if TYPE_CHECKING:
+    from gateway.forwarding.budgets import Budgets
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.partial import Partial
     from gateway.forwarding.plane import Plane
@@ -46,6 +47,7 @@ class Endpoint(FrameSink):
     __slots__ = (
         "__weakref__",
         "accepted",
+        "budgets",
         "by_device",
         "carrier",
         "closed",
@@ -92,10 +94,11 @@ class Endpoint(FrameSink):
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
         self.pending = 0
-        self.paused_by: set[Outbox] = set()
+        self.paused_by: set[Outbox | Budgets] = set()
         self.tokens = 0.0
         self.tokens_at = now
         self.strays = Strays(now)
+        self.budgets: Budgets | None = None
         self.accepted = False
         self.draining = False
         self.closed = False
@@ -166,7 +169,14 @@ class Endpoint(FrameSink):
         if self.outbox.blocked and self.outbox.congested:
             self.pause_for(self.outbox)
 
-    def resume_after(self, outbox: Outbox) -> None:
+    def rest(self, budgets: Budgets) -> None:
+        """Stop reading from this peer until `budgets` has recovered; its owner looks."""
+        if not self.closed:
+            if not self.paused_by:
+                self.carrier.pause_reading()
+            self.paused_by.add(budgets)
+
+    def resume_after(self, outbox: Outbox | Budgets) -> None:
         """`outbox` has drained or is gone."""
         self.paused_by.discard(outbox)
         if not self.paused_by and not self.closed:

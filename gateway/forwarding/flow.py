@@ -43,6 +43,8 @@ def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end
         connection.ignore(end - start)
     else:
         passed = credit.grant(n, connection.outbox.congested)
+        if connection.budgets is not None and connection.budgets.spare(credit):
+            connection.ignore(end - start)
         if passed == n:
             producer.outbox.put(prefix, data, start + 4, end)
         elif passed:

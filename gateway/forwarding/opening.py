@@ -51,6 +51,8 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
     ):
         connection.ignore(end - start)  # P21
         return
+    if connection.budgets is not None:
+        connection.budgets.asked += 1
     at = start + 6
     if kind == REQUEST_CHANNEL and head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
         head &= ~FOLLOWS  # P34
@@ -252,6 +254,8 @@ def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: R
     if kind != REQUEST_FNF:  # P35: never answered, not even by an error
         connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
         connection.pause_when_congested()
+    if connection.budgets is not None and isinstance(error, RequestInvalid):
+        connection.budgets.premature_end(len(connection.requesting))
 
 
 def _spend_token(connection: Endpoint) -> None:

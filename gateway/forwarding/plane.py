@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 INTERNAL = "internal"
 
 
+#: What has to wait for a connection for its end to be any relief.
+WORTH_CLOSING_BYTES = 64 * 1024
+
+
 class Authenticator(Protocol):
     """Who a token belongs to."""
 
@@ -167,6 +171,18 @@ class Plane:
             connection.tick(now, wall)
         for connection in self.parked.expire(now):
             connection.end(CloseReason.RESUME_EXPIRED)
+
+    def forgive(self, seconds: float) -> None:
+        """The loop stood still for so long: what peers sent has not been read, and that is not their silence."""
+        for connection in self.connections.values():
+            connection.forgive(seconds)
+
+    def close_largest(self) -> None:
+        """Close the connection for which most is held, unless that is next to nothing."""
+        largest = max(self.connections.values(), key=lambda connection: connection.outbox.size, default=None)
+        if largest is not None and largest.outbox.size >= WORTH_CLOSING_BYTES:
+            largest.close(CloseReason.OVERLOAD, "this node is short of memory, and too much waits to be sent to you")
+            largest.carrier.abort()
 
     def outbox_bytes(self) -> int:
         return sum(connection.outbox.size for connection in self.connections.values())

@@ -68,6 +68,24 @@ class LimitsProfile:
     """Sent frames kept until a session that can be resumed has confirmed them; 0: sessions cannot be resumed."""
     resume_hold_s: float = 60.0
     """How long such a session waits for another link when it has lost its own."""
+    max_memory_bytes: int = 2 * MIB
+    """What is held for one connection: bytes that wait to leave; above it the connection is closed; 0: no limit."""
+    bytes_per_second: int = 256 * KIB
+    """Bytes read, a second's worth at once; above it the connection is not read from for a while; 0: no limit."""
+    premature_ends: int = 500
+    """Ended requests from which on the connection is closed when half of them were canceled within a second or were
+    invalid; 0: no limit."""
+    keepalive_burst: int = 5
+    """KEEPALIVE frames beyond two in each interval that SETUP names; 0: no limit."""
+    pushes_per_second: int = 10
+    """METADATA_PUSH frames that are taken; more of them are dropped and counted; 0: no limit."""
+    request_n_burst: int = 64
+    """REQUEST_N frames of a stream beyond one for each item; more of them count as frames to ignore; 0: no limit."""
+
+    @property
+    def has_budgets(self) -> bool:
+        """Whether any limit is one that takes account of a connection's past."""
+        return any(getattr(self, name) for name in _BUDGETS)
 
 
 _DEVICE = LimitsProfile()
@@ -85,6 +103,12 @@ _TRUSTED = LimitsProfile(
     ignored_frames=0,
     high_water_bytes=1 * MIB,
     hard_water_bytes=4 * MIB,
+    max_memory_bytes=0,
+    bytes_per_second=0,
+    premature_ends=0,
+    keepalive_burst=0,
+    pushes_per_second=0,
+    request_n_burst=0,
 )
 
 #: Nodes route around a lost link, and an administrator's tool is started again: neither resumes.
@@ -97,6 +121,9 @@ _PROFILES: Mapping[Kind, LimitsProfile] = {
     Kind.NODE: _WITHOUT_RESUME,
     Kind.ADMIN: _WITHOUT_RESUME,
 }
+
+#: Limits that `forwarding.budgets` keeps account of.
+_BUDGETS = ("bytes_per_second", "premature_ends", "keepalive_burst", "pushes_per_second", "request_n_burst")
 
 LIMIT_NAMES = frozenset(field.name for field in fields(LimitsProfile))
 

@@ -114,9 +114,12 @@ class SocketCarrier(asyncio.Protocol):
         try:
             self.received(data)
             connection = self.connection
-            if connection is not None and connection.outbox.size > connection.outbox.hard:
-                # It asks faster than it reads the answers (faults 29, 31).
-                connection.pause_for(connection.outbox)
+            if connection is not None:
+                if connection.budgets is not None:
+                    connection.took(len(data))
+                if connection.outbox.size > connection.outbox.hard:
+                    # It asks faster than it reads the answers (faults 29, 31).
+                    connection.pause_for(connection.outbox)
         except Exception:
             self._failed()
 

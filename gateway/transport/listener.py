@@ -300,6 +300,12 @@ class Listener:
         """Handshakes that are not over."""
         return len(self._pending)
 
+    def forgive(self, seconds: float) -> None:
+        """The loop stood still: nobody could go on with a handshake meanwhile."""
+        for table in (self._pending, self._refused):
+            for carrier in table:
+                table[carrier] += seconds
+
     def tick(self, now: float) -> None:
         """End handshakes that take too long (faults 1, 4)."""
         for carrier in [carrier for carrier, deadline in self._pending.items() if deadline < now]:
