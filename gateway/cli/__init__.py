@@ -1,19 +1,21 @@
-"""The command line. One module a command group; a command parses, calls, prints, and exits with a stable code.
+"""The command line. One module a noun; a command parses, calls, prints, and exits with a stable code.
 
 0 ok, 1 error, 2 usage, 3 unhealthy, 4 unreachable. What a command answers goes to standard output, everything else to
-standard error. Commands import what they need when they run, so that `gateway token` does not load a node.
+standard error. `catalogue` lists the commands, whose modules are imported when they are called: `gateway token` loads
+no node, and `gateway --help` nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NoReturn
 
 import typer
 
-from gateway.cli import bench, demo, lifecycle, routes, simulate, talk, token
+from gateway.cli.catalogue import Catalogue, application
 from gateway.errors import GatewayError
 
 
@@ -29,24 +31,20 @@ class ExitCode(IntEnum):
 
 
 def program() -> typer.Typer:
-    """Return the whole command line, put together from its groups."""
-    app = typer.Typer(
-        name="gateway",
-        help="An RSocket gateway for the edge.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    for group in (lifecycle, token, talk, routes, simulate, demo, bench):
-        group.attach(app)
+    """Return the whole command line."""
+    app = application(name="gateway", cls=Catalogue)
+    app.callback()(gateway)
     return app
 
 
-def main() -> NoReturn:
-    """Run the command line: the entry point `gateway`."""
+def gateway() -> None:
+    """An RSocket gateway for the edge."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line: the entry point `gateway`. `arguments` are those of the process if none are given."""
     try:
-        program()()
+        program()(arguments, prog_name=None if arguments is None else "gateway")
     except GatewayError as error:
         _fail(str(error), ExitCode.UNREACHABLE if error.reason == "unreachable" else ExitCode.ERROR)
     except TimeoutError as error:

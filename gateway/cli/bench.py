@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import target
+from gateway.cli.catalogue import application
 from gateway.cli.data_directory import data_directory, has_identity
 from gateway.cli.durations import duration
 from gateway.cli.printing import TextOrJson
@@ -53,7 +54,7 @@ Masked = Annotated[
 
 
 def attach(app: typer.Typer) -> None:
-    group = typer.Typer(help="Measure how much a gateway takes.", no_args_is_help=True)
+    group = application(help="Measure how much a gateway takes.")
     for command in (rr, fnf, stream, channel, connect, storm):
         group.command()(command)
     app.add_typer(group, name="bench")

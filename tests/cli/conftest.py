@@ -1,17 +1,31 @@
-"""A real `gateway run` as a child process, and the command line run as a user runs it."""
+"""The command line as a user runs it, in this process or in one of its own, and a real `gateway run` as a child.
+
+A command costs a process half a second of imports on a small machine; what is held here is mostly what it prints and
+its exit code. So `Shell.run` calls it in a thread of this process, with its own standard streams and environment, and
+`Shell.spawn` and `Shell.start` are for what needs a process: signals, pipes, the entry point itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from gateway.cli import main
 from tests.client.peer import free_port
 
 GATEWAY = (sys.executable, "-m", "gateway.cli")
@@ -63,6 +77,20 @@ class Shell:
                 await asyncio.wait_for(process.communicate(), 20)
 
     async def run(self, *arguments: str, stdin: bytes | None = None, timeout: float = 30) -> Result:
+        """Call the command line in a thread of this process."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+
+        def call() -> None:
+            result = called(arguments, self.environ, stdin or b"")
+            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(result))
+
+        # A daemon, so that a command that hangs fails its test and not the whole run.
+        threading.Thread(target=call, name=" ".join(arguments[:2]), daemon=True).start()
+        return await asyncio.wait_for(done, timeout)
+
+    async def spawn(self, *arguments: str, stdin: bytes | None = None, timeout: float = 30) -> Result:
+        """Run the command line as a process."""
         process = await self.start(
             *arguments, stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE
         )
@@ -76,16 +104,60 @@ class Shell:
         return Result(process.returncode, out, err.decode())
 
 
-@dataclass
+def called(arguments: tuple[str, ...], environ: dict[str, str], stdin: bytes) -> Result:
+    """What the command line does in this process, for which it is given standard streams and an environment."""
+    out, err = io.BytesIO(), io.BytesIO()
+    with (
+        streams(stdin, out, err),
+        patch.dict(os.environ, environ, clear=True),
+    ):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    assert isinstance(code, int)
+    return Result(code, out.getvalue(), err.getvalue().decode())
+
+
+@contextmanager
+def streams(stdin: bytes, out: io.BytesIO, err: io.BytesIO) -> Iterator[None]:
+    before = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(out, encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(err, encoding="utf-8", write_through=True)
+    try:
+        yield
+    finally:
+        # Whoever keeps one of them must not close what the test reads.
+        for stream in (sys.stdout, sys.stderr):
+            stream.detach()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+@dataclass(frozen=True)
 class RunningNode:
     data: Path
     port: int
     tcp_port: int
-    process: asyncio.subprocess.Process
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/rsocket"
+
+
+@pytest.fixture(autouse=True, scope="package")
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach the commands: a shell starts what it puts into the background with SIGINT ignored, for good."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -95,26 +167,32 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
     await shell.end()
 
 
-@pytest.fixture
-async def node(tmp_path: Path, shell: Shell) -> AsyncIterator[RunningNode]:
-    """`gateway run --dev --data DIR` with its addresses from the environment."""
-    data = tmp_path / "data"
+@pytest.fixture(scope="package")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """One `gateway run --dev --data DIR` for all tests, with its addresses from the environment."""
+    directory = tmp_path_factory.mktemp("node")
+    data = directory / "data"
     ports = [free_port() for _ in range(2)]
-    child = shell.with_environment(
+    environ = environment(
+        directory,
         GATEWAY__LISTEN__WEBSOCKET=f"127.0.0.1:{ports[0]}",
         GATEWAY__LISTEN__TCP=f"127.0.0.1:{ports[1]}",
         GATEWAY__ADMIN__LISTEN="127.0.0.1:0",
         GATEWAY__TELEMETRY__LISTEN="127.0.0.1:0",
     )
-    process = await child.start("run", "--dev", "--data", str(data))
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            (*GATEWAY, "run", "--dev", "--data", data), env=environ, stdout=output, stderr=output
+        )
     try:
-        await until_accepting(process, ports[0])
-        yield RunningNode(data, ports[0], ports[1], process)
+        until_accepting(process, ports[0], log)
+        yield RunningNode(data, ports[0], ports[1])
     finally:
-        if process.returncode is None:
+        if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 0, err.decode()
+        process.wait(20)
+    assert process.returncode == 0, log.read_text()
 
 
 def children_of(pid: int) -> list[int]:
@@ -130,17 +208,14 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def until_accepting(process: asyncio.subprocess.Process, port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if process.returncode is not None:
-                out, err = await process.communicate()
-                raise AssertionError((out + err).decode())
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            writer.close()
-            await writer.wait_closed()
-            return
+def until_accepting(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+            continue
+        return

@@ -66,7 +66,7 @@ async def test_demo(shell: Shell, tmp_path: Path) -> None:
 async def test_says_why_the_node_does_not_start(shell: Shell, tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    result = await demo_shell(shell, port).run("demo", "--data", str(tmp_path / "data"), timeout=40)
+    result = await demo_shell(shell, port).spawn("demo", "--data", str(tmp_path / "data"), timeout=40)
     assert result.code == 1
     assert "the node did not start" in result.err
     assert str(port) in result.err

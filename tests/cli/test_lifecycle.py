@@ -57,7 +57,7 @@ async def test_run_says_what_is_in_the_way(shell: Shell, tmp_path: Path) -> None
     data = tmp_path / "open"
     data.mkdir()
     data.chmod(0o777)
-    result = await shell.run("run", "--dev", "--data", str(data))
+    result = await shell.spawn("run", "--dev", "--data", str(data))
     assert result.code == 1
     assert "chmod 700" in result.err
     assert "Traceback" not in result.err
@@ -74,7 +74,7 @@ async def test_version(shell: Shell) -> None:
 
 
 async def test_help_and_usage(shell: Shell) -> None:
-    result = await shell.run("--help")
+    result = await shell.spawn("--help")
     assert result.code == 0
     commands = (
         "init", "run", "version", "token", "request", "stream", "fnf", "channel", "routes", "simulate", "demo"

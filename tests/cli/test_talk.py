@@ -73,7 +73,7 @@ async def test_contract_token_and_request(node: RunningNode, shell: Shell, bench
     )
     assert token.count(".") == 2
     assert "\n" not in token
-    result = await shell.run("request", "--url", node.url, "--token", token, "bench.echo", "hello")
+    result = await shell.spawn("request", "--url", node.url, "--token", token, "bench.echo", "hello")
     assert (result.code, result.out, result.err) == (0, b"hello\n", "")
     result = await shell.run("request", "--url", node.url, "--token", token, "bench.nothing")
     assert (result.code, result.out) == (1, b"")
@@ -183,10 +183,10 @@ async def test_channel_sends_lines(
     node: RunningNode, shell: Shell, bench: asyncio.Queue[bytes], tmp_path: Path
 ) -> None:
     call = ("channel", "--url", node.url, "--data", str(node.data), "bench.upper")
-    result = await shell.run(*call, stdin=b"one\ntwo\nthree")
+    result = await shell.spawn(*call, stdin=b"one\ntwo\nthree")
     assert (result.code, result.out, result.err) == (0, b"ONE\nTWO\nTHREE\n", "")
     many = b"".join(b"line %d\n" % number for number in range(2000))
-    assert (await shell.run(*call, "--credit", "7", stdin=many)).out == many.upper()
+    assert (await shell.spawn(*call, "--credit", "7", stdin=many)).out == many.upper()
     # The answers do not wait for the end of input.
     process = await shell.start(*call, stdin=asyncio.subprocess.PIPE)
     assert process.stdin is not None

@@ -1,0 +1,62 @@
+"""Which commands there are, and the module of each: nothing is imported before its command is run.
+
+A name is that of a command or of a group of commands, whose module puts it into an application (`attach`); the text is
+what `gateway --help` says of it: the beginning of the command's own help. Must not know: what a command does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+#: Command → (module of this package, its line in `gateway --help`), in the order of that list.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("lifecycle", "Make what a node needs: id, signing key, certificates."),
+    "run": ("lifecycle", "Run a node until SIGTERM or Ctrl-C, then drain and end."),
+    "version": ("lifecycle", "Print versions, and whether the parts that make a node fast are in use."),
+    "token": ("token", "Mint a token and print it, and nothing else."),
+    "request": ("talk", "Send a request and print the answer."),
+    "stream": ("talk", "Request a stream and print its items as they come."),
+    "fnf": ("talk", "Send a fire-and-forget request."),
+    "channel": ("talk", "Send the lines of standard input over a channel and print what comes back."),
+    "routes": ("routes", "List the routes that this caller may call."),
+    "simulate": ("simulate", "Run devices until Ctrl-C: thermostat-1, thermostat-2, …"),
+    "demo": ("demo", "Run a development node, thermostats on MicroPython and a Python service, and say what to try."),
+    "bench": ("bench", "Measure how much a gateway takes."),
+}
+
+
+class Catalogue(TyperGroup):
+    """The group of all commands; it holds a name and a line for each until one is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, line) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=line, rich_markup_mode=None))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the arguments begin with, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None or command is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command, or group of commands, `name` with its options. Raises KeyError for what is not in the catalogue."""
+    app = application()
+    import_module(f"gateway.cli.{COMMANDS[name][0]}").attach(app)
+    return typer.main.get_group(app).commands[name]
+
+
+def application(**options: Any) -> typer.Typer:
+    """An empty application with this program's ways; a module makes its group of commands with it."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
