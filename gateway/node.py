@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 import uuid
@@ -17,8 +18,9 @@ import structlog
 
 from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
-from gateway.config import Config, address
+from gateway.config import Config, address, advertised_host
 from gateway.control.identity import Identity
+from gateway.control.runtime import Runtime
 from gateway.errors import ConfigError, TokenError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import Authenticator, Plane, Snapshot
@@ -56,7 +58,8 @@ class Node:
         self.config = config
         self.log = structlog.get_logger("gateway.node")
         self.metrics = Metrics()
-        self.identity = Identity.open(config.node.data, names=config.tls.names)
+        host = advertised_host(config)
+        self.identity = Identity.open(config.node.data, names=(*config.tls.names, *([host] if host else ())))
         self.listeners: dict[str, Listener] = {}
         self.telemetry: TelemetryServer | None = None
         self.certificate: Certificate | None = None
@@ -96,6 +99,7 @@ class Node:
         except BaseException:
             await self._close()
             raise
+        Runtime(os.getpid(), time.time(), **self.addresses).write(config.node.data)
         self._ticked_at = self.plane.monotonic()
         self._tick(loop)
         self.watchdog.start()
@@ -112,6 +116,7 @@ class Node:
         while plane.busy and plane.monotonic() < deadline:  # noqa: ASYNC110  (the data plane has no events, on purpose)
             await asyncio.sleep(0.02)
         await self._close()
+        Runtime.remove(self.config.node.data)
         self.log.info("stopped")
 
     async def _say_goodbye(self) -> None:
@@ -239,18 +244,28 @@ class Node:
         except ConfigError as error:
             self.log.error("the old certificate stays in use", why=str(error))
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where it listens, by what for: URLs with the ports that are open."""
+        config = self.config
+        secure = config.tls.enabled
+        found = {}
+        if "websocket" in self.listeners:
+            host = _shown(self.listeners["websocket"].host)
+            found["websocket"] = f"{'wss' if secure else 'ws'}://{host}:{self.websocket_port}{config.listen.path}"
+        if "tcp" in self.listeners:
+            found["tcp"] = f"{'tls' if secure else 'tcp'}://{_shown(self.listeners['tcp'].host)}:{self.tcp_port}"
+        if self.telemetry is not None:
+            found["telemetry"] = f"http://{_shown(address(config.telemetry.listen)[0])}:{self.telemetry_port}"
+        return found
+
     def _announce(self) -> None:
         config = self.config
-        scheme = "wss" if config.tls.enabled else "ws"
-        tcp = "tls" if config.tls.enabled else "tcp"
-        if "websocket" in self.listeners:
-            host = self.listeners["websocket"].host
-            self.log.info("listening", url=f"{scheme}://{_shown(host)}:{self.websocket_port}{config.listen.path}")
-        if "tcp" in self.listeners:
-            self.log.info("listening", url=f"{tcp}://{_shown(self.listeners['tcp'].host)}:{self.tcp_port}")
-        if self.telemetry is not None:
-            host, _ = address(config.telemetry.listen)
-            self.log.info("telemetry", url=f"http://{_shown(host)}:{self.telemetry_port}/metrics")
+        for name, url in self.addresses.items():
+            if name == "telemetry":
+                self.log.info("telemetry", url=f"{url}/metrics")
+            else:
+                self.log.info("listening", url=url)
         if config.auth.mode == "off":
             self.log.warning("auth.mode is off: everybody who reaches this node may do everything")
         if config.tls.insecure and not config.tls.enabled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from gateway.config import Config, KindLimits, address, is_loopback, load, settings
+from gateway.config import Config, KindLimits, address, advertised_url, is_loopback, load, settings
 from gateway.errors import ConfigError
 from gateway.policy.limits import LIMIT_NAMES, profile_for
 from gateway.policy.principal import Kind
@@ -268,3 +269,23 @@ def test_the_page_of_settings_is_current() -> None:
     tool = Path(__file__).parents[1] / "tools" / "settings_doc.py"
     check = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"node.advertised_url": "wss://gw.example.org/rsocket"}, "wss://gw.example.org/rsocket"),
+        ({"listen.websocket": "0.0.0.0:7000"}, f"wss://{platform.node()}:7000/rsocket"),
+        ({"listen.websocket": "[::1]:7000", "listen.path": "/x"}, "wss://[::1]:7000/x"),
+        ({"listen.websocket": "10.0.0.1:0"}, "wss://10.0.0.1:4711/rsocket"),
+        ({"listen.websocket": ""}, ""),
+    ],
+)
+def test_advertised_url(overrides: dict[str, object], expected: str) -> None:
+    """Complaint 9: what devices are told is what the settings say; the node's own name, never a wildcard, otherwise."""
+    assert advertised_url(load(None, {}, overrides), 4711) == expected
+
+
+def test_an_advertised_url_is_one_of_a_gateway() -> None:
+    with pytest.raises(ConfigError, match="no address of a gateway"):
+        load(None, {}, {"node.advertised_url": "https://gw.example.org"})

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.identity import Identity
+from gateway.control.runtime import Runtime
 from gateway.wire import frames
 from tests.conftest import StartNode
 from tests.local_node import LocalNode, stream_request, until
@@ -230,6 +231,10 @@ async def test_first_start_and_second(run: Run) -> None:
     first = await run()
     ready = await first.said("ready")
     assert {event["event"] for event in first.events} >= {"listening", "telemetry", "ready"}
+    runtime = Runtime.read(first.data)
+    assert runtime is not None
+    assert runtime.pid == first.child.pid
+    assert runtime.websocket.endswith(f":{first.port('ws')}/rsocket")
     identity = Identity.open(first.data)
     assert ready["id"] == identity.node_id
     assert (first.data.stat().st_mode & 0o777) == 0o700
@@ -242,6 +247,7 @@ async def test_first_start_and_second(run: Run) -> None:
     token = identity.mint("svc", "service", (), ("*",), 600, time.time())
     first.child.send_signal(signal.SIGTERM)
     assert (await first.exit())[:2] == (0, b"")
+    assert Runtime.read(first.data) is None
 
     second = await run()
     assert (await second.said("ready"))["id"] == identity.node_id

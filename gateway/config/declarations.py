@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -70,6 +71,13 @@ def _checked_path(text: str) -> str:
     return text
 
 
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("ws", "wss", "tcp", "tls") or not parts.hostname):
+        raise ValueError("is no address of a gateway: write wss://host:7878/rsocket or tls://host:7879")
+    return text
+
+
 def _unset_if_empty(value: object) -> object:
     """Compose files pass an empty string where a variable is not set."""
     return None if value == "" else value
@@ -77,6 +85,7 @@ def _unset_if_empty(value: object) -> object:
 
 Address = Annotated[str, AfterValidator(_checked_address)]
 UrlPath = Annotated[str, AfterValidator(_checked_path)]
+GatewayUrl = Annotated[str, AfterValidator(_checked_url)]
 File = Annotated[Path | None, BeforeValidator(_unset_if_empty)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -115,6 +124,13 @@ class Node(Section):
     data: Path = _setting(
         Path("gateway-data"),
         "Directory of everything that must outlive the process: identity, keys, certificates.",
+    )
+    advertised_url: GatewayUrl = _setting(
+        "",
+        "Address under which devices reach this node, as they are told with their credential: "
+        "`wss://gateway.example.org:7878/rsocket`. Its host belongs to the certificate that the node issues itself.",
+        shown="from `listen` and the host's name",
+        reload=True,
     )
 
 
