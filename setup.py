@@ -1,6 +1,6 @@
 """The compiled hot path: optional extension modules over the very files that run uncompiled.
 
-Each module below is one source: its `.py` is compiled as it stands, with the C types that its `.pxd` declares. Three
+Each module below is one source: its `.py` is compiled as it stands, with the C types that its `.pxd` declares. Four
 have a compiled twin (`.pyx`) instead, because their work is on blocks of memory. Without Cython or a C compiler, or
 with GATEWAY_PURE=1, the package is pure Python and behaves the same.
 """
@@ -20,7 +20,6 @@ MODULES = [
     "forwarding/opening",
     "forwarding/outbox",
     "forwarding/plane",
-    "forwarding/stream",
     "forwarding/strays",
     "load/calls",
     "load/endpoint",
@@ -34,11 +33,14 @@ MODULES = [
     "routing/route",
     "routing/table",
     "session/stream_ids",
+    "transport/carrier",
+    "transport/tcp",
+    "transport/websocket",
     "wire/prefix",
     "wire/sink",
     "wire/websocket",
 ]
-TWINS = ["forwarding/stream_table", "wire/framing", "wire/octets"]
+TWINS = ["forwarding/stream", "forwarding/stream_table", "wire/framing", "wire/octets"]
 DIRECTIVES = {"language_level": 3, "annotation_typing": False, "boundscheck": False, "initializedcheck": False}
 
 

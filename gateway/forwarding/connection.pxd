@@ -24,6 +24,8 @@ cdef class Connection(Endpoint):
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
 
+    cpdef read(self, object feed, bytes data)
+
     @cython.locals(outbox=Outbox)
     cdef _response(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end)
 

@@ -13,6 +13,7 @@ Must not know: sockets, coroutines, logging, tokens, settings, storage.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.errors import (
@@ -146,10 +147,10 @@ class Connection(Endpoint):
                 return
         elif head & FOLLOWS:
             stream.state |= RESPONSE_SERIES
-            outbox.put(stream.requester_prefix, data, start + 4, end)
+            outbox.put(stream.requester_id, data, start + 4, end)
         elif head & _NEXT_COMPLETE or stream.state & RESPONSE_SERIES:
             # P34: without COMPLETE it is complete all the same.
-            outbox.put(stream.requester_prefix, data, start + 4, end)
+            outbox.put(stream.requester_id, data, start + 4, end)
             finish(stream, OK)
         else:
             break_stream(stream, self, "PAYLOAD with neither NEXT nor COMPLETE", "empty_payload")
@@ -167,7 +168,7 @@ class Connection(Endpoint):
             credit.narrow(end - start)
         if head & FOLLOWS:
             stream.state = state | RESPONSE_SERIES
-            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
             return True
         if head & NEXT or state & RESPONSE_SERIES:
             credit.outstanding -= 1
@@ -179,7 +180,7 @@ class Connection(Endpoint):
             return False
         if state & RESPONSE_SERIES:
             stream.state = state & ~RESPONSE_SERIES
-        stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+        stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
         if head & COMPLETE:
             if stream.interaction == REQUEST_STREAM or state & REQUESTER_DONE:
                 finish(stream, OK)
@@ -206,7 +207,7 @@ class Connection(Endpoint):
                     stream.state = state & ~REQUEST_UNFINISHED
                 break_stream(stream, self, "metadata after data", "metadata_after_data")
                 return
-            responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            responder.outbox.put(stream.responder_id, data, start + 4, end)
             if not head & FOLLOWS:
                 stream.state = state & ~REQUEST_UNFINISHED
                 if stream.interaction == REQUEST_FNF:
@@ -231,7 +232,7 @@ class Connection(Endpoint):
                 stream.state = state & ~REQUEST_SERIES
             else:
                 stream.state = state | REQUEST_SERIES
-            responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            responder.outbox.put(stream.responder_id, data, start + 4, end)
             if head & COMPLETE:
                 requester_done(stream)
             elif stream.up.held:
@@ -255,7 +256,7 @@ class Connection(Endpoint):
             if kind == _ERROR and stream.interaction != REQUEST_CHANNEL:
                 # Only a channel's requester has errors to tell; responders of other streams overlook them.
                 data, start, end = _CANCEL_FRAME, 0, len(_CANCEL_FRAME)
-            stream.responder.outbox.put(stream.responder_prefix, data, start + 4, end)
+            stream.responder.outbox.put(stream.responder_id, data, start + 4, end)
             stream.state &= ~REQUEST_UNFINISHED
             finish(stream, CANCELED)
             budgets = self.budgets
@@ -270,14 +271,14 @@ class Connection(Endpoint):
             return self.strays.forget(stream_id)
         if kind == _ERROR:
             if stream.interaction != REQUEST_FNF:  # P35
-                stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+                stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
             finish(stream, FAILED)
         elif stream.up is None:
             # Nothing comes from this requester that could be canceled.
             self.ignore(end - start)
         elif not stream.state & REQUESTER_DONE:
             # The responder wants no more items; its own may still come, and the requester's are under way.
-            stream.requester.outbox.put(stream.requester_prefix, data, start + 4, end)
+            stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
             stream.requester.strays.excused += 1 + stream.up.outstanding
             requester_done(stream)
         return True
@@ -380,12 +381,17 @@ class Connection(Endpoint):
 
     # Life
 
-    def took(self, size: int) -> None:
-        """The carrier has read `size` bytes."""
+    def read(self, feed: Callable[[bytes], None], data: bytes) -> None:
+        """The carrier has read `data`, which `feed` cuts into frames."""
+        self.session.last_received = self.plane.wake()
+        feed(data)
         budgets = self.budgets
-        if budgets is not None and budgets.read(size, self.plane.now):
+        if budgets is not None and budgets.read(len(data), self.plane.now):
             self.counters.refuse("bytes_per_second")
             self.rest(budgets)
+        if self.outbox.size > self.outbox.hard:
+            # It asks faster than it reads the answers (faults 29, 31).
+            self.pause_for(self.outbox)
 
     def judge_again(self, snapshot: Snapshot) -> None:
         """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
@@ -524,7 +530,7 @@ class Connection(Endpoint):
             self.resumption.forget()
         self.never_mind_others()
         self.partials = None
-        self.decisions.clear()
+        self.forget_decisions()
         self.plane.leave(self, reason)
 
 

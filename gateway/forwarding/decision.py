@@ -46,6 +46,7 @@ class Decision:
         "method",
         "multicast",
         "sections",
+        "shard_key",
         "stats",
     )
 
@@ -53,6 +54,7 @@ class Decision:
         self.address = address
         self.multicast = address.cast is Cast.MULTICAST
         self.method = address.balancer or default
+        self.shard_key = address.shard_key
         self.generation = -1
         self.leased = False
         self.stats: ServiceStats | None = None
@@ -84,17 +86,15 @@ class Decision:
         """Choose one candidate. Raises NoRoute when the last one has left, Overloaded when none has a lease left."""
         if self.leased:
             return self._pick_leased(plane)
-        key = self.address.shard_key
-        if key is not None:
-            return shard(self._candidates, key)
+        if self.shard_key is not None:
+            return shard(self._candidates, self.shard_key)
         return pick(self._candidates, self.method, plane.random)
 
     def _pick_leased(self, plane: Plane) -> Route:
         now = plane.monotonic()
-        key = self.address.shard_key
-        if key is None:
+        if self.shard_key is None:
             return leasing.pick(self._candidates, now)
-        route = shard(self._candidates, key)
+        route = shard(self._candidates, self.shard_key)
         if not leasing.may_send(route.owner, now):  # type: ignore[arg-type]
             raise leasing.exhausted()
         return route

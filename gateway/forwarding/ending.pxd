@@ -5,6 +5,7 @@ from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
 from gateway.observe.metrics cimport ServiceStats
 
+cdef int _CANCELED, _OK
 cdef int REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE
 cdef long WINDOW
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OK = 0
 FAILED = 1
 CANCELED = 2
+_OK = OK
+_CANCELED = CANCELED
 
 
 def requester_done(stream: Stream) -> None:
@@ -68,12 +70,12 @@ def finish(stream: Stream, outcome: int) -> None:
         if stream.up is not None:
             requester.strays.excused += stream.up.outstanding
             responder.strays.excused += WINDOW
-    elif outcome != OK:
+    elif outcome != _OK:
         responder.strays.excused += 1
-    if outcome == OK:
+    if outcome == _OK:
         stats.ok += 1
         stats.observe(plane.now - stream.opened_at)
-    elif outcome == CANCELED:
+    elif outcome == _CANCELED:
         stats.canceled += 1
     else:
         stats.failed += 1

@@ -1,5 +1,6 @@
 cimport cython
 
+from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.outbox cimport Outbox
 from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream_table cimport StreamTable
@@ -10,7 +11,7 @@ from gateway.wire.sink cimport FrameSink
 
 cdef int COMPLETE, FOLLOWS, IGNORE, METADATA, NEXT, _PAYLOAD, _REQUEST_FLAGS, _REQUEST_STREAM
 cdef Py_ssize_t MAX_FRAME_BYTES
-cdef dict _HEADS
+cdef list _HEADS
 
 
 cdef class Endpoint(FrameSink):
@@ -20,16 +21,17 @@ cdef class Endpoint(FrameSink):
     cdef public Counters counters
     cdef public dict decisions, partials
     cdef public StreamTable requesting, serving
-    cdef public long form, max_streams, pending, rate
+    cdef public long form, max_streams, rate
     cdef public double tokens, tokens_at
     cdef public StreamIds ids
     cdef public Outbox outbox
     cdef public int peer_parity
     cdef public Plane plane
-    cdef public bytes stamp
+    cdef public bytes latest_metadata, stamp
+    cdef public Decision latest
     cdef public Strays strays
     cdef object __weakref__
 
     @cython.locals(flags=int, rest=bytes, room=Py_ssize_t, start=bytes)
-    cpdef send_request(self, bytes prefix, int kind, int head, long n, bytes metadata, bytes data, Py_ssize_t at, Py_ssize_t end)
+    cpdef send_request(self, long stream_id, int kind, int head, long n, bytes metadata, bytes data, Py_ssize_t at, Py_ssize_t end)
     cpdef pause_for(self, Outbox outbox)

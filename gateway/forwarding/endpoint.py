@@ -31,17 +31,18 @@ _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_STREAM = int(FrameType.REQUEST_STREAM)
 _REQUEST_FLAGS = FOLLOWS | COMPLETE | IGNORE
 #: Type and flags of every request frame that can go out, as its bytes 4 and 5.
-_HEADS = {
-    kind << 10 | flags: (kind << 10 | flags).to_bytes(2, "big")
-    for kind in range(FrameType.REQUEST_RESPONSE, FrameType.REQUEST_CHANNEL + 1)
-    for flags in range(0x400)
-    if not flags & ~(_REQUEST_FLAGS | METADATA)
-}
+_HEADS = [
+    head.to_bytes(2, "big")
+    if head >> 10 >= FrameType.REQUEST_RESPONSE and not head & 0x3FF & ~(_REQUEST_FLAGS | METADATA)
+    else b""
+    for head in range(FrameType.REQUEST_CHANNEL + 1 << 10)
+]
 
 
 class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
-    its metadata is. `decisions`: its cache, by raw metadata. `paused_by`: full outboxes that it feeds.
+    its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last
+    one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds.
     `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases."""
 
     __slots__ = (
@@ -59,12 +60,13 @@ class Endpoint(FrameSink):
         "granted",
         "held",
         "ids",
+        "latest",
+        "latest_metadata",
         "max_streams",
         "outbox",
         "partials",
         "paused_by",
         "peer_parity",
-        "pending",
         "plane",
         "rate",
         "requesting",
@@ -79,6 +81,8 @@ class Endpoint(FrameSink):
         now = plane.monotonic()
         self.plane = plane
         self.decisions: dict[bytes, Decision] = {}
+        self.latest: Decision | None = None
+        self.latest_metadata: bytes | None = None
         self.counters = plane.counters
         self.carrier = carrier
         self.outbox = outbox
@@ -111,16 +115,21 @@ class Endpoint(FrameSink):
         self.rate = grant.limits.requests_per_second or int(self.granted is not None)
         self.outbox.high = grant.limits.high_water_bytes
         self.outbox.hard = grant.limits.hard_water_bytes
+        self.forget_decisions()
+
+    def forget_decisions(self) -> None:
         self.decisions.clear()
+        self.latest = None
+        self.latest_metadata = None
 
     # Frames out
 
     def send_request(
-        self, prefix: bytes, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
+        self, stream_id: int, kind: int, head: int, n: int, metadata: bytes, data: bytes, at: int, end: int
     ) -> None:
         """Append a request frame to this side's outbox.
 
-        `prefix`: its stream id. `metadata`: what goes between head and data, its length in front; empty for none.
+        `metadata`: what goes between head and data, its length in front; empty for none.
         """
         flags = head & _REQUEST_FLAGS
         if metadata:
@@ -130,13 +139,13 @@ class Endpoint(FrameSink):
             start += n.to_bytes(4, "big")
         room = MAX_FRAME_BYTES - 4 - len(start) - len(metadata)
         if end - at <= room:
-            self.outbox.put_request(prefix, start, metadata, data, at, end)
+            self.outbox.put_request(stream_id, start, metadata, data, at, end)
             return
         # The stamp made the largest frame there is too large (P43): it goes on in a fragment.
         start = _HEADS[kind << 10 | (flags | FOLLOWS) & ~COMPLETE] + start[2:]
-        self.outbox.put_request(prefix, start, metadata, data, at, at + room)
+        self.outbox.put_request(stream_id, start, metadata, data, at, at + room)
         rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big")
-        self.outbox.put_request(prefix, rest, b"", data, at + room, end)
+        self.outbox.put_request(stream_id, rest, b"", data, at + room, end)
 
     def spread(self, stream: Stream, routes: list[Route]) -> None:
         """Take a multicast stream; only the node's own multicast connection is ever asked to."""

@@ -26,14 +26,14 @@ def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end
     if stream is not None:
         credit = stream.down
         producer = stream.responder
-        prefix = stream.responder_prefix
+        its_id = stream.responder_id
     else:
         stream = connection.serving.find(stream_id)
         if stream is None:
             return False
         credit = stream.up
         producer = stream.requester
-        prefix = stream.requester_prefix
+        its_id = stream.requester_id
     if end - start < 10:
         raise FrameError("REQUEST_N is cut short")
     n = _n(data, start + 6)[0]
@@ -46,10 +46,10 @@ def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end
         if connection.budgets is not None and connection.budgets.spare(credit):
             connection.ignore(end - start)
         if passed == n:
-            producer.outbox.put(prefix, data, start + 4, end)
+            producer.outbox.put(its_id, data, start + 4, end)
         elif passed:
             frame = encode(RequestN(1, passed))
-            producer.outbox.put(prefix, frame, 4, len(frame))
+            producer.outbox.put(its_id, frame, 4, len(frame))
         else:
             _throttle(connection, stream)
     return True
@@ -58,19 +58,19 @@ def request_n(connection: Endpoint, stream_id: int, data: bytes, start: int, end
 def refill(stream: Stream) -> None:
     """Pass held credit on, in whichever direction it waits, unless its consumer is congested."""
     if stream.down is not None and stream.down.held:
-        _refill(stream, stream.down, stream.requester, stream.responder, stream.responder_prefix)
+        _refill(stream, stream.down, stream.requester, stream.responder, stream.responder_id)
     if stream.up is not None and stream.up.held:
-        _refill(stream, stream.up, stream.responder, stream.requester, stream.requester_prefix)
+        _refill(stream, stream.up, stream.responder, stream.requester, stream.requester_id)
 
 
-def _refill(stream: Stream, credit: Credit, consumer: Endpoint, producer: Endpoint, prefix: bytes) -> None:
+def _refill(stream: Stream, credit: Credit, consumer: Endpoint, producer: Endpoint, its_id: int) -> None:
     if consumer.outbox.congested:
         _throttle(consumer, stream)
         return
     n = credit.refill()
     if n:
         frame = encode(RequestN(1, n))
-        producer.outbox.put(prefix, frame, 4, len(frame))
+        producer.outbox.put(its_id, frame, 4, len(frame))
 
 
 def _throttle(connection: Endpoint, stream: Stream) -> None:

@@ -32,11 +32,11 @@ class InternalOutbox(Outbox):
         super().__init__(NoCarrier(), plane.flusher, plane.counters, limits, limits)
         self._delivered: list[bytes] = []
 
-    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
-        self._deliver(prefix + data[start:end])
+    def put(self, stream_id: int, data: bytes, start: int, end: int) -> None:
+        self._deliver(stream_id.to_bytes(4, "big") + data[start:end])
 
-    def put_request(self, prefix: bytes, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
-        self._deliver(prefix + head + metadata + data[start:end])
+    def put_request(self, stream_id: int, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
+        self._deliver(stream_id.to_bytes(4, "big") + head + metadata + data[start:end])
 
     def _deliver(self, frame: bytes) -> None:
         self._delivered.append(frame)

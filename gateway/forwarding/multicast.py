@@ -201,7 +201,7 @@ class Multicast(InternalConnection):
         merge.legs[leg_id] = leg
         self._merges_by_leg[leg_id] = merge
         at = _data_start(frame)
-        target.send_request(id_bytes(responder_id), kind, kind << 10 | flags, n, section, frame, at, len(frame))
+        target.send_request(responder_id, kind, kind << 10 | flags, n, section, frame, at, len(frame))
         self._slow_down(merge.stream.requester, target)
 
     def _from_requester(self, merge: Merge, kind: int, frame: bytes) -> None:
@@ -230,7 +230,7 @@ class Multicast(InternalConnection):
             elif last and stream.up is not None:
                 stream.up.outstanding -= 1
                 refill(stream)
-            leg.target.outbox.put(stream.responder_prefix, frame, 4, len(frame))
+            leg.target.outbox.put(stream.responder_id, frame, 4, len(frame))
             self._slow_down(merge.stream.requester, leg.target)
             if last and merge.interaction == REQUEST_FNF:
                 finish(stream, OK)
@@ -244,7 +244,7 @@ class Multicast(InternalConnection):
         for leg in merge.legs.values():
             stream = self.requesting.find(leg.stream_id)
             if stream is not None:
-                leg.target.outbox.put(stream.responder_prefix, frame, 4, len(frame))
+                leg.target.outbox.put(stream.responder_id, frame, 4, len(frame))
                 finish(stream, CANCELED)
 
     def _all_fired(self, merge: Merge) -> None:
@@ -359,7 +359,7 @@ class Multicast(InternalConnection):
 
     def _to_requester(self, merge: Merge, frame: bytes) -> None:
         if merge.stream.responder_id in self.serving:
-            self.send(merge.stream.responder_prefix + frame[4:])
+            self.send(id_bytes(merge.stream.responder_id) + frame[4:])
 
     @staticmethod
     def _slow_down(source: Endpoint, target: Endpoint) -> None:

@@ -32,7 +32,7 @@ from gateway.forwarding.stream import (
     new_stream,
 )
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
-from gateway.wire.octets import cut, id_bytes
+from gateway.wire.octets import cut, equal
 
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
@@ -72,7 +72,8 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
             body = at + 3 + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
             if body > end:
                 raise FrameError("metadata length goes beyond the frame")
-            metadata = cut(data, at + 3, body)
+            latest = connection.latest_metadata
+            metadata = latest if latest is not None and equal(data, at + 3, body, latest) else cut(data, at + 3, body)
             if head & FOLLOWS and body == end:
                 # Metadata may go on in the next fragment, and the stamp has to come after all of it.
                 _hold(connection, Partial(kind, head, stream_id, n, metadata))
@@ -106,10 +107,17 @@ def _open(
         _spend_token(connection)
     if connection.draining:
         raise Overloaded("this connection is draining; reconnect and try again", reason="draining")
-    decision = connection.decisions.get(metadata)
     varying = False
-    if decision is None:
-        decision, varying = _decide(connection, metadata)
+    if metadata is connection.latest_metadata:
+        decision = connection.latest
+    else:
+        decision = connection.decisions.get(metadata)
+        if decision is None:
+            decision, varying = _decide(connection, metadata)
+        if not varying:
+            connection.latest = decision
+            connection.latest_metadata = metadata
+    assert decision is not None
     if decision.generation != plane.table.generation:
         decision.refresh(plane, connection.grant)
     if decision.multicast:
@@ -129,12 +137,15 @@ def _open(
     stats = decision.stats or plane.stats_of(route)
     if connection.outbox.blocked:
         _slow_down(connection, kind, stats)
-    responder_id = target.ids.allocate(target.serving)
+    ids = target.ids
+    responder_id = ids.advance()
+    while target.serving.find(responder_id) is not None:
+        responder_id = ids.advance()
     if kind == REQUEST_FNF and not head & FOLLOWS and not decision.multicast:
         counters.fire_and_forget += 1
         stats.requests += 1
         stats.ok += 1
-        target.send_request(id_bytes(responder_id), kind, head, 0, stamped, data, at, end)
+        target.send_request(responder_id, kind, head, 0, stamped, data, at, end)
         _after_send(connection, target.outbox)
         return
     stream = new_stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
@@ -161,7 +172,7 @@ def _open(
     counters.streams_open += 1
     if decision.multicast:
         target.spread(stream, decision.spread())
-    target.send_request(stream.responder_prefix, kind, head, n, stamped, data, at, end)
+    target.send_request(stream.responder_id, kind, head, n, stamped, data, at, end)
     _after_send(connection, target.outbox)
 
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 class Carrier(Protocol):
     """What carries a connection: a socket with its framing. All sizes are bytes."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> int:
+        """Take all of it. Returns how much the carrier now holds, as `buffered` says."""
+
     def buffered(self) -> int: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -47,7 +49,8 @@ class Carrier(Protocol):
 class NoCarrier:
     """The carrier of a connection that has no socket: always writable, never closed by the other end."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> int:
+        return 0
 
     def buffered(self) -> int:
         return 0
@@ -155,8 +158,7 @@ class Outbox(FrameBuffer):
             data = self.take()
             self.counters.frames_out += frames
             self.counters.bytes_out += len(data)
-            self.carrier.write(data)
-            self.size = self.carrier.buffered()
+            self.size = self.carrier.write(data)
         if (self.feeders or self.throttled or self.slow) and self.drained:
             self._relieve()
 

@@ -14,3 +14,5 @@ cdef class Plane:
     cdef public dict _stats
     cdef public long _opened
     cdef dict __dict__
+
+    cpdef double wake(self)

@@ -77,15 +77,15 @@ class RetainingOutbox(Outbox):
         self.parked = False
         self._full = retained.limit * 3 // 4
 
-    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
-        self._retain(prefix + data[start:end])
+    def put(self, stream_id: int, data: bytes, start: int, end: int) -> None:
+        self._retain(stream_id.to_bytes(4, "big") + data[start:end])
         if not self.parked:
-            super().put(prefix, data, start, end)
+            super().put(stream_id, data, start, end)
 
-    def put_request(self, prefix: bytes, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
-        self._retain(prefix + head + metadata + data[start:end])
+    def put_request(self, stream_id: int, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
+        self._retain(stream_id.to_bytes(4, "big") + head + metadata + data[start:end])
         if not self.parked:
-            super().put_request(prefix, head, metadata, data, start, end)
+            super().put_request(stream_id, head, metadata, data, start, end)
 
     def _retain(self, frame: bytes) -> None:
         retained = self.retained
@@ -135,7 +135,7 @@ class RetainingOutbox(Outbox):
     def send_again(self, frames: Iterable[bytes]) -> None:
         """Put frames that are kept already, or that need not be."""
         for frame in frames:
-            super().put(frame[:4], frame, 4, len(frame))
+            super().put(int.from_bytes(frame[:4], "big"), frame, 4, len(frame))
 
     def confirmed(self) -> None:
         """The peer has confirmed something: held credit may go on."""

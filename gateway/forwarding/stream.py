@@ -1,7 +1,7 @@
 """One stream crossing the node: the pair of hops (requester, stream id) and (responder, stream id), and its state.
 
-Both connections' tables point at the same object. The ids are kept as the four bytes that replace the first four of
-every frame that crosses.
+Both connections' tables point at the same object. `stream.pyx` is the compiled twin of this file, built over it where
+there is a compiler; one test suite runs on both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.wire.frames import FrameType
-from gateway.wire.octets import id_bytes
 
 if TYPE_CHECKING:
     from gateway.forwarding.credit import Credit
@@ -39,10 +38,8 @@ class Stream:
         "opened_at",
         "requester",
         "requester_id",
-        "requester_prefix",
         "responder",
         "responder_id",
-        "responder_prefix",
         "state",
         "stats",
         "up",
@@ -51,10 +48,8 @@ class Stream:
     interaction: int
     requester: Endpoint
     requester_id: int
-    requester_prefix: bytes
     responder: Endpoint
     responder_id: int
-    responder_prefix: bytes
     stats: ServiceStats
     opened_at: float
     state: int
@@ -79,10 +74,8 @@ def new_stream(
     stream.interaction = interaction
     stream.requester = requester
     stream.requester_id = requester_id
-    stream.requester_prefix = id_bytes(requester_id)
     stream.responder = responder
     stream.responder_id = responder_id
-    stream.responder_prefix = id_bytes(responder_id)
     stream.stats = stats
     stream.opened_at = opened_at
     stream.state = REQUESTER_DONE

@@ -2,10 +2,13 @@
 """The compiled twin of stream_table.py. Same names, same behaviour.
 
 Open addressing with linear probing. The ids of one side grow by two, so half the id is the slot, and neighbours in time
-are neighbours in memory. Id 0 belongs to no stream and marks a free slot. The streams are in a list beside the ids, so
-that the garbage collector sees them.
+are neighbours in memory: what is in flight is one dense run. So entries are kept in the order of their home slots
+(Robin Hood hashing), and a search or a removal ends at the first entry that sits at home, not at the end of the run.
+Id 0 belongs to no stream and marks a free slot. The garbage collector does not see the streams; it knows of none
+(stream.pxd).
 """
 
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdlib cimport calloc, free
 
 cdef Py_ssize_t _SMALLEST = 8
@@ -17,83 +20,101 @@ cdef class StreamTable:
     """See stream_table.py."""
 
     def __dealloc__(self):
-        free(self._ids)
-
-    cdef Py_ssize_t _slot(self, long stream_id) except -2:
-        """Where the id is, or -1."""
         cdef Py_ssize_t at
+        for at in range(self._capacity):
+            if self._entries[at].id != 0:
+                Py_DECREF(<object>self._entries[at].stream)
+        free(self._entries)
+
+    cdef Py_ssize_t _slot(self, long stream_id) noexcept:
+        """Where the id is, or -1."""
+        cdef Py_ssize_t mask = self._capacity - 1
+        cdef Py_ssize_t at, far = 0
+        cdef long there
         if self._count == 0 or stream_id <= 0:
             return -1
-        at = (stream_id >> 1) & (self._capacity - 1)
-        while self._ids[at] != 0:
-            if self._ids[at] == stream_id:
+        at = (stream_id >> 1) & mask
+        while True:
+            there = self._entries[at].id
+            if there == stream_id:
                 return at
-            at = (at + 1) & (self._capacity - 1)
-        return -1
+            # Whoever is nearer its home than we would be here came after us, if we were there at all.
+            if there == 0 or ((at - (there >> 1)) & mask) < far:
+                return -1
+            at = (at + 1) & mask
+            far += 1
+
+    cdef void _place(self, long stream_id, PyObject* stream) noexcept:
+        """Enter an id that is not there, with a reference that is the table's already."""
+        cdef Py_ssize_t mask = self._capacity - 1
+        cdef Py_ssize_t at = (stream_id >> 1) & mask
+        cdef Py_ssize_t far = 0, its
+        cdef Entry displaced
+        while self._entries[at].id != 0:
+            its = (at - (self._entries[at].id >> 1)) & mask
+            if its < far:
+                displaced = self._entries[at]
+                self._entries[at].id = stream_id
+                self._entries[at].stream = stream
+                stream_id = displaced.id
+                stream = displaced.stream
+                far = its
+            at = (at + 1) & mask
+            far += 1
+        self._entries[at].id = stream_id
+        self._entries[at].stream = stream
 
     cdef _resize(self, Py_ssize_t capacity):
-        cdef long* old_ids = self._ids
-        cdef list old_streams = self._streams
-        cdef Py_ssize_t old_capacity = self._capacity
-        cdef Py_ssize_t at, to
-        cdef long* ids = <long*>calloc(capacity, sizeof(long))
-        if ids == NULL:
+        cdef Entry* old = self._entries
+        cdef Py_ssize_t size = self._capacity
+        cdef Py_ssize_t at
+        cdef Entry* entries = <Entry*>calloc(capacity, sizeof(Entry))
+        if entries == NULL:
             raise MemoryError()
-        self._streams = [None] * capacity
-        self._ids = ids
+        self._entries = entries
         self._capacity = capacity
-        for at in range(old_capacity):
-            if old_ids[at] != 0:
-                to = (old_ids[at] >> 1) & (capacity - 1)
-                while ids[to] != 0:
-                    to = (to + 1) & (capacity - 1)
-                ids[to] = old_ids[at]
-                self._streams[to] = old_streams[at]
-        free(old_ids)
+        for at in range(size):
+            if old[at].id != 0:
+                self._place(old[at].id, old[at].stream)
+        free(old)
 
     cpdef find(self, long stream_id):
         cdef Py_ssize_t at = self._slot(stream_id)
-        return None if at < 0 else self._streams[at]
+        return None if at < 0 else <object>self._entries[at].stream
 
     cpdef insert(self, long stream_id, stream):
-        cdef Py_ssize_t at = self._slot(stream_id)
         if stream_id <= 0:
             raise ValueError(f"stream id {stream_id} is no stream's")
-        if at < 0:
-            if (self._count + 1) * 2 > self._capacity:
-                self._resize(self._capacity * 2 if self._capacity else _SMALLEST)
-            at = (stream_id >> 1) & (self._capacity - 1)
-            while self._ids[at] != 0:
-                at = (at + 1) & (self._capacity - 1)
-            self._ids[at] = stream_id
-            self._count += 1
-        self._streams[at] = stream
+        if (self._count + 1) * 2 > self._capacity:
+            self._resize(self._capacity * 2 if self._capacity else _SMALLEST)
+        Py_INCREF(stream)
+        self._place(stream_id, <PyObject*>stream)
+        self._count += 1
 
     cpdef discard(self, long stream_id):
         cdef Py_ssize_t hole = self._slot(stream_id)
-        cdef Py_ssize_t at, home, mask
+        cdef Py_ssize_t mask, after
+        cdef PyObject* gone
         if hole < 0:
             raise KeyError(stream_id)
         mask = self._capacity - 1
-        self._count -= 1
-        at = hole
+        gone = self._entries[hole].stream
         while True:
-            # What was pushed past the hole moves back into it, so that no search ends too early.
-            at = (at + 1) & mask
-            if self._ids[at] == 0:
+            # What was pushed past the hole moves back by one, as far as something was pushed.
+            after = (hole + 1) & mask
+            if self._entries[after].id == 0 or (((self._entries[after].id >> 1) - after) & mask) == 0:
                 break
-            home = (self._ids[at] >> 1) & mask
-            if ((at - home) & mask) >= ((at - hole) & mask):
-                self._ids[hole] = self._ids[at]
-                self._streams[hole] = self._streams[at]
-                hole = at
-        self._ids[hole] = 0
-        self._streams[hole] = None
+            self._entries[hole] = self._entries[after]
+            hole = after
+        self._entries[hole].id = 0
+        self._entries[hole].stream = NULL
+        self._count -= 1
         if self._count == 0 and self._capacity > _LARGE:
-            free(self._ids)
-            self._ids = NULL
-            self._streams = None
+            free(self._entries)
+            self._entries = NULL
             self._capacity = 0
+        # Last: letting go may run code that looks here.
+        Py_DECREF(<object>gone)
 
     def __len__(self):
         return self._count
@@ -105,9 +126,11 @@ cdef class StreamTable:
         cdef Py_ssize_t at = self._slot(stream_id)
         if at < 0:
             raise KeyError(stream_id)
-        return self._streams[at]
+        return <object>self._entries[at].stream
 
     def __setitem__(self, stream_id, stream):
+        if self._slot(stream_id) >= 0:
+            self.discard(stream_id)
         self.insert(stream_id, stream)
 
     def __delitem__(self, stream_id):
@@ -115,16 +138,20 @@ cdef class StreamTable:
 
     def get(self, stream_id, default=None):
         cdef Py_ssize_t at = self._slot(stream_id)
-        return default if at < 0 else self._streams[at]
+        return default if at < 0 else <object>self._entries[at].stream
 
     def __iter__(self):
-        return iter([self._ids[at] for at in range(self._capacity) if self._ids[at] != 0])
+        return iter([self._entries[at].id for at in range(self._capacity) if self._entries[at].id != 0])
 
     def keys(self):
         return list(self)
 
     def values(self):
-        return [self._streams[at] for at in range(self._capacity) if self._ids[at] != 0]
+        return [<object>self._entries[at].stream for at in range(self._capacity) if self._entries[at].id != 0]
 
     def items(self):
-        return [(self._ids[at], self._streams[at]) for at in range(self._capacity) if self._ids[at] != 0]
+        return [
+            (self._entries[at].id, <object>self._entries[at].stream)
+            for at in range(self._capacity)
+            if self._entries[at].id != 0
+        ]

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Counters:
     cdef public dict connections_opened, connections_open, closes, refusals, resumes_refused, tokens_refused
     cdef public long long bytes_in, bytes_out, fire_and_forget, frames_in, frames_out, ignored_frames, keepalives
@@ -8,6 +11,7 @@ cdef class Durations:
     cdef public list buckets
     cdef public double sum_seconds
 
+    @cython.locals(bucket=Py_ssize_t, micros=double)
     cpdef observe(self, double seconds)
 
 

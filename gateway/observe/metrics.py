@@ -126,7 +126,13 @@ class Durations:
 
     def observe(self, seconds: float) -> None:
         """Add one duration, in seconds, ≥ 0."""
-        self.buckets[int(seconds * 1e6).bit_length()] += 1
+        # The bit length of the whole microseconds, without an integer object where this is compiled.
+        micros = seconds * 1e6
+        bucket = 0
+        while micros >= 1.0:
+            micros *= 0.5
+            bucket += 1
+        self.buckets[bucket] += 1
         self.sum_seconds += seconds
 
     @property

@@ -59,19 +59,21 @@ def pick(group: Group, method: Method, random: Random) -> Route:
         raise NoRoute("no route: the last candidate has left")
     if method is _LEAST_PENDING:
         if count > _SCAN_UP_TO:
-            return _better_of_two(routes, count, random)
+            return _better_of_two(group, routes, count)
         turn = group.turn + 1
         if turn >= count:
             turn = 0
         group.turn = turn
         best = routes[turn]
-        least = best.owner.pending
+        owner = best.owner
+        least = owner.pending
         if least == 0:
             return best
         # Negative indexes: the scan goes on from the start's neighbour and wraps round to the one before the start.
         for index in range(turn + 1 - count, turn):
             route = routes[index]
-            pending = route.owner.pending
+            owner = route.owner
+            pending = owner.pending
             if pending < least:
                 if pending == 0:
                     return route
@@ -87,13 +89,19 @@ def pick(group: Group, method: Method, random: Random) -> Route:
     return routes[int(random.random() * count)]
 
 
-def _better_of_two(routes: list[Route], count: int, random: Random) -> Route:
-    first = int(random.random() * count)
-    second = int(random.random() * (count - 1))
+def _better_of_two(group: Group, routes: list[Route], count: int) -> Route:
+    # Numerical Recipes' generator: this runs once a request, and a call of `Random` costs more than all the rest.
+    one_draw = (group.turn * 1664525 + 1013904223) & _MASK
+    draw = (one_draw * 1664525 + 1013904223) & _MASK
+    group.turn = draw
+    first = one_draw * count >> 32
+    second = draw * (count - 1) >> 32
     if second >= first:
         second += 1
     one, other = routes[first], routes[second]
-    return one if one.owner.pending <= other.owner.pending else other
+    ones = one.owner
+    others = other.owner
+    return one if ones.pending <= others.pending else other
 
 
 def shard(group: Group, key: bytes) -> Route:

@@ -15,7 +15,8 @@ _INDEXED_ABOVE = 16
 
 
 class Group:
-    """``routes`` in no promised order; ``version`` counts changes; ``turn`` is the balancer's rotating cursor.
+    """``routes`` in no promised order; ``version`` counts changes; ``turn`` is the balancer's: its rotating cursor, or
+    the state of its draws.
 
     Iterate over a copy of ``routes`` when the loop body can close a connection.
     """

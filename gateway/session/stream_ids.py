@@ -24,8 +24,13 @@ class StreamIds:
 
     def allocate(self, in_use: Container[int]) -> int:
         """Return the next free id. The caller puts it into `in_use` before it asks again."""
+        stream_id = self.advance()
+        while stream_id in in_use:
+            stream_id = self.advance()
+        return stream_id
+
+    def advance(self) -> int:
+        """Return the next id, which may be in use: the caller looks."""
         stream_id = self._next
-        while stream_id in in_use or stream_id > MAX_STREAM_ID:
-            stream_id = stream_id + 2 if stream_id <= MAX_STREAM_ID - 2 else self._first
-        self._next = stream_id + 2
+        self._next = stream_id + 2 if stream_id <= MAX_STREAM_ID - 2 else self._first
         return stream_id

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from gateway.errors import ConnectionFailed, RejectedSetup
@@ -48,8 +49,12 @@ class House(Protocol):
         """The socket is gone. Called once for each `opened`."""
 
 
+def _nowhere(data: bytes) -> None:
+    raise AssertionError("there is no connection yet")
+
+
 class SocketCarrier(asyncio.Protocol):
-    """A carrier over an asyncio transport. Subclasses cut frames in `received`."""
+    """A carrier over an asyncio transport. Subclasses make the connection and set `feed`, which cuts its frames."""
 
     __slots__ = (
         "_heard",
@@ -58,6 +63,7 @@ class SocketCarrier(asyncio.Protocol):
         "close_code",
         "closing",
         "connection",
+        "feed",
         "house",
         "loop",
         "plane",
@@ -79,12 +85,13 @@ class SocketCarrier(asyncio.Protocol):
         self.visitor: Visitor | None = None
         self.transport: asyncio.Transport | None = None
         self.connection: Connection | None = None
+        self.feed: Callable[[bytes], None] = _nowhere
         self._lingering: asyncio.TimerHandle | None = None
         self._quiet_by = 0.0
         self._heard = False
 
-    def received(self, data: bytes) -> None:
-        """Take what the socket gave."""
+    def greeted(self, data: bytes) -> None:
+        """Take what came before there was a connection."""
         raise NotImplementedError
 
     def refuse(self, refusal: Refusal) -> bool:
@@ -112,14 +119,11 @@ class SocketCarrier(asyncio.Protocol):
             self._heard = True
             return
         try:
-            self.received(data)
             connection = self.connection
-            if connection is not None:
-                if connection.budgets is not None:
-                    connection.took(len(data))
-                if connection.outbox.size > connection.outbox.hard:
-                    # It asks faster than it reads the answers (faults 29, 31).
-                    connection.pause_for(connection.outbox)
+            if connection is None:
+                self.greeted(data)
+            else:
+                connection.read(self.feed, data)
         except Exception:
             self._failed()
 
@@ -147,9 +151,13 @@ class SocketCarrier(asyncio.Protocol):
 
     # The connection's side
 
-    def write(self, data: bytes) -> None:
-        if self.transport is not None and not self.closing:
-            self.transport.write(data)
+    def write(self, data: bytes) -> int:
+        transport = self.transport
+        if transport is None:
+            return 0
+        if not self.closing:
+            transport.write(data)
+        return transport.get_write_buffer_size()
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size() if self.transport is not None else 0

@@ -37,12 +37,7 @@ class TcpCarrier(SocketCarrier):
         )
         self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
         self.reader = FrameReader(self.connection, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
-
-    def received(self, data: bytes) -> None:
-        assert self.connection is not None
-        assert self.reader is not None
-        self.connection.session.last_received = self.plane.wake()
-        self.reader.feed(data)
+        self.feed = self.reader.feed
 
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None

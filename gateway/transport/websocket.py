@@ -87,17 +87,9 @@ class WebSocketCarrier(SocketCarrier):
     def handshake_timeout_s(self) -> float:  # type: ignore[override]
         return self.handshake.timeout_s
 
-    def received(self, data: bytes) -> None:
-        reader = self.reader
-        if reader is None:
-            self._handshake(data)
-            return
-        self.connection.session.last_received = self.plane.wake()  # type: ignore[union-attr]
-        reader.feed(data)
-
     # Handshake
 
-    def _handshake(self, data: bytes) -> None:
+    def greeted(self, data: bytes) -> None:
         self.head += data
         end = self.head.find(b"\r\n\r\n") + 4
         nonsense = not self.head[:1].isalpha()  # TLS, or RSocket over TCP, on the wrong port: it would never end
@@ -135,8 +127,8 @@ class WebSocketCarrier(SocketCarrier):
         else:
             self.write(answer)
             self._established()
-            if rest:
-                self.received(rest)
+            if rest and self.connection is not None:
+                self.connection.read(self.feed, rest)
 
     def _refuse(self, answer: bytes) -> None:
         self.plane.counters.close("bad_handshake")
@@ -185,6 +177,7 @@ class WebSocketCarrier(SocketCarrier):
             self._violation,
             max_message=plane.snapshot.setup_rules.max_bytes,
         )
+        self.feed = self.reader.feed
         self.house.established(self)
 
     # Messages

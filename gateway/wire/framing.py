@@ -27,9 +27,10 @@ class FrameBuffer:
         self.untouched = True
         self._parts: list[bytes] = []
 
-    def put(self, prefix: bytes, data: bytes, start: int, end: int) -> None:
-        """Append the frame made of `prefix` (its stream id) and `data[start:end]`."""
+    def put(self, stream_id: int, data: bytes, start: int, end: int) -> None:
+        """Append the frame made of its stream id and `data[start:end]`."""
         length = end - start + 4
+        prefix = stream_id.to_bytes(4, "big")
         if self.prefixed:
             self._parts.append(tcp_prefix(length) + prefix + data[start:end])
         elif length < 126:
@@ -41,8 +42,9 @@ class FrameBuffer:
             self.untouched = False
             self.touched()
 
-    def put_request(self, prefix: bytes, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
+    def put_request(self, stream_id: int, head: bytes, metadata: bytes, data: bytes, start: int, end: int) -> None:
         """Append a request frame: stream id, type and flags with credit, metadata with its length, data."""
+        prefix = stream_id.to_bytes(4, "big")
         length = 4 + len(head) + len(metadata) + end - start
         if self.prefixed:
             framing = tcp_prefix(length)
@@ -58,7 +60,7 @@ class FrameBuffer:
 
     def put_frame(self, frame: bytes) -> None:
         """Append a whole frame."""
-        self.put(frame[:4], frame, 4, len(frame))
+        self.put(int.from_bytes(frame[:4], "big"), frame, 4, len(frame))
 
     def touched(self) -> None:
         """The buffer holds something to write."""

@@ -9,6 +9,13 @@ from libc.string cimport memcpy
 cdef Py_ssize_t _FIRST = 1024
 
 
+cdef inline void _write_id(char* at, long stream_id) noexcept:
+    at[0] = <char>(stream_id >> 24)
+    at[1] = <char>(stream_id >> 16)
+    at[2] = <char>(stream_id >> 8)
+    at[3] = <char>stream_id
+
+
 cdef class FrameBuffer:
     """See framing.py."""
 
@@ -61,19 +68,19 @@ cdef class FrameBuffer:
         self.size += length
         return <char*>at
 
-    cpdef put(self, bytes prefix, bytes data, Py_ssize_t start, Py_ssize_t end):
+    cpdef put(self, long stream_id, bytes data, Py_ssize_t start, Py_ssize_t end):
         cdef char* at = self._room(end - start + 4)
-        memcpy(at, PyBytes_AS_STRING(prefix), 4)
+        _write_id(at, stream_id)
         memcpy(at + 4, PyBytes_AS_STRING(data) + start, end - start)
         if self.untouched:
             self.untouched = False
             self.touched()
 
-    cpdef put_request(self, bytes prefix, bytes head, bytes metadata, bytes data, Py_ssize_t start, Py_ssize_t end):
+    cpdef put_request(self, long stream_id, bytes head, bytes metadata, bytes data, Py_ssize_t start, Py_ssize_t end):
         cdef Py_ssize_t heads = len(head)
         cdef Py_ssize_t middle = len(metadata)
         cdef char* at = self._room(4 + heads + middle + end - start)
-        memcpy(at, PyBytes_AS_STRING(prefix), 4)
+        _write_id(at, stream_id)
         memcpy(at + 4, PyBytes_AS_STRING(head), heads)
         memcpy(at + 4 + heads, PyBytes_AS_STRING(metadata), middle)
         memcpy(at + 4 + heads + middle, PyBytes_AS_STRING(data) + start, end - start)
@@ -82,7 +89,8 @@ cdef class FrameBuffer:
             self.touched()
 
     cpdef put_frame(self, bytes frame):
-        self.put(frame[:4], frame, 4, len(frame))
+        cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(frame)
+        self.put(<long>at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3], frame, 4, len(frame))
 
     cpdef touched(self):
         raise NotImplementedError

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-__all__ = ["apply_mask", "cut", "id_bytes", "unmask"]
+__all__ = ["apply_mask", "cut", "equal", "id_bytes", "unmask"]
 
 try:
     from websockets.speedups import apply_mask
@@ -18,6 +18,11 @@ _NO_MASK = b"\x00\x00\x00\x00"
 def cut(data: bytes, start: int, end: int) -> bytes:
     """`data[start:end]`, for 0 ≤ start ≤ end ≤ len(data)."""
     return data[start:end]
+
+
+def equal(data: bytes, start: int, end: int, other: bytes) -> bool:
+    """Whether `data[start:end]` is `other`, for 0 ≤ start ≤ end ≤ len(data)."""
+    return data[start:end] == other
 
 
 def id_bytes(stream_id: int) -> bytes:

@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 try:
     from websockets.speedups import apply_mask
@@ -13,6 +13,11 @@ except ImportError:
 
 cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end):
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
+
+
+cpdef bint equal(bytes data, Py_ssize_t start, Py_ssize_t end, bytes other):
+    cdef Py_ssize_t length = end - start
+    return length == len(other) and memcmp(PyBytes_AS_STRING(data) + start, PyBytes_AS_STRING(other), length) == 0
 
 
 cpdef bytes id_bytes(long stream_id):

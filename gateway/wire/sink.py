@@ -4,9 +4,11 @@ from __future__ import annotations
 
 
 class FrameSink:
-    """Whoever takes the frames that a reader cuts."""
+    """Whoever takes the frames that a reader cuts. `pending`: requests that it has yet to answer, a balancer's load."""
 
-    __slots__ = ()
+    __slots__ = ("pending",)
+
+    pending: int
 
     def frame_received(self, data: bytes, start: int, end: int) -> None:
         """Take one whole frame, `data[start:end]`; the buffer must not be kept beyond the call."""

@@ -88,13 +88,14 @@ class RecordingCarrier:
         self.connection: Connection
         self.sink: FrameSink
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         assert self.closed is None, "written after close"
         self.writes.append(data)
         if not self.reads:
             self.waiting += len(data)
             if self.waiting > CARRIER_HIGH and not self.outbox.blocked:
                 self.outbox.block(self.clock.now)
+        return self.waiting
 
     def buffered(self) -> int:
         return self.waiting

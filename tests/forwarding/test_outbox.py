@@ -89,7 +89,7 @@ def test_touched_outboxes_share_one_flush() -> None:
 def test_frames_are_cut_out_of_what_they_came_in() -> None:
     """What is put is a stream id and a part of somebody's buffer."""
     bench = Bench()
-    bench.outbox.put(b"\0\0\0\7", b"????____frame!!", 4, 13)
+    bench.outbox.put(7, b"????____frame!!", 4, 13)
     bench.turn()
     assert list(unframed(WEBSOCKET, bench.carrier.writes[0])) == [b"\0\0\0\7____frame"]
 
@@ -101,7 +101,7 @@ def test_a_flush_that_fails_does_not_keep_others_from_theirs() -> None:
     after = Outbox(carrier, bench.flusher, bench.counters, HIGH, HARD)
 
     class Broken(NoCarrier):
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes) -> int:
             raise ZeroDivisionError("a bug")
 
     Outbox(Broken(), bench.flusher, bench.counters, HIGH, HARD).put_frame(bytes(10))

@@ -11,6 +11,6 @@ def test_a_new_stream(site: Site) -> None:
     stats = ServiceStats()
     stream = new_stream(REQUEST_STREAM, caller, 0x7FFFFFFF, echo, 2, stats, 1.5)
     assert (stream.interaction, stream.stats, stream.opened_at) == (REQUEST_STREAM, stats, 1.5)
-    assert (stream.requester, stream.requester_id, stream.requester_prefix) == (caller, 0x7FFFFFFF, b"\x7f\xff\xff\xff")
-    assert (stream.responder, stream.responder_id, stream.responder_prefix) == (echo, 2, b"\0\0\0\x02")
+    assert (stream.requester, stream.requester_id) == (caller, 0x7FFFFFFF)
+    assert (stream.responder, stream.responder_id) == (echo, 2)
     assert (stream.state, stream.down, stream.up) == (REQUESTER_DONE, None, None)

@@ -18,7 +18,10 @@ def test_behaves_as_a_dictionary(steps: list[tuple[int, bool]]) -> None:
     for stream_id, enter in steps:
         if enter:
             stream = object()
-            table.insert(stream_id, stream)
+            if stream_id in model:
+                table[stream_id] = stream
+            else:
+                table.insert(stream_id, stream)
             model[stream_id] = stream
         elif stream_id in model:
             table.discard(stream_id)

@@ -79,11 +79,12 @@ class Carrier:
         self.waiting = 0
         self.ended = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         check(not self.ended, "written behind the end of a connection")
         self.written.append(data)
         if self.waiting:
             self.waiting += len(data)
+        return self.buffered()
 
     def buffered(self) -> int:
         return self.waiting

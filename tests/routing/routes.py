@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.routing.route import Route
+from gateway.wire.sink import FrameSink
 
 
-class Connection:
-    """The least that the table asks of the connection that serves a route."""
+class Connection(FrameSink):
+    """The least that the table and the balancer ask of the connection that serves a route."""
 
     def __init__(self, pending: int = 0) -> None:
         self.pending = pending

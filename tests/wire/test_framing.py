@@ -32,7 +32,12 @@ def test_frames_leave_in_order(prefixed: bool, frames: list[tuple[bytes, bool]])
         if as_request:
             third = len(frame[4:]) // 3
             buffer.put_request(
-                frame[:4], frame[4 : 4 + third], frame[4 + third : 4 + 2 * third], frame, 4 + 2 * third, len(frame)
+                int.from_bytes(frame[:4], "big"),
+                frame[4 : 4 + third],
+                frame[4 + third : 4 + 2 * third],
+                frame,
+                4 + 2 * third,
+                len(frame),
             )
         else:
             buffer.put_frame(frame)
@@ -49,8 +54,8 @@ def test_every_length_form(size: int, prefixed: bool) -> None:
     frame = bytes(range(256)) * (size // 256 + 1)
     frame = frame[:size]
     buffer = Touched(prefixed)
-    buffer.put(frame[:4], frame, 4, size)
-    buffer.put_request(frame[:4], b"", b"", frame, 4, size)
+    buffer.put(0x00010203, frame, 4, size)
+    buffer.put_request(0x00010203, b"", b"", frame, 4, size)
     assert buffer.take() == framed(frame, prefixed) * 2
 
 
