@@ -11,6 +11,8 @@ the text is for a person. Anything outside this tree is a bug.
             ConnectionFailed ConnectionEnded FrameError
         RequestError        ends one stream
             NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid
+        ControlError        the control plane refuses; nothing was changed
+            NotFound AlreadyExists StaleVersion InvalidChange NotAllowed LoginRefused TooManyAttempts EnrolmentRefused
         ConfigError StorageError SpoolFull BridgeError FederationError TokenError
 """
 
@@ -152,3 +154,61 @@ class TokenError(GatewayError):
     """A credential is refused. ``reason`` is for the audit and the counter; ``text`` is what its holder may be told."""
 
     reason = "token_invalid"
+
+
+class ControlError(GatewayError):
+    """An operator's or a device's request to the control plane is refused; nothing was changed."""
+
+    reason = "control_error"
+
+
+class NotFound(ControlError):
+    reason = "not_found"
+
+
+class AlreadyExists(ControlError):
+    reason = "already_exists"
+
+
+class StaleVersion(ControlError):
+    """It was changed by somebody else since it was read."""
+
+    reason = "stale_version"
+
+
+class InvalidChange(ControlError):
+    """`pointer` (RFC 6901) says which value is wrong."""
+
+    reason = "invalid_change"
+
+    def __init__(self, text: str, pointer: str = "", *, reason: str | None = None) -> None:
+        super().__init__(text, reason=reason)
+        self.pointer = pointer
+
+
+class NotAllowed(ControlError):
+    """Whoever asks is known, and may not."""
+
+    reason = "not_allowed"
+
+
+class LoginRefused(ControlError):
+    """No such user, wrong password, disabled, unknown key: to a stranger all the same (fault 63)."""
+
+    reason = "login_refused"
+
+
+class TooManyAttempts(ControlError):
+    """`retry_after_s`: when to try again, in seconds."""
+
+    reason = "too_many_attempts"
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class EnrolmentRefused(ControlError):
+    """A claim is refused: unknown, used up, expired, not on the list. The holder is told one text (fault 64)."""
+
+    reason = "enrolment_refused"

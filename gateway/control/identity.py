@@ -37,6 +37,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -48,7 +50,7 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.control.certificates import is_host_name, issue_authority, issue_listener, needs_renewal, new_key
 from gateway.errors import StorageError
 from gateway.policy.principal import Kind
-from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, VerificationKey, mint
+from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, TOKEN_TYPE, VerificationKey, mint
 
 NODE_ID = "node-id"
 SIGNING_KEY = "signing-key.pem"
@@ -136,6 +138,8 @@ class Identity:
         audience: str = AUDIENCE,
         groups: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        token_id: str | None = None,
+        token_type: str = TOKEN_TYPE,
         max_lifetime: float = MAX_LIFETIME_S,
     ) -> str:
         """A token of this node; see ``policy.tokens.mint``.
@@ -156,8 +160,15 @@ class Identity:
             now,
             groups=groups,
             labels=labels,
+            token_id=token_id,
+            token_type=token_type,
             max_lifetime=max_lifetime,
         )
+
+    def secret_for(self, purpose: str) -> bytes:
+        """32 bytes that only this identity can make, different for each purpose (RFC 5869): nothing to store."""
+        private = self.signing_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        return HKDF(SHA256(), 32, salt=None, info=f"gateway {purpose}".encode()).derive(private)
 
 
 def _prepare(data: Path) -> None:

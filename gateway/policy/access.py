@@ -111,14 +111,25 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """Patterns of what may be registered and called."""
+
+    services: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """The frozen answer to "what may this principal do": services to register, routes to call, limits.
 
-    Made once a connection, and again when what it rests on changes; the patterns are compiled here and never again.
+    `bounds` are further rights, each of which must allow what the principal's own allow. Made once a connection, and
+    again when what it rests on changes; the patterns are compiled here and never again.
     """
 
     principal: Principal
     limits: LimitsProfile
+    bounds: tuple[Rights, ...] = ()
+    _bounds: tuple[tuple[tuple[Pattern, ...], tuple[Pattern, ...]], ...] = field(init=False, repr=False, compare=False)
     _registers: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
     _calls: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
 
@@ -126,15 +137,25 @@ class Grant:
         subject = self.principal.subject
         object.__setattr__(self, "_registers", _compiled(self.principal.services, subject))
         object.__setattr__(self, "_calls", _compiled(self.principal.routes, subject))
+        bounds = tuple((_compiled(each.services, subject), _compiled(each.routes, subject)) for each in self.bounds)
+        object.__setattr__(self, "_bounds", bounds)
 
     def may_register(self, service: str) -> bool:
         """Whether the principal may serve under this name."""
-        return is_name(service) and not is_reserved(service) and _any(self._registers, service)
+        return (
+            is_name(service)
+            and not is_reserved(service)
+            and _any(self._registers, service)
+            and (not self._bounds or all(_any(services, service) for services, _ in self._bounds))
+        )
 
     def may_call(self, service: str, route: str = "") -> bool:
         """Whether the principal may send a request to ``route`` of ``service``; see ``full_route``."""
         name = full_route(service, route)
-        return is_name(name) and (is_reserved(name) or _any(self._calls, name))
+        return is_name(name) and (
+            is_reserved(name)
+            or (_any(self._calls, name) and (not self._bounds or all(_any(routes, name) for _, routes in self._bounds)))
+        )
 
 
 def _compiled(patterns: Iterable[str], subject: str) -> tuple[Pattern, ...]:

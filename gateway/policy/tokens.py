@@ -212,6 +212,7 @@ def mint(
     groups: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     token_id: str | None = None,
+    token_type: str = TOKEN_TYPE,
     max_lifetime: float = MAX_LIFETIME_S,
 ) -> str:
     """A signed token that ``TokenVerifier`` accepts from ``now`` for ``ttl`` seconds.
@@ -242,7 +243,7 @@ def mint(
     for claim, valid, rule in _RULES:
         if claim in claims and not valid(claims[claim]):
             raise TokenError(f"{claim} {claims[claim]!r} cannot be put into a token: {rule}", reason=f"token_{claim}")
-    header = {"alg": "EdDSA", "kid": kid, "typ": TOKEN_TYPE}
+    header = {"alg": "EdDSA", "kid": kid, "typ": token_type}
     signed = _segment(header) + b"." + _segment(claims)
     token = signed + b"." + _unpadded(key.sign(signed)).encode()
     if len(token) > MAX_TOKEN_BYTES:

@@ -1,0 +1,231 @@
+"""Copies of what a node cannot do without: the database as it stands at one moment, and the identity.
+
+One archive a backup, `<data>/backups/<time>.tar`, 0600, because it holds the node's keys: a tar of `manifest.json`
+(what is in it, with digests), `gateway.db` and `identity/`. It appears whole, by one rename. To restore is for a node
+that is stopped; what was there is kept as `<name>.before-<time>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.control.audit import Actor, Audit
+from gateway.errors import NotFound, StorageError
+from gateway.storage.database import Database
+from gateway.storage.file import FileLock, connect, damage_of, sync_directory, sync_file
+from gateway.storage.schema import Schema, version_of
+
+DATABASE = "gateway.db"
+IDENTITY = "identity"
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar")
+_MEMBER = re.compile(r"manifest\.json|gateway\.db|identity/[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """`id` is the file's name."""
+
+    id: str
+    path: Path
+    bytes: int
+    created_at: float
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupCheck:
+    """`entries`: names of what is in it."""
+
+    ok: bool
+    why: str = ""
+    entries: tuple[str, ...] = ()
+
+
+class Backups:
+    """The backups of one node."""
+
+    def __init__(
+        self, database: Database, schema: Schema, audit: Audit, identity: Path, wall: Callable[[], float]
+    ) -> None:
+        self._database = database
+        self._schema = schema
+        self._audit = audit
+        self._identity = identity
+        self._wall = wall
+        self._directory = database.path.parent / "backups"
+
+    async def create(self, *, by: Actor) -> Backup:
+        """Back up while the node runs. Raises StorageError; then there is no backup."""
+        stamp = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = self._directory / f"{stamp}.tar"
+        await self._audit.record(by, "backup.create", f"backup:{path.name}")
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            copy = self._directory / f".{stamp}.db"
+            try:
+                await self._database.copy(copy)
+                await asyncio.to_thread(_pack, path, copy, self._identity, self._wall())
+            finally:
+                copy.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{error.filename or path}: {error.strerror or error}", reason="storage_failed"
+            ) from error
+        return await asyncio.to_thread(_described, path)
+
+    async def list(self) -> tuple[Backup, ...]:
+        """Newest first."""
+        return await asyncio.to_thread(self._all)
+
+    def _all(self) -> tuple[Backup, ...]:
+        paths = self._directory.glob("*.tar") if self._directory.is_dir() else ()
+        return tuple(_described(path) for path in sorted(paths, reverse=True) if _NAME.fullmatch(path.name))
+
+    async def get(self, backup_id: str) -> Backup:
+        """Raises NotFound."""
+        return await asyncio.to_thread(_described, self._path(backup_id))
+
+    async def verify(self, backup_id: str) -> BackupCheck:
+        """Whether it could be restored. Raises NotFound."""
+        return await asyncio.to_thread(verify_archive, self._path(backup_id), self._schema)
+
+    async def delete(self, backup_id: str, *, by: Actor) -> None:
+        """Raises NotFound."""
+        path = self._path(backup_id)
+        await self._audit.record(by, "backup.delete", f"backup:{backup_id}")
+        await asyncio.to_thread(path.unlink)
+
+    def _path(self, backup_id: str) -> Path:
+        path = self._directory / backup_id
+        if _NAME.fullmatch(backup_id) is None or not path.is_file():
+            raise NotFound(f"there is no backup {backup_id!r}")
+        return path
+
+
+def verify_archive(path: Path, schema: Schema) -> BackupCheck:
+    """Whether an archive is whole, its digests hold and its database is sound."""
+    with tempfile.TemporaryDirectory(prefix="gateway-verify-") as directory:
+        try:
+            names = _unpack(path, Path(directory))
+            _sound(Path(directory) / DATABASE, schema)
+        except (StorageError, OSError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
+            return BackupCheck(False, str(error))
+        return BackupCheck(True, entries=names)
+
+
+def restore_archive(path: Path, data: Path, schema: Schema) -> tuple[Path, ...]:
+    """Put a backup in the place of what is in `data`; return where that went. The node must be stopped.
+
+    Raises:
+        StorageError: a node runs there (`storage_locked`), or the archive is no sound backup. Nothing is changed then.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(data / f"{DATABASE}.lock")
+    fresh = data / ".restored"
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        try:
+            _unpack(path, fresh)
+            _sound(fresh / DATABASE, schema)
+        except (OSError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
+            raise StorageError(f"{path} is no sound backup: {error}", reason="backup_damaged") from error
+        return _put_in_place(fresh, data)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        lock.release()
+
+
+def _put_in_place(fresh: Path, data: Path) -> tuple[Path, ...]:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    kept: list[Path] = []
+    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", IDENTITY):
+        if (data / name).exists():
+            away = data / f"{name}.before-{stamp}"
+            (data / name).rename(away)
+            kept.append(away)
+    for name in (DATABASE, IDENTITY):
+        (fresh / name).rename(data / name)
+    sync_directory(data)
+    return tuple(kept)
+
+
+def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
+    files = {DATABASE: database.read_bytes()}
+    for entry in sorted(identity.iterdir()):
+        if entry.is_file() and not entry.name.startswith("."):
+            files[f"{IDENTITY}/{entry.name}"] = entry.read_bytes()
+    manifest = {
+        "format": FORMAT,
+        "created_at": now,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in {MANIFEST: json.dumps(manifest, indent=1).encode(), **files}.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), 0o600, int(now)
+            archive.addfile(member, io.BytesIO(content))
+    sync_file(fresh)
+    fresh.rename(path)
+    sync_directory(path.parent)
+
+
+def _unpack(path: Path, to: Path) -> tuple[str, ...]:
+    """Write what is in the archive into a directory, each file checked against the manifest."""
+    with tarfile.open(path, mode="r:") as archive:
+        contents: dict[str, bytes] = {}
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is None or _MEMBER.fullmatch(member.name) is None or "/.." in member.name:
+                raise ValueError(f"{member.name!r} does not belong in a backup")
+            contents[member.name] = file.read()
+    manifest = json.loads(contents.pop(MANIFEST))
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"it has format {manifest['format']!r}, this program knows {FORMAT}")
+    if set(manifest["files"]) != set(contents) or DATABASE not in contents:
+        raise ValueError("it lacks files that its manifest names, or has others")
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != manifest["files"][name]:
+            raise ValueError(f"{name} is damaged")
+        target = to / name
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(descriptor)
+    return tuple(sorted(contents))
+
+
+def _sound(path: Path, schema: Schema) -> None:
+    damage = damage_of(path, schema)
+    if damage:
+        raise ValueError(f"its database is damaged: {damage}")
+    with closing(connect(path, read_only=True)) as connection:
+        version_of(connection)
+
+
+def _described(path: Path) -> Backup:
+    content = path.read_bytes()
+    made = datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    return Backup(path.name, path, len(content), made.timestamp(), hashlib.sha256(content).hexdigest())

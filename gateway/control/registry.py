@@ -1,0 +1,196 @@
+"""What the data plane has to know, in memory: the source of every access list that is published.
+
+The parts of the control plane tell it what they committed; it publishes at the end of the loop turn, once for however
+many changes there were. It also publishes when a credential's overlap ends, because that changes nothing on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.policy.access import Rights
+from gateway.policy.access_list import AccessList, IssuerBounds, Registered
+from gateway.policy.principal import Kind
+from gateway.policy.tokens import VerificationKey
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What the data plane goes by from now on. `subjects`: whose connections to judge again; None: everybody's."""
+
+    access: AccessList
+    keys: tuple[VerificationKey, ...]
+    subjects: frozenset[str] | None = None
+
+
+class DeviceRecord(Protocol):
+    """What the registry reads of a device."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    @property
+    def services(self) -> tuple[str, ...]: ...
+    @property
+    def routes(self) -> tuple[str, ...]: ...
+
+
+class Registry:
+    """`own_keys` vouch for this node's tokens, whatever is trusted besides."""
+
+    def __init__(
+        self,
+        own_keys: tuple[VerificationKey, ...],
+        publish: Callable[[Publication], None],
+        wall: Callable[[], float],
+        *,
+        registered_only: bool = False,
+    ) -> None:
+        self.registered_only = registered_only
+        self._own_keys = own_keys
+        self._publish = publish
+        self._wall = wall
+        self._devices: dict[str, Registered] = {}
+        self._tokens: dict[str, float] = {}
+        self._holders: dict[str, str] = {}
+        self._keys: set[tuple[str, str]] = set()
+        self._subjects: dict[str, float] = {}
+        self._issuers: dict[str, IssuerBounds] = {}
+        self._issuer_keys: dict[str, tuple[VerificationKey, ...]] = {}
+        self._touched: set[str] | None = set()
+        self._scheduled: asyncio.Handle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._started = False
+
+    def start(self) -> None:
+        """Everything that is on disk was told: publish it, and from now on every change."""
+        self._started = True
+        self._touched = None
+        self._send()
+
+    def stop(self) -> None:
+        self._started = False
+        for handle in (self._scheduled, self._due):
+            if handle is not None:
+                handle.cancel()
+
+    def govern(self, registered_only: bool) -> None:
+        """Whether devices that are not registered are refused, from now on."""
+        if registered_only != self.registered_only:
+            self.registered_only = registered_only
+            self._touch(None)
+
+    def publication(self, subjects: frozenset[str] | None = None) -> Publication:
+        access = AccessList(
+            devices=dict(self._devices),
+            tokens=dict(self._tokens),
+            keys=frozenset(self._keys),
+            subjects=dict(self._subjects),
+            issuers=dict(self._issuers),
+            registered_only=self.registered_only,
+        )
+        keys = tuple(key for keys in (self._own_keys, *self._issuer_keys.values()) for key in keys)
+        return Publication(access, keys, subjects)
+
+    # What the parts tell
+
+    def device(self, device: DeviceRecord) -> None:
+        self._devices[device.id] = Registered(
+            device.kind,
+            device.enabled,
+            device.groups,
+            tuple(device.labels.items()),
+            Rights(device.services, device.routes),
+        )
+        self._touch((device.id,))
+
+    def no_device(self, device_id: str) -> None:
+        self._devices.pop(device_id, None)
+        self._touch((device_id,))
+
+    def token_ends(self, token_id: str, at: float, subject: str | None) -> None:
+        """A token ends before it expires; `subject` is whose it is, None when that is not known."""
+        self._tokens[token_id] = min(at, self._tokens.get(token_id, at))
+        if subject is not None:
+            self._holders[token_id] = subject
+        self._touch(None if subject is None else (subject,))
+
+    def token_forgiven(self, token_id: str) -> None:
+        self._tokens.pop(token_id, None)
+        self._holders.pop(token_id, None)
+        self._touch(())
+
+    def key_revoked(self, issuer: str, key_id: str, revoked: bool = True) -> None:
+        (self._keys.add if revoked else self._keys.discard)((issuer, key_id))
+        self._touch(None)
+
+    def subject_not_before(self, subject: str, not_before: float | None) -> None:
+        if not_before is None:
+            self._subjects.pop(subject, None)
+        else:
+            self._subjects[subject] = not_before
+        self._touch((subject,))
+
+    def not_before(self, subject: str) -> float:
+        """The time before which tokens of a subject are refused."""
+        return self._subjects.get(subject, 0.0)
+
+    def issuer(self, issuer: str, bounds: IssuerBounds | None, keys: tuple[VerificationKey, ...] = ()) -> None:
+        """Trust an issuer's keys within bounds; without bounds, no longer."""
+        if bounds is None:
+            self._issuers.pop(issuer, None)
+            self._issuer_keys.pop(issuer, None)
+        else:
+            self._issuers[issuer] = bounds
+            self._issuer_keys[issuer] = keys
+        self._touch(None)
+
+    # Telling the data plane
+
+    def _touch(self, subjects: Iterable[str] | None) -> None:
+        if not self._started:
+            return
+        if subjects is None or self._touched is None:
+            self._touched = None
+        else:
+            self._touched.update(subjects)
+        if self._scheduled is None:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = None
+        subjects = None if self._touched is None else frozenset(self._touched)
+        self._touched = set()
+        self._publish(self.publication(subjects))
+        self._watch_ends()
+
+    def _watch_ends(self) -> None:
+        """Come back when the next token ends, within a second."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        now = self._wall()
+        coming = [at for at in self._tokens.values() if at > now]
+        if coming:
+            delay = min(max(min(coming) - now, 0.05), 3600.0)
+            self._due = asyncio.get_running_loop().call_later(delay, self._ends, now)
+
+    def _ends(self, since: float) -> None:
+        self._due = None
+        now = self._wall()
+        ended = [token_id for token_id, at in self._tokens.items() if since < at <= now]
+        holders = {self._holders.get(token_id) for token_id in ended}
+        if ended:
+            self._touch(None if None in holders else [holder for holder in holders if holder is not None])
+        else:
+            self._watch_ends()

@@ -1,0 +1,97 @@
+"""What is known about principals beyond their tokens: registered, disabled, revoked, bounded.
+
+An access list is frozen; a change is a new one. It is asked at SETUP and again whenever it changes, so that a token
+ends when somebody says so and not only when it expires (fault 61). Revocations name the subject, the key or the token
+id, never the token's text (fault 60).
+
+Rights: what a token says is an upper bound, and so is each of its `bounds` (the device's record, its issuer's). A
+principal may do what all of them allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from gateway.errors import TokenError
+from gateway.policy.access import Rights
+from gateway.policy.principal import Kind, Principal
+
+REVOKED = "token was revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One registered device or service."""
+
+    kind: Kind
+    enabled: bool
+    groups: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    rights: Rights
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerBounds:
+    """What tokens of one trusted issuer may say: kinds and rights."""
+
+    kinds: frozenset[Kind]
+    rights: Rights
+
+
+@dataclass(frozen=True, slots=True)
+class AccessList:
+    """`devices`: by subject. `tokens`: when a token ends, by its id. `keys`: revoked, as (issuer, key id). `subjects`:
+    the time before which tokens of a subject are refused. `issuers`: bounds of trusted issuers other than this node.
+    `registered_only`: whether a device or service that is not registered is refused."""
+
+    devices: Mapping[str, Registered] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    keys: frozenset[tuple[str, str]] = frozenset()
+    subjects: Mapping[str, float] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerBounds] = field(default_factory=dict)
+    registered_only: bool = False
+
+    def judge(self, principal: Principal, now: float) -> Principal:
+        """The principal as it stands at `now`: its groups and labels are its record's, where it has one.
+
+        Raises:
+            TokenError: it may not be here (any more).
+        """
+        ends_at = self.tokens.get(principal.token_id)
+        if ends_at is not None and ends_at <= now:
+            _refuse(REVOKED, "token_revoked")
+        if (principal.issuer, principal.key_id) in self.keys:
+            _refuse("the key of this token was revoked", "token_key_revoked")
+        if principal.issued_at < self.subjects.get(principal.subject, 0.0):
+            _refuse(REVOKED, "token_revoked")
+        issuer = self.issuers.get(principal.issuer)
+        if issuer is not None and principal.kind not in issuer.kinds:
+            _refuse(f"its issuer may not vouch for kind {principal.kind}", "token_kind")
+        registered = self.devices.get(principal.subject)
+        if registered is None:
+            if self.registered_only and principal.kind in (Kind.DEVICE, Kind.SERVICE):
+                _refuse("device is not registered", "token_unregistered")
+            return principal
+        if not registered.enabled:
+            _refuse("device is disabled", "token_disabled")
+        if principal.groups == registered.groups and principal.labels == registered.labels:
+            return principal
+        return replace(principal, groups=registered.groups, labels=registered.labels)
+
+    def bounds(self, principal: Principal) -> tuple[Rights, ...]:
+        """What bounds the rights that its token gives."""
+        found: list[Rights] = []
+        registered = self.devices.get(principal.subject)
+        # An operator's token is not the device's, even if it names the same subject.
+        if registered is not None and principal.kind is not Kind.ADMIN:
+            found.append(registered.rights)
+        issuer = self.issuers.get(principal.issuer)
+        if issuer is not None:
+            found.append(issuer.rights)
+        return tuple(found)
+
+
+def _refuse(text: str, reason: str) -> NoReturn:
+    raise TokenError(text, reason=reason)
