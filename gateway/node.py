@@ -31,10 +31,11 @@ from gateway.observe.metrics import Metrics
 from gateway.observe.refusal_log import RefusalLog
 from gateway.observe.watchdog import Watchdog
 from gateway.policy.limits import profile_for
+from gateway.policy.overload import LoopLoad, Overload
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
-from gateway.transport.admission import NO_MEMORY, Admission, AdmissionRules
+from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
@@ -72,6 +73,7 @@ class Node:
         self.watchdog = Watchdog()
         self.memory = MemoryGauge(config.limits.memory_bytes)
         self.pressure = Pressure.NONE
+        self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
         self._refusals = RefusalLog(
             self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
         )
@@ -151,6 +153,9 @@ class Node:
             paths=frozenset({config.listen.path, "/"}),
             origins=config.listen.origins,
             timeout_s=config.limits.upgrade_timeout_s,
+            max_line_bytes=config.limits.http_line_bytes,
+            max_headers=config.limits.http_headers,
+            max_fragments=config.limits.message_fragments,
         )
         makers: dict[str, Callable[[House], SocketCarrier]] = {
             "websocket": lambda house: WebSocketCarrier(plane, loop, house, handshake),
@@ -210,22 +215,34 @@ class Node:
             self.plane.forgive(late)
             for listener in self.listeners.values():
                 listener.forgive(late)
+        self._shed_load(late, now)
         self.plane.tick()
         for listener in self.listeners.values():
             listener.tick(now)
         self._relieve_memory()
+        if self.pressure >= Pressure.NO_NEW_CONNECTIONS:
+            self.admission.closed_for = NO_MEMORY
+        else:
+            self.admission.closed_for = LATE if self.plane.overload is Overload.SHEDDING else None
         self._refusals.tick(now)
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
             self.admission.sweep(now)
             self.reload_certificate(only_if_changed=True)
 
+    def _shed_load(self, late_s: float, now: float) -> None:
+        before, level = self.plane.overload, self._load.observe(late_s, now)
+        self.plane.overload = level
+        if level > before:
+            name = "lag_shed_ms" if level is Overload.SHEDDING else "lag_warn_ms"
+            limit_ms = getattr(self.config.limits, name)
+            self.log.warning("the event loop is late", ms=round(late_s * 1000), limit=name, limit_ms=limit_ms)
+
     def _relieve_memory(self) -> None:
         before, self.pressure = self.pressure, self.memory.pressure()
         if self.pressure is not before:
             say = self.log.warning if self.pressure > before else self.log.info
             say("memory", pressure=self.pressure.name.lower(), limit_bytes=self.memory.limit)
-        self.admission.closed_for = NO_MEMORY if self.pressure >= Pressure.NO_NEW_CONNECTIONS else None
         if self.pressure >= Pressure.NO_BUFFERS:
             self.plane.close_largest()
 

@@ -251,6 +251,8 @@ class RawClient:
     def abort(self) -> None:
         """Close with a TCP reset."""
         found = self._writer.get_extra_info("socket")
+        if found is None:  # the node has closed it, and the loop has heard of that
+            return
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 

@@ -74,6 +74,28 @@ def test_what_names_a_rule(tmp_path: Path, source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
+        '"""Fault 91: text."""',
+        "# faults 90 and 91",
+        '"""P1, faults 8, 91, 92: text."""',
+        '"""Faults 89, 90,\n    91: text."""',
+        "# fault 91, and 2 more",
+        "# Faults 91 to 95",
+    ],
+)
+def test_what_names_a_fault(tmp_path: Path, source: str) -> None:
+    assert run(tmp_path, "fault 91: first\n", test_a=source).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "source", ["# default 91", "# fault 910", "# fault 9, 1", "# faults 90 to 95", "# 91 faults", "fault_91 = 1"]
+)
+def test_what_names_no_fault(tmp_path: Path, source: str) -> None:
+    assert run(tmp_path, "fault 91: first\n", test_a=source).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         "",
         '"""P911 and XP91 and p91."""',
         '"""P90-P95: ranges are not expanded."""',
@@ -101,6 +123,8 @@ def test_what_was_installed_under_the_tests_is_not_read(tmp_path: Path) -> None:
         ("P9: first\n", "line 1 is not"),
         ("P91 sometimes: first\n", "line 1 is not"),
         ("P91:\n", "line 1 is not"),
+        ("fault 0: first\n", "line 1 is not"),
+        ("faults 91: first\n", "line 1 is not"),
     ],
 )
 def test_a_wrong_list_is_an_error(tmp_path: Path, rules: str, complaint: str) -> None:
@@ -110,11 +134,12 @@ def test_a_wrong_list_is_an_error(tmp_path: Path, rules: str, complaint: str) ->
 
 
 def test_the_real_list_is_well_formed_and_whole() -> None:
-    """Ids are in order, and only resume and lease are for later."""
+    """Ids are in order, and nothing is for later."""
     lines = [line for line in (ROOT / "tests/rules.txt").read_text().splitlines() if line and not line.startswith("#")]
-    ids = [line[:3] for line in lines]
+    faults = [line for line in lines if line.startswith("fault ")]
+    assert [line.partition(":")[0] for line in faults] == [f"fault {number}" for number in range(1, 52)]
+    ids = [line[:3] for line in lines if line not in faults]
     assert ids == sorted(ids)
     by_tens = {"P0": 9, "P1": 3, "P2": 5, "P3": 7, "P4": 4, "P5": 7, "X0": 6}
     assert {tens: sum(rule.startswith(tens) for rule in ids) for tens in by_tens} == by_tens
-    later = [line[:3] for line in lines if re.match(r"\w+ later:", line)]
-    assert later == [f"P{number}" for number in (36, *range(50, 57))]
+    assert not [line for line in lines if re.match(r"[\w ]+ later:", line)]

@@ -2,9 +2,10 @@
 
     python tools/rules.py [--rules tests/rules.txt] [--tests tests]
 
-A test names a rule by writing its id (P34, X03) in a docstring or comment, or in its own name (`test_p34_…`). Ranges
-are not expanded: "P20-P24" names P20 and P24. A rule marked `later` belongs to a feature that the product does not have
-yet and may stay unnamed. Exits 1 when any other rule is unnamed, 2 when the list itself is wrong.
+A test names a rule by writing its id (P34, X03) in a docstring or comment, or in its own name (`test_p34_…`). A fault
+is named in words, alone or with others: "fault 12", "Faults 8, 9 and 13". Ranges are not expanded: "P20-P24" names P20
+and P24, "faults 41 to 45" names two. A rule marked `later` belongs to a feature that the product does not have yet and
+may stay unnamed. Exits 1 when any other rule is unnamed, 2 when the list itself is wrong.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
-_RULE = re.compile(r"(?P<id>[PX]\d\d)(?P<later> later)?: (?P<summary>\S.*)")
+_RULE = re.compile(r"(?P<id>[PX]\d\d|fault [1-9]\d?)(?P<later> later)?: (?P<summary>\S.*)")
 _NAMED = re.compile(r"\b[PX]\d\d\b")
+_FAULTS = re.compile(r"\b[Ff]aults? (?P<numbers>\d+(?:(?:, and|,|\s+and|\s+to)\s+\d+\b)*)")
 _IDENTIFIER = re.compile(r"^\s*(?:async )?(?:def|class) (?P<name>[Tt]est\w*)", re.MULTILINE)
 _NAMED_IN_IDENTIFIER = re.compile(r"(?:_|^Test)(?P<id>[pPxX]\d\d)(?![0-9a-z])")
 
@@ -33,14 +35,19 @@ class Rule(NamedTuple):
 
 
 def read_rules(text: str) -> list[Rule]:
-    """One rule a line: `P34: summary` or `P50 later: summary`; `#` starts a comment. Raises ValueError."""
+    """One rule a line: `P34: summary`, `P50 later: summary`, `fault 12: summary`; `#` starts a comment.
+
+    Raises ValueError.
+    """
     rules: dict[str, Rule] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _RULE.fullmatch(line.rstrip())
         if match is None:
-            raise ValueError(f"line {number} is not `P34: summary` or `P50 later: summary`: {line}")
+            raise ValueError(
+                f"line {number} is not `P34: summary`, `P50 later: summary` or `fault 12: summary`: {line}"
+            )
         rule = Rule(match["id"], match["later"] is not None, match["summary"])
         if rule.id in rules:
             raise ValueError(f"line {number} lists {rule.id} again")
@@ -53,7 +60,8 @@ def named_in(source: str) -> set[str]:
     in_identifiers = (
         match["id"].upper() for name in _IDENTIFIER.findall(source) for match in _NAMED_IN_IDENTIFIER.finditer(name)
     )
-    return {*_NAMED.findall(source), *in_identifiers}
+    faults = (number for match in _FAULTS.finditer(source) for number in re.findall(r"\d+", match["numbers"]))
+    return {*_NAMED.findall(source), *in_identifiers, *(f"fault {number}" for number in faults)}
 
 
 def report(rules: Iterable[Rule], named: set[str]) -> tuple[list[str], bool]:

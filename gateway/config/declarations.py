@@ -212,6 +212,14 @@ class KindLimits(Section):
     max_reassembly_bytes: int | None = _limit("One message to the node's own services, put together from fragments.")
     max_fragments: int | None = _limit("Fragments of one such message.")
     max_partials: int | None = _limit("Such messages that are partly there, at a time.")
+    max_partial_bytes: int | None = _limit("Bytes of all of them together.")
+    partial_idle_s: float | None = _limit("Seconds that the next fragment of such a message may take to come.")
+    min_fragment_bytes: int | None = _limit(
+        "Bytes of any fragment that is passed on, but for the last one of a message; 0: no limit.", least=0
+    )
+    broken_messages: int | None = _limit(
+        "Fragmented messages over a limit, in a minute, from which on the connection is closed; 0: no limit.", least=0
+    )
     max_keepalive_bytes: int | None = _limit("Data of one KEEPALIVE frame.", least=0)
     ignored_frames: int | None = _limit(
         "Frames that the protocol says to ignore, in one window; 0: no limit, of bytes neither.", least=0
@@ -227,7 +235,9 @@ class KindLimits(Section):
     )
     resume_hold_s: float | None = _limit("Seconds that such a session waits for another link.", least=0)
     max_memory_bytes: int | None = _limit(
-        "Bytes held for one connection, above which it is closed; 0: no limit.", least=0
+        "Bytes held for one connection, above which it is closed: what waits to leave, messages that are partly there, "
+        "frames kept for a resume; 0: no limit.",
+        least=0,
     )
     bytes_per_second: int | None = _limit(
         "Bytes read a second; above it the connection is not read from for a while; 0: no limit.", least=0
@@ -281,6 +291,11 @@ class Limits(Section):
     )
     tls_handshake_timeout_s: float = _setting(5.0, "Seconds for the TLS handshake.", reload=True, gt=0, le=300)
     upgrade_timeout_s: float = _setting(10.0, "Seconds for the WebSocket handshake.", reload=True, gt=0, le=300)
+    http_line_bytes: int = _setting(
+        8_192, "The request line of a WebSocket handshake, or one of its headers. Longer: 414 or 431.", ge=64, le=8_192
+    )
+    http_headers: int = _setting(128, "Headers of a WebSocket handshake. More: 431.", ge=8, le=128)
+    message_fragments: int = _setting(1_024, "WebSocket frames of one message.", ge=1, le=2**31 - 1)
     setup_timeout_s: float = _setting(
         5.0, "Seconds for SETUP to come, from the moment that frames can be sent.", reload=True, gt=0, le=300
     )
@@ -308,6 +323,15 @@ class Limits(Section):
         shown="that of the control group",
         ge=0,
     )
+    lag_warn_ms: int = _setting(
+        100, "A delay of the event loop from which on it is said in the log and leases are a quarter.", ge=10, le=60_000
+    )
+    lag_shed_ms: int = _setting(
+        500,
+        "A delay of the event loop from which on nobody new is let in for a second and leases are a sixteenth.",
+        ge=10,
+        le=60_000,
+    )
     drain_spread_s: float = _setting(
         10.0, "Seconds over which many connections are told to go elsewhere when the node stops.", ge=0, le=300
     )
@@ -327,6 +351,8 @@ class Limits(Section):
     def _ordered(self) -> Limits:
         if self.keepalive_min_ms > self.lifetime_max_ms:
             raise ValueError("keepalive_min_ms is above lifetime_max_ms")
+        if self.lag_warn_ms > self.lag_shed_ms:
+            raise ValueError("lag_warn_ms is above lag_shed_ms")
         return self
 
 

@@ -55,7 +55,7 @@ def accept(connection: Connection, setup: Setup) -> None:
     grant = snapshot.grant(principal)
     limits = grant.limits
     if len(setup.metadata or b"") + len(setup.data) > limits.max_setup_bytes:
-        raise RejectedSetup(f"SETUP is over the limit of {limits.max_setup_bytes} bytes", reason="setup_too_long")
+        raise RejectedSetup(f"SETUP is over the limit of {limits.max_setup_bytes} bytes", reason="max_setup_bytes")
     try:
         for registration in registrations:
             _check(connection, grant, registration)

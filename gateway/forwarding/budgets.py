@@ -32,6 +32,7 @@ class Budgets:
         "_answer_waits",
         "_at",
         "_bytes",
+        "_expected",
         "_interval_s",
         "_keepalives",
         "_kept_at",
@@ -51,6 +52,7 @@ class Budgets:
         self._interval_s = max(keepalive_ms / 1000, _LEAST_INTERVAL_S)
         self._keepalives = float(limits.keepalive_burst + _KEEPALIVES)
         self._kept_at = now
+        self._expected = 0
         self._answer_waits = False
         self._pushes = float(limits.pushes_per_second)
         self._pushed_at = now
@@ -78,12 +80,19 @@ class Budgets:
         burst = self.limits.keepalive_burst
         if not burst:
             return
+        if self._expected:
+            self._expected -= 1
+            return
         earned = (now - self._kept_at) * _KEEPALIVES / self._interval_s
         self._keepalives = min(float(burst + _KEEPALIVES), self._keepalives + earned)
         self._kept_at = now
         if self._keepalives < 1.0:
             raise ConnectionFailed("too many KEEPALIVE frames", reason="keepalive_burst")
         self._keepalives -= 1.0
+
+    def expect_keepalive(self) -> None:
+        """The peer was sent a KEEPALIVE that it has to answer: one more is in order."""
+        self._expected += 1
 
     def may_answer(self, blocked: bool) -> bool:
         """Whether a KEEPALIVE is answered: while nothing leaves, one answer waits and no more (fault 31)."""

@@ -56,8 +56,9 @@ def reason_for_violation(code: CloseCode) -> CloseReason:
 _BY_ERROR_REASON = {
     "not_permitted": CloseReason.FORBIDDEN,
     "draining": CloseReason.DRAINED,
+    "broken_messages": CloseReason.TOO_BIG,
     "ignored_frames": CloseReason.POLICY,
-    "keepalive_data": CloseReason.POLICY,
+    "max_keepalive_bytes": CloseReason.POLICY,
     "keepalive_burst": CloseReason.POLICY,
     "premature_ends": CloseReason.POLICY,
     "max_memory_bytes": CloseReason.POLICY,

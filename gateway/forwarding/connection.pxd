@@ -19,7 +19,7 @@ cdef int REQUESTER_DONE, RESPONDER_DONE, RESPONSE_SERIES
 cdef class Connection(Endpoint):
     cdef public object kind, peer, principal, resumption, session
     cdef public long number
-    cdef public double opened_at
+    cdef public double look_at, opened_at
 
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
@@ -31,6 +31,12 @@ cdef class Connection(Endpoint):
 
     @cython.locals(credit=Credit, state=int)
     cdef bint _response_item(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
+
+    @cython.locals(outbox=Outbox)
+    cpdef tick(self, double now, double wall)
+
+    @cython.locals(follows=int, total=long)
+    cdef bint _breaks(self, Stream stream, int head, long size, bint coming) except -1
 
     @cython.locals(outbox=Outbox, responder=Endpoint, state=int)
     cdef _request_payload(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end)

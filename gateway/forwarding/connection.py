@@ -29,7 +29,7 @@ from gateway.forwarding.credit import LARGE_ITEM_BYTES
 from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.flow import refill, request_n
-from gateway.forwarding.opening import grant_partial, open_request, resume_partial
+from gateway.forwarding.opening import drop_partial, grant_partial, open_request, resume_partial
 from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
@@ -72,6 +72,8 @@ _ERROR = int(FrameType.ERROR)
 _ENDS = (_CANCEL, _ERROR)
 _KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
+#: How long a connection for which nothing is held back may go without a look at its deadlines.
+LOOK_S = 1.0
 #: How long nothing may come from a peer that was sent elsewhere before it is taken to have gone.
 GOODBYE_S = 0.5
 _NEXT_COMPLETE = NEXT | COMPLETE
@@ -86,13 +88,15 @@ class Connection(Endpoint):
     (what makes it resumable, where SETUP asked for that).
     """
 
-    __slots__ = ("kind", "number", "opened_at", "peer", "principal", "resumption", "session")
+    __slots__ = ("kind", "look_at", "number", "opened_at", "peer", "principal", "resumption", "session")
 
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
         super().__init__(plane, carrier, outbox)
         self.peer = peer
         self.kind = kind
         self.opened_at = plane.monotonic()
+        #: When deadlines are looked at next, by the plane's clock.
+        self.look_at = 0.0
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
         self.resumption: Resumption | None = None
@@ -141,6 +145,8 @@ class Connection(Endpoint):
         if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
             data, start, end = _without_follows(data, start, end)
             head &= ~FOLLOWS
+        if (head & FOLLOWS or stream.answering) and self._breaks(stream, head, end - start, False):
+            return
         outbox = stream.requester.outbox
         if stream.interaction != REQUEST_RESPONSE:
             if not self._response_item(stream, head, data, start, end):
@@ -207,6 +213,8 @@ class Connection(Endpoint):
                     stream.state = state & ~REQUEST_UNFINISHED
                 break_stream(stream, self, "metadata after data", "metadata_after_data")
                 return
+            if self._breaks(stream, head, end - start, True):
+                return
             responder.outbox.put(stream.responder_id, data, start + 4, end)
             if not head & FOLLOWS:
                 stream.state = state & ~REQUEST_UNFINISHED
@@ -218,6 +226,8 @@ class Connection(Endpoint):
             self.stray(stream.requester_id, head, end - start)
             return
         else:
+            if (head & FOLLOWS or stream.coming) and self._breaks(stream, head, end - start, True):
+                return
             if end - start > LARGE_ITEM_BYTES:
                 stream.up.narrow(end - start)
             if not head & FOLLOWS:
@@ -240,6 +250,28 @@ class Connection(Endpoint):
         outbox = responder.outbox
         if outbox.size > outbox.hard:
             self.pause_for(outbox)
+
+    def _breaks(self, stream: Stream, head: int, size: int, coming: bool) -> bool:
+        """Whether a fragment is too small, or makes its message too large; its stream is then over (faults 34, 35).
+
+        The node holds none of it, but whoever puts it together does.
+        """
+        total = size + (stream.coming if coming else stream.answering)
+        follows = head & FOLLOWS
+        if coming:
+            stream.coming = total if follows else 0
+        else:
+            stream.answering = total if follows else 0
+        limits = self.grant.limits
+        if follows and size < self.min_fragment:
+            break_stream(stream, self, f"fragment below {self.min_fragment} bytes", "min_fragment_bytes")
+        elif self.budgets is not None and total > limits.max_reassembly_bytes:
+            text = f"message above {limits.max_reassembly_bytes} bytes"
+            break_stream(stream, self, text, "max_reassembly_bytes")
+        else:
+            return False
+        self.broke_message()
+        return True
 
     def relieved(self, stream: Stream) -> None:
         if self.requesting.find(stream.requester_id) is stream:  # it may have ended while it waited
@@ -266,7 +298,7 @@ class Connection(Endpoint):
         stream = self.serving.find(stream_id)
         if stream is None:
             # P41: CANCEL inside a fragment series drops what was there.
-            if self.partials is not None and self.partials.pop(stream_id, None) is not None:
+            if self.partials is not None and drop_partial(self, stream_id):
                 return True
             return self.strays.forget(stream_id)
         if kind == _ERROR:
@@ -343,6 +375,7 @@ class Connection(Endpoint):
 
     def _be_bound(self, grant: Grant) -> None:
         self.hold(grant)
+        self.look_at = 0.0
         limits = grant.limits
         if self.budgets is not None:
             self.budgets.limits = limits
@@ -353,7 +386,7 @@ class Connection(Endpoint):
 
     def _control(self, data: bytes, start: int, end: int) -> None:
         if end - start > 14 + self.grant.limits.max_keepalive_bytes and peek_type(data, start) == FrameType.KEEPALIVE:
-            raise ConnectionFailed("KEEPALIVE carries too much data", reason="keepalive_data")
+            raise ConnectionFailed("KEEPALIVE carries too much data", reason="max_keepalive_bytes")
         event, detail = self.session.receive(data, start, end)
         if event is Event.KEPT_ALIVE:
             self.counters.keepalives += 1
@@ -373,6 +406,7 @@ class Connection(Endpoint):
             self.close(CloseReason.PEER_FAILED, str(detail))
         elif event is Event.PEER_DRAINS:
             self.draining = True
+            self.look_at = 0.0
             self.plane.table.remove_owner(self)
         else:
             if event is Event.PUSHED and self.budgets is not None and not self.budgets.push(self.plane.now):
@@ -406,9 +440,14 @@ class Connection(Endpoint):
         self.session.last_received += seconds
         self.outbox.blocked_since += seconds
         self.outbox.feeders_since += seconds
+        if self.assembly is not None:
+            self.assembly.forgive(seconds)
 
     def tick(self, now: float, wall: float) -> None:
         """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
+        outbox = self.outbox
+        if now < self.look_at and not (outbox.blocked or outbox.feeders or outbox.slow or self.paused_by):
+            return
         if self.closed:
             return
         if not self.accepted:
@@ -423,6 +462,12 @@ class Connection(Endpoint):
             self.resumption.tick(now)
         if self.granted is not None and self.granted.due(now):
             leasing.lend(self)
+        if self.assembly is not None:
+            try:
+                self.assembly.tick(self.grant.limits, now)
+            except ProtocolError as error:
+                self.fail(error)
+                return
         budgets = self.budgets
         if budgets is not None and budgets in self.paused_by and budgets.rested(now):
             self.resume_after(budgets)
@@ -433,7 +478,7 @@ class Connection(Endpoint):
             if self._abandon_link():
                 return
             self.close(CloseReason.KEEPALIVE_TIMEOUT, f"nothing heard for {self.session.lifetime_s:.0f} s")
-        elif 0 < self.grant.limits.max_memory_bytes < self.outbox.size:
+        elif 0 < self.grant.limits.max_memory_bytes < self.held_bytes:
             limit = self.grant.limits.max_memory_bytes
             text = f"over the limit of {limit} bytes that are held for you"
             self.fail(ConnectionFailed(text, reason="max_memory_bytes"))
@@ -447,10 +492,31 @@ class Connection(Endpoint):
             self.close(CloseReason.TOKEN_EXPIRED, "token expired; reconnect with a new one")
         elif self.draining and self._done(now):
             self.close(CloseReason.DRAINED, "drained", ConnectionEnded("drained"))
+        else:
+            self._look_again(now, wall)
+
+    def _look_again(self, now: float, wall: float) -> None:
+        """Nothing to do. When can there be, unless something is held back, which is looked at every time?"""
+        if self.draining or self.granted is not None or self.resumption is not None:
+            return
+        until = min(now + LOOK_S, self.session.last_received + self.session.lifetime_s)
+        self.look_at = min(until, now + self.principal.expires_at - wall)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that this peer has the node hold, and that others may want."""
+        held = self.outbox.size + self.carrier.held()
+        if self.assembly is not None:
+            held += self.assembly.size
+        if self.resumption is not None:
+            held += self.resumption.retained.size
+        return held
 
     def _hopeless(self, now: float) -> bool:
         """Whether what is sent to this peer will never be read. Before that, others stop waiting for it."""
         outbox = self.outbox
+        if not (outbox.blocked or outbox.feeders or outbox.slow):
+            return False
         if outbox.impatient(now):
             outbox.give_up(self)
         if outbox.slow and outbox.size > outbox.hard * DROWNING:
@@ -478,6 +544,7 @@ class Connection(Endpoint):
             self.end(CloseReason.DRAINED)
         if not self.closed and not self.draining:
             self.draining = True
+            self.look_at = 0.0
             self.plane.table.remove_owner(self)
             if self.granted is not None:
                 leasing.lend(self)
@@ -530,6 +597,7 @@ class Connection(Endpoint):
             self.resumption.forget()
         self.never_mind_others()
         self.partials = None
+        self.assembly = None
         self.forget_decisions()
         self.plane.leave(self, reason)
 

@@ -127,7 +127,7 @@ def decide(plane: Plane, deciding: Deciding, grant: Grant, max_route_bytes: int)
     if deciding.routing is not None:
         tags = decode_routing(deciding.routing)
         if tags and len(tags[0].encode()) > max_route_bytes:
-            raise RequestInvalid(f"route is over the limit of {max_route_bytes} bytes", reason="route_too_long")
+            raise RequestInvalid(f"route is over the limit of {max_route_bytes} bytes", reason="max_route_bytes")
     broker_address = None
     if deciding.broker is not None:
         frame = brokering.decode(deciding.broker)

@@ -17,11 +17,11 @@ cdef list _HEADS
 cdef class Endpoint(FrameSink):
     cdef public set paused_by
     cdef public bint accepted, by_device, closed, draining
-    cdef public object budgets, carrier, grant, granted, held
+    cdef public object assembly, budgets, carrier, grant, granted, held
     cdef public Counters counters
     cdef public dict decisions, partials
     cdef public StreamTable requesting, serving
-    cdef public long form, max_streams, rate
+    cdef public long form, max_streams, min_fragment, rate
     cdef public double tokens, tokens_at
     cdef public StreamIds ids
     cdef public Outbox outbox

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.errors import ConnectionFailed
+from gateway.forwarding.assembly import Assembly
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.strays import Strays
@@ -48,6 +50,7 @@ class Endpoint(FrameSink):
     __slots__ = (
         "__weakref__",
         "accepted",
+        "assembly",
         "budgets",
         "by_device",
         "carrier",
@@ -63,6 +66,7 @@ class Endpoint(FrameSink):
         "latest",
         "latest_metadata",
         "max_streams",
+        "min_fragment",
         "outbox",
         "partials",
         "paused_by",
@@ -103,6 +107,7 @@ class Endpoint(FrameSink):
         self.tokens_at = now
         self.strays = Strays(now)
         self.budgets: Budgets | None = None
+        self.assembly: Assembly | None = None
         self.accepted = False
         self.draining = False
         self.closed = False
@@ -111,6 +116,7 @@ class Endpoint(FrameSink):
         """Be bound by `grant` from now on; what was decided under another one is forgotten."""
         self.grant = grant
         self.max_streams = grant.limits.max_streams
+        self.min_fragment = grant.limits.min_fragment_bytes
         # Requests under a lease are counted whatever the rate is.
         self.rate = grant.limits.requests_per_second or int(self.granted is not None)
         self.outbox.high = grant.limits.high_water_bytes
@@ -200,6 +206,19 @@ class Endpoint(FrameSink):
             self.paused_by.clear()
             # The peer is read on, and what it sends dropped, so that its own last frame gets noticed.
             self.carrier.resume_reading()
+
+    # Messages that are partly there
+
+    def assemble(self) -> Assembly:
+        """The account of what the node holds of this peer's messages until they are complete."""
+        if self.assembly is None:
+            self.assembly = Assembly()
+        return self.assembly
+
+    def broke_message(self) -> None:
+        """A message in fragments was over a limit. Raises ConnectionFailed when that comes too often (fault 34)."""
+        if self.assemble().broke(self.grant.limits, self.plane.now):
+            raise ConnectionFailed("too many messages over the limits of fragments", reason="broken_messages")
 
     # Frames that mean nothing
 

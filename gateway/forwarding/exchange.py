@@ -42,6 +42,7 @@ class Exchange:
         "on_credit",
         "on_end",
         "open",
+        "origin",
         "reassembly",
         "request",
         "route",
@@ -72,6 +73,8 @@ class Exchange:
         self.route = ""
         self.data = request.data
         self.reassembly: Reassembly | None = None
+        #: The caller's own id of the stream, by which it keeps account of what is not complete.
+        self.origin = 0
         if request.follows:
             self.reassembly = Reassembly(limits.max_reassembly_bytes, limits.max_fragments)
         self.open = True

@@ -18,6 +18,7 @@ from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
 
 if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
+    from gateway.policy.access import Grant
 
 
 class InternalOutbox(Outbox):
@@ -71,6 +72,11 @@ class InternalConnection(Connection):
         # What crosses no socket is not traffic; the streams themselves count where their requesters are.
         self.counters = Counters()
         self.leg_ids = StreamIds(CLIENT_FIRST)
+
+    def hold(self, grant: Grant) -> None:
+        super().hold(grant)
+        # What it passes on has been judged where it came from.
+        self.min_fragment = 0
 
     def deliver(self, frame: bytes) -> None:
         """Take one frame that another connection sent here."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import NoRoute, Overloaded, RateLimited
+from gateway.policy.overload import Overload
 from gateway.session.lease import GrantedLease, HeldLease
 from gateway.wire.frames import Lease, decode, encode
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Requests in one lease for a requester without a rate limit.
 GENEROUS = 1_000_000
-#: A loop that is this late is overloaded: leases are a quarter of what they would be.
-OVERLOAD_LAG_S = 0.1
+#: What leases are divided by while the event loop is late.
+_SHARE = {Overload.NONE: 1, Overload.LATE: 4, Overload.SHEDDING: 16}
 #: What is left of a responder's lease weighs in balancing up to this; a responder without leases weighs as much.
 _AMPLE = 64
 #: How many candidates are compared, of those that have something left.
@@ -131,9 +132,7 @@ def _allowance(connection: Connection, now: float) -> int:
     if limits.requests_per_second:
         refill(connection, now)
         allowance = max(0, int(connection.tokens))
-    if connection.plane.metrics.lag_latest > OVERLOAD_LAG_S:
-        allowance = -(-allowance // 4)
-    return allowance
+    return -(-allowance // _SHARE[connection.plane.overload])
 
 
 def refill(connection: Endpoint, now: float) -> None:

@@ -288,7 +288,7 @@ class Multicast(InternalConnection):
             limits = leg.target.grant.limits
             if leg.item_bytes > limits.max_reassembly_bytes or len(leg.item) > limits.max_fragments:
                 error = RequestInvalid("responder: an item is over the limits of a message")
-                self.plane.counters.refuse("message_too_large")
+                self.plane.counters.refuse("max_reassembly_bytes")
                 self._failed(merge, leg, encode(Error(leg.stream_id, error.code, str(error))))
             return
         item, leg.item, leg.item_bytes = leg.item, [], 0

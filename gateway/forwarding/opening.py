@@ -18,6 +18,7 @@ from gateway.errors import (
     RequestInvalid,
 )
 from gateway.forwarding import leasing
+from gateway.forwarding.assembly import BREAKING
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.decision import CAPACITY, Decision, decide, section
 from gateway.forwarding.outbox import Outbox
@@ -57,6 +58,8 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
     if kind == REQUEST_CHANNEL and head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
         head &= ~FOLLOWS  # P34
     try:
+        if head & FOLLOWS and end - start < connection.min_fragment:
+            raise RequestInvalid(f"fragment below {connection.min_fragment} bytes", reason="min_fragment_bytes")
         n = 0
         if kind >= REQUEST_STREAM:
             at += 4
@@ -165,6 +168,7 @@ def _open(
             counters.request_stream += 1
     if head & FOLLOWS:
         stream.state |= REQUEST_UNFINISHED
+        stream.coming = end - at
     stats.requests += 1
     connection.requesting.insert(stream_id, stream)
     target.serving.insert(responder_id, stream)
@@ -181,7 +185,7 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
     limits = connection.grant.limits
     if len(metadata) > limits.max_metadata_bytes:
         raise RequestInvalid(
-            f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="metadata_too_long"
+            f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="max_metadata_bytes"
         )
     try:
         deciding = Deciding(metadata, connection.form, limits.max_metadata_entries)
@@ -211,11 +215,27 @@ def _hold(connection: Endpoint, partial: Partial) -> None:
     if partials is None:
         partials = connection.partials = {}
     limits = connection.grant.limits
-    if len(partials) >= limits.max_partials:
-        raise Overloaded(f"over the limit of {limits.max_partials} unfinished requests", reason="max_partials")
-    if len(partial.metadata) > limits.max_metadata_bytes:
-        raise RequestInvalid("metadata is too long", reason="metadata_too_long")
+    size = len(partial.metadata)
+    if size > limits.max_metadata_bytes:
+        raise RequestInvalid("metadata is too long", reason="max_metadata_bytes")
+    plane = connection.plane
+    connection.assemble().begin(
+        partial.stream_id, size, limits, plane.now, lambda error: _give_up(connection, partial, error)
+    )
     partials[partial.stream_id] = partial
+
+
+def _give_up(connection: Endpoint, partial: Partial, error: RequestError) -> None:
+    drop_partial(connection, partial.stream_id)
+    _refuse(connection, partial.kind, FOLLOWS, partial.stream_id, error)
+
+
+def drop_partial(connection: Endpoint, stream_id: int) -> bool:
+    """Forget a request whose metadata is not complete. Returns whether there was one."""
+    if connection.partials is None or connection.partials.pop(stream_id, None) is None:
+        return False
+    connection.assemble().end(stream_id)
+    return True
 
 
 def resume_partial(connection: Endpoint, partial: Partial, head: int, data: bytes, start: int, end: int) -> None:
@@ -226,21 +246,24 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
     if head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
         head &= ~FOLLOWS
     try:
-        at = partial.take(head, data, start, end, connection.grant.limits)
+        limits = connection.grant.limits
+        before = partial.size
+        at = partial.take(head, data, start, end, limits)
         if at < 0:
+            connection.assemble().grow(stream_id, partial.size - before, limits, connection.plane.now)
             return
-        del connection.partials[stream_id]
+        drop_partial(connection, stream_id)
         # Only a channel's COMPLETE says anything; on the last fragment of another request it is a bit without meaning.
         last = FOLLOWS | COMPLETE if kind == REQUEST_CHANNEL else FOLLOWS
         first = partial.head & ~(FOLLOWS | COMPLETE) | head & last
         _open(connection, kind, first, stream_id, partial.n, partial.metadata, data, at, end)
     except RequestError as error:
-        connection.partials.pop(stream_id, None)
+        drop_partial(connection, stream_id)
         _refuse(connection, kind, head, stream_id, error)
     except FrameError as error:
         if not head & IGNORE:
             raise
-        del connection.partials[stream_id]
+        drop_partial(connection, stream_id)
         _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
 
 
@@ -252,8 +275,7 @@ def grant_partial(connection: Endpoint, partial: Partial, data: bytes, start: in
     if 0 < n <= MAX_REQUEST_N:
         partial.grant(n)
         return
-    assert connection.partials is not None
-    del connection.partials[partial.stream_id]
+    drop_partial(connection, partial.stream_id)
     error = RequestInvalid(f"request n {n} is not within 1 to {MAX_REQUEST_N}", reason="zero_n")
     _refuse(connection, partial.kind, FOLLOWS, partial.stream_id, error)
 
@@ -267,6 +289,8 @@ def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: R
         connection.pause_when_congested()
     if connection.budgets is not None and isinstance(error, RequestInvalid):
         connection.budgets.premature_end(len(connection.requesting))
+    if error.reason in BREAKING:
+        connection.broke_message()
 
 
 def _spend_token(connection: Endpoint) -> None:

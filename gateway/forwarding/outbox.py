@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 
 class Carrier(Protocol):
-    """What carries a connection: a socket with its framing. All sizes are bytes."""
+    """What carries a connection: a socket with its framing. All sizes are bytes: `buffered` on their way out, `held` of
+    a frame whose end has not come."""
 
     def write(self, data: bytes) -> int:
         """Take all of it. Returns how much the carrier now holds, as `buffered` says."""
 
     def buffered(self) -> int: ...
+    def held(self) -> int: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def allow(self, max_frame_bytes: int) -> None: ...
@@ -53,6 +55,9 @@ class NoCarrier:
         return 0
 
     def buffered(self) -> int:
+        return 0
+
+    def held(self) -> int:
         return 0
 
     def pause_reading(self) -> None: ...

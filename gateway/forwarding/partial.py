@@ -11,9 +11,9 @@ from gateway.wire.frames import FOLLOWS, MAX_REQUEST_N, METADATA
 
 
 class Partial:
-    """`metadata` is what has come so far; `head` the type and flags of the request frame."""
+    """`metadata` is what has come so far, `size` bytes; `head` the type and flags of the request frame."""
 
-    __slots__ = ("_chunks", "_count", "_size", "head", "kind", "n", "stream_id")
+    __slots__ = ("_chunks", "_count", "head", "kind", "n", "size", "stream_id")
 
     def __init__(self, kind: int, head: int, stream_id: int, n: int, metadata: bytes) -> None:
         self.kind = kind
@@ -21,7 +21,7 @@ class Partial:
         self.stream_id = stream_id
         self.n = n
         self._chunks = [metadata]
-        self._size = len(metadata)
+        self.size = len(metadata)
         self._count = 1
 
     @property
@@ -40,6 +40,8 @@ class Partial:
         self._count += 1
         if self._count > limits.max_fragments:
             raise RequestInvalid(f"more than {limits.max_fragments} fragments", reason="max_fragments")
+        if head & FOLLOWS and end - start < limits.min_fragment_bytes:
+            raise RequestInvalid(f"fragment below {limits.min_fragment_bytes} bytes", reason="min_fragment_bytes")
         at = start + 6
         if not head & METADATA:
             return at
@@ -49,9 +51,9 @@ class Partial:
         if body > end:
             raise FrameError("metadata length goes beyond the frame")
         self._chunks.append(data[at + 3 : body])
-        self._size += body - at - 3
-        if self._size > limits.max_metadata_bytes:
+        self.size += body - at - 3
+        if self.size > limits.max_metadata_bytes:
             raise RequestInvalid(
-                f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="metadata_too_long"
+                f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="max_metadata_bytes"
             )
         return -1 if body == end and head & FOLLOWS else body

@@ -16,6 +16,7 @@ from gateway.forwarding.outbox import Flusher
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.limits import LimitsProfile
+from gateway.policy.overload import Overload
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.balancer import Method
 from gateway.routing.route import Route
@@ -93,6 +94,8 @@ class Plane:
         self.nobody = self._nobody()
         self.balancing = Method.LEAST_PENDING
         self.draining = False
+        #: How late the event loop is; whoever keeps its time says so.
+        self.overload = Overload.NONE
         self.connections: dict[int, Connection] = {}
         self.multicast: Connection | None = None
         self._opened = 0
@@ -179,9 +182,9 @@ class Plane:
 
     def close_largest(self) -> None:
         """Close the connection for which most is held, unless that is next to nothing."""
-        largest = max(self.connections.values(), key=lambda connection: connection.outbox.size, default=None)
-        if largest is not None and largest.outbox.size >= WORTH_CLOSING_BYTES:
-            largest.close(CloseReason.OVERLOAD, "this node is short of memory, and too much waits to be sent to you")
+        largest = max(self.connections.values(), key=lambda connection: connection.held_bytes, default=None)
+        if largest is not None and largest.held_bytes >= WORTH_CLOSING_BYTES:
+            largest.close(CloseReason.OVERLOAD, "this node is short of memory, and holds too much for you")
             largest.carrier.abort()
 
     def outbox_bytes(self) -> int:

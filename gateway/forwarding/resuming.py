@@ -113,6 +113,7 @@ class RetainingOutbox(Outbox):
             return
         if retained.should_ask():
             self.put_frame(keepalive.question(self.resumption.received.position))
+            self.resumption.asked()
         super().flush()
 
     def park(self) -> None:
@@ -164,6 +165,11 @@ class Resumption:
         outbox = self._connection.outbox
         assert isinstance(outbox, RetainingOutbox)
         return outbox
+
+    def asked(self) -> None:
+        """The peer was asked what it has."""
+        if self._connection.budgets is not None:
+            self._connection.budgets.expect_keepalive()
 
     def confirm(self, position: int) -> None:
         """The peer's KEEPALIVE says what it has (P54). Raises ConnectionFailed when it cannot have that."""

@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.errors import FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
+from gateway.errors import ConnectionFailed, FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
 from gateway.forwarding import acceptor
+from gateway.forwarding.assembly import BREAKING
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.exchange import Exchange, Request
 from gateway.forwarding.internal import InternalConnection
@@ -95,7 +96,17 @@ class NodeServices(InternalConnection):
     def _fail(self, stream_id: int, error: RequestError) -> None:
         exchange = self._exchanges.get(stream_id)
         if exchange is not None:  # a handler may have answered before it raised
+            self.plane.counters.refuse(error.reason)
             exchange.fail(error)
+            if error.reason in BREAKING:
+                self._broke(exchange.caller)
+
+    @staticmethod
+    def _broke(caller: Connection) -> None:
+        try:
+            caller.broke_message()
+        except ConnectionFailed as failure:
+            caller.fail(failure)
 
     def _begin(self, request: Request) -> None:
         stream = self.serving.find(request.stream_id)
@@ -112,17 +123,39 @@ class NodeServices(InternalConnection):
             raise RequestInvalid(f"{exchange.route} is a {interaction.name}, not a {exchange.interaction.name}")
         if exchange.reassembly is None:
             self._serve(exchange)
-        else:
-            exchange.reassembly.add(request)
+            return
+        exchange.reassembly.add(request)
+        exchange.origin = stream.requester_id
+        caller.assemble().begin(
+            stream.requester_id,
+            exchange.reassembly.size,
+            caller.grant.limits,
+            self.plane.now,
+            lambda error: self._fail(request.stream_id, error),
+        )
 
     def _ended(self, exchange: Exchange) -> None:
         del self._exchanges[exchange.stream_id]
+        self._let_go(exchange)
+
+    @staticmethod
+    def _let_go(exchange: Exchange) -> None:
+        """Nothing of its message is held any more."""
+        if exchange.origin:
+            exchange.caller.assemble().end(exchange.origin)
+            exchange.origin = 0
 
     def _continue(self, exchange: Exchange, fragment: Payload) -> None:
         if exchange.reassembly is None:
             return
+        before = exchange.reassembly.size
         whole = exchange.reassembly.add(fragment)
-        if whole is not None:
+        if whole is None:
+            caller = exchange.caller
+            size = exchange.reassembly.size - before
+            caller.assemble().grow(exchange.origin, size, caller.grant.limits, self.plane.now)
+        else:
+            self._let_go(exchange)
             exchange.reassembly = None
             exchange.data = whole.data
             self._serve(exchange)

@@ -67,7 +67,7 @@ class Deciding:
         for entry in iter_composite(metadata, 0, len(metadata)):
             count += 1
             if count > max_entries:
-                raise RequestInvalid(f"metadata has more than {max_entries} entries", reason="metadata_entries")
+                raise RequestInvalid(f"metadata has more than {max_entries} entries", reason="max_metadata_entries")
             if entry.mime not in _DECIDING:
                 self.varying = True
                 continue

@@ -8,7 +8,7 @@ cdef class Stream:
     cdef public int interaction, state
     cdef public double opened_at
     cdef public Endpoint requester, responder
-    cdef public long requester_id, responder_id
+    cdef public long answering, coming, requester_id, responder_id
     cdef public ServiceStats stats
 
 

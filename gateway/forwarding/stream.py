@@ -30,9 +30,14 @@ RESPONSE_SERIES = 16  # inside a series of fragments from the responder
 
 
 class Stream:
-    """`down` is the credit for the responder's items, `up` for the requester's (channels only)."""
+    """`down` is the credit for the responder's items, `up` for the requester's (channels only).
+
+    `coming`, `answering`: bytes of the unfinished message in fragments from the requester and from the responder.
+    """
 
     __slots__ = (
+        "answering",
+        "coming",
         "down",
         "interaction",
         "opened_at",
@@ -52,6 +57,8 @@ class Stream:
     responder_id: int
     stats: ServiceStats
     opened_at: float
+    coming: int
+    answering: int
     state: int
     down: Credit | None
     up: Credit | None
@@ -79,6 +86,8 @@ def new_stream(
     stream.stats = stats
     stream.opened_at = opened_at
     stream.state = REQUESTER_DONE
+    stream.coming = 0
+    stream.answering = 0
     stream.down = None
     stream.up = None
     return stream

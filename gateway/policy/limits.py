@@ -49,7 +49,16 @@ class LimitsProfile:
     max_fragments: int = 64
     """Fragments of one message."""
     max_partials: int = 8
-    """Messages that are partly there, at a time."""
+    """Messages that the node holds partly, at a time: those to its own services, and requests' metadata."""
+    max_partial_bytes: int = 2 * MIB
+    """Bytes of all these messages together."""
+    partial_idle_s: float = 10.0
+    """How long the next fragment of such a message may take to come."""
+    min_fragment_bytes: int = 64
+    """Any fragment that is passed on, but for the last one of a message; 0: no limit. The node's own services take none
+    below 64 whatever this is."""
+    broken_messages: int = 3
+    """Fragmented messages over a limit, in a minute, from which on the connection is closed; 0: no limit."""
     max_keepalive_bytes: int = 64
     """Data of one KEEPALIVE frame."""
     ignored_frames: int = 200
@@ -69,7 +78,8 @@ class LimitsProfile:
     resume_hold_s: float = 60.0
     """How long such a session waits for another link when it has lost its own."""
     max_memory_bytes: int = 2 * MIB
-    """What is held for one connection: bytes that wait to leave; above it the connection is closed; 0: no limit."""
+    """What is held for one connection, above which it is closed: bytes that wait to leave, messages that are partly
+    there, frames kept for a resume; 0: no limit."""
     bytes_per_second: int = 256 * KIB
     """Bytes read, a second's worth at once; above it the connection is not read from for a while; 0: no limit."""
     premature_ends: int = 500
@@ -100,6 +110,9 @@ _TRUSTED = LimitsProfile(
     max_reassembly_bytes=16 * MIB,
     max_fragments=1024,
     max_partials=64,
+    max_partial_bytes=64 * MIB,
+    min_fragment_bytes=0,
+    broken_messages=0,
     ignored_frames=0,
     high_water_bytes=1 * MIB,
     hard_water_bytes=4 * MIB,

@@ -52,6 +52,7 @@ FLAPPING = Refusal("flapping", 429, "too many connections from your address came
 TOKENS_REFUSED = Refusal("token_failures", 429, "too many tokens from your address were refused; try again later")
 NO_DESCRIPTORS = Refusal("descriptors", 503, "this node has no room for another socket; try again later")
 NO_MEMORY = Refusal("memory", 503, "this node is short of memory; try again later")
+LATE = Refusal("lag_shed_ms", 503, "this node is overloaded; try again later")
 
 
 class _Address:

@@ -162,6 +162,9 @@ class SocketCarrier(asyncio.Protocol):
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
+    def held(self) -> int:
+        raise NotImplementedError
+
     def pause_reading(self) -> None:
         if self.transport is not None and not self.closing:
             self.transport.pause_reading()

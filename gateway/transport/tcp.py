@@ -39,6 +39,9 @@ class TcpCarrier(SocketCarrier):
         self.reader = FrameReader(self.connection, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
         self.feed = self.reader.feed
 
+    def held(self) -> int:
+        return self.reader.held if self.reader is not None else 0
+
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
         self.reader.max_frame = max_frame_bytes
@@ -56,4 +59,5 @@ class TcpCarrier(SocketCarrier):
 
     def _failure(self, text: str) -> None:
         assert self.connection is not None
+        self.plane.counters.refuse("max_frame_bytes")
         self.connection.close(CloseReason.TOO_BIG, text, ConnectionFailed(text))

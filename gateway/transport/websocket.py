@@ -38,11 +38,18 @@ _silent.setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a handshake must ask for. `origins`: browser origins that are let in besides our own and none at all."""
+    """What a handshake must ask for. `origins`: browser origins that are let in besides our own and none at all.
+
+    `max_line_bytes` bounds the request line and each header, their line ends included; `max_fragments` the frames of
+    one message behind the handshake. `websockets` takes no more than the defaults of both bounds of the head.
+    """
 
     paths: frozenset[str] = frozenset({"/rsocket", "/"})
     origins: tuple[str, ...] = ()
     timeout_s: float = 10.0
+    max_line_bytes: int = 8_192
+    max_headers: int = 128
+    max_fragments: int = 1_024
 
 
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -102,6 +109,8 @@ class WebSocketCarrier(SocketCarrier):
             return
         head, rest = self.head[:end], self.head[end:]
         self.head = b""
+        if self._beyond_bounds(head):
+            return
         protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],
             select_subprotocol=_select,
@@ -130,8 +139,24 @@ class WebSocketCarrier(SocketCarrier):
             if rest and self.connection is not None:
                 self.connection.read(self.feed, rest)
 
-    def _refuse(self, answer: bytes) -> None:
-        self.plane.counters.close("bad_handshake")
+    def _beyond_bounds(self, head: bytes) -> bool:
+        """Whether the head has a line that is too long or too many of them; it is answered then (fault 4)."""
+        request, *headers = head[:-4].split(b"\r\n")
+        longest = self.handshake.max_line_bytes - 2
+        too_large = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if len(request) > longest:
+            answer = _plain(http.HTTPStatus.REQUEST_URI_TOO_LONG, "the request line is too long")
+            self._refuse(answer, "http_line_bytes")
+        elif any(len(header) > longest for header in headers):
+            self._refuse(_plain(too_large, "a header is too long"), "http_line_bytes")
+        elif len(headers) > self.handshake.max_headers:
+            self._refuse(_plain(too_large, f"more than {self.handshake.max_headers} headers"), "http_headers")
+        else:
+            return False
+        return True
+
+    def _refuse(self, answer: bytes, reason: str = "bad_handshake") -> None:
+        self.plane.counters.close(reason)
         self.finish(answer)
 
     def _origins(self) -> list[Origin | None] | None:
@@ -176,6 +201,7 @@ class WebSocketCarrier(SocketCarrier):
             self._peer_closed,
             self._violation,
             max_message=plane.snapshot.setup_rules.max_bytes,
+            max_fragments=self.handshake.max_fragments,
         )
         self.feed = self.reader.feed
         self.house.established(self)
@@ -186,6 +212,9 @@ class WebSocketCarrier(SocketCarrier):
         super().attach(connection, sink)
         assert self.reader is not None
         self.reader.redirect(sink)
+
+    def held(self) -> int:
+        return self.reader.held if self.reader is not None else 0
 
     def allow(self, max_frame_bytes: int) -> None:
         assert self.reader is not None
@@ -226,6 +255,9 @@ class WebSocketCarrier(SocketCarrier):
 
     def _violation(self, code: CloseCode, text: str) -> None:
         assert self.connection is not None
+        assert self.reader is not None
+        if code is CloseCode.TOO_BIG:
+            self.plane.counters.refuse(self.reader.limit_broken)
         self.connection.close(reason_for_violation(code), text, ConnectionFailed(text))
 
     def close(self, code: int, text: str) -> None:

@@ -126,13 +126,13 @@ class Reassembly:
         if frame.metadata is not None and self._has_data:
             raise RequestInvalid("metadata after data", reason="fragment_order")
         if frame.follows and _encoded_bytes(frame) < MIN_FRAGMENT_BYTES:
-            raise RequestInvalid(f"fragment below {MIN_FRAGMENT_BYTES} bytes", reason="fragment_too_small")
+            raise RequestInvalid(f"fragment below {MIN_FRAGMENT_BYTES} bytes", reason="min_fragment_bytes")
         self.fragments += 1
         if self.fragments > self.max_fragments:
-            raise RequestInvalid(f"more than {self.max_fragments} fragments", reason="fragment_count")
+            raise RequestInvalid(f"more than {self.max_fragments} fragments", reason="max_fragments")
         self.size += len(frame.data) + (0 if frame.metadata is None else len(frame.metadata))
         if self.size > self.max_bytes:
-            raise RequestInvalid(f"message above {self.max_bytes} bytes", reason="message_too_large")
+            raise RequestInvalid(f"message above {self.max_bytes} bytes", reason="max_reassembly_bytes")
         if first is None:
             if not frame.follows:
                 self.clear()

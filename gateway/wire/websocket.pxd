@@ -12,6 +12,7 @@ cdef class MessageReader:
     cdef object _on_close, _on_failure, _on_ping, _on_pong
     cdef FrameSink _sink
     cdef public Py_ssize_t max_fragments, max_message
+    cdef public str limit_broken
 
     @cython.locals(after=Py_ssize_t, at=Py_ssize_t, body=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t, payload=bytes, size=Py_ssize_t, tail=bytearray)
     cpdef feed(self, bytes data)

@@ -107,6 +107,7 @@ class MessageReader:
         "_sink",
         "_tail",
         "_wanted",
+        "limit_broken",
         "max_fragments",
         "max_message",
     )
@@ -135,6 +136,8 @@ class MessageReader:
         self._fragments: list[bytes] | None = None
         self._fragments_bytes = 0
         self._done = False
+        #: Which of the two limits a message was over, by the name of its setting.
+        self.limit_broken = ""
 
     @property
     def done(self) -> bool:
@@ -281,6 +284,7 @@ class MessageReader:
         self._fragments_bytes += len(payload)
         fragments.append(payload)
         if len(fragments) > self.max_fragments:
+            self.limit_broken = "message_fragments"
             self._fail(CloseCode.TOO_BIG, f"message of more than {self.max_fragments} fragments")
         elif final:
             message = b"".join(fragments)
@@ -305,6 +309,7 @@ class MessageReader:
         self._on_close(code, text)
 
     def _too_big(self, length: int) -> None:
+        self.limit_broken = "max_frame_bytes"
         self._fail(CloseCode.TOO_BIG, f"message of {length} bytes is over the limit of {self.max_message}")
 
     def _fail(self, code: CloseCode, text: str) -> None:

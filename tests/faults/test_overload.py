@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.observe.memory import Pressure
+from gateway.policy.overload import Overload
 from gateway.wire import frames
 from tests.conftest import StartNode
 from tests.local_node import LocalNode, fnf, until
@@ -93,3 +94,31 @@ async def test_limits_are_named_in_the_log(start_node: StartNode) -> None:
     (line,) = [line for line in log if line["event"] == "refused"]
     assert line["reason"] == "max_streams"
     assert 1 <= line["count"] <= 4
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_nobody_is_let_in_behind_a_stall(start_node: StartNode, transport: str) -> None:
+    """limits.lag_warn_ms, limits.lag_shed_ms: 503 and Retry-After for a second, smaller leases; who is there stays."""
+    node = await start_node({"limits.device.requests_per_second": 1_000, "limits.device.request_burst": 1_600})
+    client = await node.client("tcp")
+    waiting = await node.connect(transport)
+    with capture_logs() as log:
+        _hold_the_loop()
+        await until(lambda: node.node.plane.overload is Overload.SHEDDING)
+        if transport == "ws":
+            with pytest.raises(HandshakeRefused) as told:
+                await node.connect("ws")
+            assert told.value.status == 503
+            assert "retry-after:" in told.value.head.lower()
+        else:
+            refused = await node.connect("tcp")
+            assert await refused.recv_close() == (None, "")
+        await client.barrier()
+        waiting.setup(node.token("device-1", "device"), lease=True)
+        lease = await waiting.recv()
+    assert isinstance(lease, frames.Lease)
+    assert lease.requests == 100
+    assert node.counters.closes == {"lag_shed_ms": 1}
+    assert [line["limit"] for line in log if line["event"] == "the event loop is late"] == ["lag_shed_ms"]
+    await until(lambda: node.node.plane.overload is Overload.NONE)
+    await node.client(transport)

@@ -100,6 +100,9 @@ class RecordingCarrier:
     def buffered(self) -> int:
         return self.waiting
 
+    def held(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         self.paused = True
         self.pauses.append("pause")

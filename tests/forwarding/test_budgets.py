@@ -106,6 +106,18 @@ def test_keepalives_of_who_announces_very_many(announced_ms: int) -> None:
         flood()
 
 
+def test_keepalives_that_the_node_asked_for() -> None:
+    """P54: the answer to a question is no flood, and a question is answered once."""
+    account = budgets(keepalive_ms=10_000, keepalive_burst=5)
+    for _ in range(20):
+        account.expect_keepalive()
+        account.keepalive(0.0)
+    for _ in range(7):
+        account.keepalive(0.0)
+    with pytest.raises(ConnectionFailed):
+        account.keepalive(0.0)
+
+
 def test_one_answer_waits() -> None:
     """Fault 31: while nothing leaves, answers do not pile up."""
     account = budgets()

@@ -73,7 +73,7 @@ def test_refusals(error: ProtocolError, reason: CloseReason, code: int) -> None:
         (FrameError("x"), CloseReason.PROTOCOL_ERROR, 1002),
         (ConnectionFailed("x", reason="unknown_frame"), CloseReason.PROTOCOL_ERROR, 1002),
         (ConnectionFailed("x", reason="ignored_frames"), CloseReason.POLICY, 1008),
-        (ConnectionFailed("x", reason="keepalive_data"), CloseReason.POLICY, 1008),
+        (ConnectionFailed("x", reason="max_keepalive_bytes"), CloseReason.POLICY, 1008),
     ],
 )
 def test_failures(error: ProtocolError, reason: CloseReason, code: int) -> None:

@@ -498,7 +498,7 @@ def test_unfinished_metadata_is_bounded(site: Site, echo: Peer) -> None:
         device.send(RequestResponse(2 * number + 1, half, b"", follows=True))
     assert device.got() == []
     device.send(RequestResponse(17, half, b"", follows=True))
-    assert refused(device, 17) == (0x202, "over the limit of 8 unfinished requests")
+    assert refused(device, 17) == (0x202, "over the limit of 8 unfinished messages")
     device.send(Payload(1, half, b"", follows=True))
     device.send(Payload(1, half, b"", follows=True))
     assert refused(device, 1) == (0x204, "metadata is over the limit of 4096 bytes")

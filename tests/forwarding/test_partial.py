@@ -12,7 +12,8 @@ from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind
 from gateway.wire.frames import FOLLOWS, MAX_REQUEST_N, METADATA, NEXT, FrameType, Payload, encode
 
-LIMITS = profile_for(Kind.DEVICE)
+#: Fragments are as small here as they please.
+LIMITS = replace(profile_for(Kind.DEVICE), min_fragment_bytes=0)
 REQUEST = int(FrameType.REQUEST_STREAM)
 
 
@@ -63,7 +64,7 @@ def test_its_size_is_bounded() -> None:
     assert take(partial, bytes(96)) == (False, b"")
     with pytest.raises(RequestInvalid, match="over the limit of 4096 bytes") as caught:
         take(partial, b"x")
-    assert caught.value.reason == "metadata_too_long"
+    assert caught.value.reason == "max_metadata_bytes"
 
 
 def test_its_fragments_are_bounded() -> None:
@@ -74,6 +75,21 @@ def test_its_fragments_are_bounded() -> None:
     with pytest.raises(RequestInvalid, match="more than 64 fragments") as caught:
         take(partial, b"")
     assert caught.value.reason == "max_fragments"
+
+
+@pytest.mark.parametrize(("size", "small"), [(54, True), (55, False), (56, False)])
+def test_its_fragments_are_large_enough(size: int, small: bool) -> None:
+    """limits.device.min_fragment_bytes, fault 35: 63, 64 and 65 bytes with the header; the last one may be smaller."""
+    frame = encode(Payload(1, bytes(size), b"", follows=True))
+    head = int.from_bytes(frame[4:6], "big")
+    partial = begun()
+    if small:
+        with pytest.raises(RequestInvalid, match="fragment below 64 bytes") as caught:
+            partial.take(head, frame, 0, len(frame), profile_for(Kind.DEVICE))
+        assert caught.value.reason == "min_fragment_bytes"
+    else:
+        assert partial.take(head, frame, 0, len(frame), profile_for(Kind.DEVICE)) == -1
+    assert partial.take(head & ~FOLLOWS, frame, 0, len(frame), profile_for(Kind.DEVICE)) > 0
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\0", b"\0\0\x01", b"\0\0\x05four"])

@@ -89,6 +89,9 @@ class Carrier:
     def buffered(self) -> int:
         return self.waiting
 
+    def held(self) -> int:
+        return 0
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...

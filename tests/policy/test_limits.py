@@ -22,6 +22,10 @@ def test_a_device_gets_the_figures_for_strangers() -> None:
         max_reassembly_bytes=1_048_576,
         max_fragments=64,
         max_partials=8,
+        max_partial_bytes=2_097_152,
+        partial_idle_s=10.0,
+        min_fragment_bytes=64,
+        broken_messages=3,
         max_keepalive_bytes=64,
         ignored_frames=200,
         ignored_bytes=1_048_576,
@@ -31,6 +35,12 @@ def test_a_device_gets_the_figures_for_strangers() -> None:
         write_deadline_s=10.0,
         resume_bytes=262_144,
         resume_hold_s=60.0,
+        max_memory_bytes=2_097_152,
+        bytes_per_second=262_144,
+        premature_ends=500,
+        keepalive_burst=5,
+        pushes_per_second=10,
+        request_n_burst=64,
     )
 
 

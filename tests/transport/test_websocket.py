@@ -91,8 +91,52 @@ async def test_bad_handshakes(node: LocalNode, request_bytes: bytes, status: int
     assert answer.status == status
     assert answer.headers["connection"] == "close"
     assert int(answer.headers["content-length"]) == len(answer.body) > 0
-    assert node.counters.closes == {"bad_handshake": 1}
+    reasons = {414: ("http_line_bytes",), 431: ("http_line_bytes", "http_headers", "bad_handshake")}
+    assert sum(node.counters.closes[reason] for reason in node.counters.closes) == 1
+    assert set(node.counters.closes) <= set(reasons.get(status, ("bad_handshake",)))
     assert not node.residue().get("connections")
+
+
+_PLAIN = upgrade().count(b"\r\n") - 2
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "reason"),
+    [
+        *[(upgrade(path="/rsocket?" + "a" * (200 - 24 + more)), 101, None) for more in (-1, 0)],
+        (upgrade(path="/rsocket?" + "a" * (200 - 24 + 1)), 414, "http_line_bytes"),
+        *[(upgrade("X-A: " + "a" * (200 - 7 + more)), 101, None) for more in (-1, 0)],
+        (upgrade("X-A: " + "a" * (200 - 7 + 1)), 431, "http_line_bytes"),
+        *[(upgrade(*["X-A: a"] * (20 - _PLAIN + more)), 101, None) for more in (-1, 0)],
+        (upgrade(*["X-A: a"] * (20 - _PLAIN + 1)), 431, "http_headers"),
+    ],
+)
+async def test_bounds_of_the_head(start_node: StartNode, request_bytes: bytes, status: int, reason: str | None) -> None:
+    """limits.http_line_bytes, limits.http_headers, fault 4: one less, the limit, one more. A line's end counts."""
+    node = await start_node({"limits.http_line_bytes": 200, "limits.http_headers": 20})
+    answer = await send(node.port("ws"), request_bytes)
+    assert answer.status == status
+    assert {reason: count for reason, count in node.counters.closes.items() if reason.startswith("http")} == (
+        {reason: 1} if reason else {}
+    )
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_fragments_of_a_message(start_node: StartNode, more: int) -> None:
+    """limits.message_fragments, fault 10: one less, the limit, one more, which is 1009."""
+    node = await start_node({"limits.message_fragments": 5})
+    client = await node.client("ws")
+    frame = frames.encode(frames.KeepAlive(respond=True, data=b"whole"))
+    pieces = [frame[at : at + 1] for at in range(4 + more)] + [frame[4 + more :]]
+    for number, piece in enumerate(pieces):
+        opcode = 0x0 if number else 0x2
+        client.send_message(piece, opcode=opcode, final=number == len(pieces) - 1)
+    if more <= 0:
+        assert await client.recv() == frames.KeepAlive(respond=False, data=b"whole")
+        return
+    code, _ = await client.recv_close()
+    assert code == 1009
+    assert node.counters.refusals == {"message_fragments": 1}
 
 
 async def test_upgrade_required_says_which_version(node: LocalNode) -> None:
