@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "routes": ("routes", "List the routes that this caller may call."),
     "simulate": ("simulate", "Run devices until Ctrl-C: thermostat-1, thermostat-2, …"),
     "demo": ("demo", "Run a development node, thermostats on MicroPython and a Python service, and say what to try."),
+    "doctor": ("doctor", "Look for what keeps a node from working, and say what to do about it."),
+    "context": ("context", "The nodes that you manage from here: where their admin API is, and your key for it."),
+    "completion": ("completion", "Print what lets a shell complete this program's commands."),
     "bench": ("bench", "Measure how much a gateway takes."),
 }
 
@@ -54,7 +57,6 @@ def application(**options: Any) -> typer.Typer:
     """An empty application with this program's ways; a module makes its group of commands with it."""
     return typer.Typer(
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -40,7 +40,7 @@ def init(
     """
     from gateway.control.identity import Identity
 
-    settings = _settings(data, config, dev=False)
+    settings = settled_settings(data, config, dev=False)
     identity = Identity.open(settings.node.data, settings.tls.names)
     made = {
         "node": identity.node_id,
@@ -69,7 +69,7 @@ def run(
 
     Each setting can come from the environment too: GATEWAY__LISTEN__WEBSOCKET=0.0.0.0:7878.
     """
-    settings = _settings(data, config, dev=dev)
+    settings = settled_settings(data, config, dev=dev)
     if check:
         typer.echo("settings are good")
         return
@@ -97,7 +97,7 @@ def version(output: TextOrJson = "text") -> None:
     typer.echo(f"loop      {facts['loop']}")
 
 
-def _settings(data: Path | None, file: Path | None, *, dev: bool) -> Config:
+def settled_settings(data: Path | None, file: Path | None, *, dev: bool) -> Config:
     """Load the settings. The data directory that the file or the environment names stands unless --data is given."""
     from gateway.config import load
 

@@ -144,6 +144,8 @@ class RunningNode:
     data: Path
     port: int
     tcp_port: int
+    environ: dict[str, str]
+    """The settings that it was started with."""
 
     @property
     def url(self) -> str:
@@ -173,13 +175,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     directory = tmp_path_factory.mktemp("node")
     data = directory / "data"
     ports = [free_port() for _ in range(2)]
-    environ = environment(
-        directory,
-        GATEWAY__LISTEN__WEBSOCKET=f"127.0.0.1:{ports[0]}",
-        GATEWAY__LISTEN__TCP=f"127.0.0.1:{ports[1]}",
-        GATEWAY__ADMIN__LISTEN="127.0.0.1:0",
-        GATEWAY__TELEMETRY__LISTEN="127.0.0.1:0",
-    )
+    settings = {
+        "GATEWAY__LISTEN__WEBSOCKET": f"127.0.0.1:{ports[0]}",
+        "GATEWAY__LISTEN__TCP": f"127.0.0.1:{ports[1]}",
+        "GATEWAY__ADMIN__LISTEN": "127.0.0.1:0",
+        "GATEWAY__TELEMETRY__LISTEN": "127.0.0.1:0",
+    }
+    environ = environment(directory, **settings)
     log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -187,7 +189,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
         )
     try:
         until_accepting(process, ports[0], log)
-        yield RunningNode(data, ports[0], ports[1])
+        yield RunningNode(data, ports[0], ports[1], settings)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
