@@ -65,7 +65,7 @@ def accept(connection: Connection, setup: Setup) -> None:
         resuming.admit(connection, setup.resume_token, principal, limits)
     connection.adopt(principal, grant, form, principal_entry(principal, plane.node))
     if setup.resume_token is not None:
-        resuming.begin(connection, setup.resume_token)
+        resuming.begin(connection, setup.resume_token, token)
     if setup.lease:
         leasing.begin(connection)
     for registration in registrations:

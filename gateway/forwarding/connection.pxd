@@ -17,7 +17,7 @@ cdef int REQUESTER_DONE, RESPONDER_DONE, RESPONSE_SERIES
 
 
 cdef class Connection(Endpoint):
-    cdef public object kind, peer, principal, resumption, session
+    cdef public object credential, kind, peer, principal, resumption, session
     cdef public long number
     cdef public double look_at, opened_at
 

@@ -85,10 +85,11 @@ class Connection(Endpoint):
 
     Attributes that others read: `number` (unique in this process), `kind`, `principal`, `grant`, `form` (what its
     metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`, `resumption`
-    (what makes it resumable, where SETUP asked for that).
+    (what makes it resumable, where SETUP asked for that), `credential` (what its carrier was given to prove who is
+    there, where it has a place for that).
     """
 
-    __slots__ = ("kind", "look_at", "number", "opened_at", "peer", "principal", "resumption", "session")
+    __slots__ = ("credential", "kind", "look_at", "number", "opened_at", "peer", "principal", "resumption", "session")
 
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
         super().__init__(plane, carrier, outbox)
@@ -100,6 +101,7 @@ class Connection(Endpoint):
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
         self.resumption: Resumption | None = None
+        self.credential: bytes | None = None
         self.number = plane.enter(self)
 
     # Frames in

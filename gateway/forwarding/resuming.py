@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gateway.errors import ConnectionFailed, ProtocolError, RejectedResume, RejectedSetup
+from gateway.errors import ConnectionFailed, ProtocolError, RejectedResume, RejectedSetup, TokenError
 from gateway.forwarding import leasing
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.outbox import Carrier, NoCarrier, Outbox
@@ -30,6 +30,7 @@ from gateway.wire.sink import FrameSink
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.plane import Plane
     from gateway.policy.limits import LimitsProfile
     from gateway.policy.principal import Principal
 
@@ -146,13 +147,24 @@ class RetainingOutbox(Outbox):
 
 class Resumption:
     """What makes a connection resumable. `received`, `retained`: positions both ways. `parked`: it has no link.
-    `over`: it cannot be resumed any more, and lives on as any other."""
+    `over`: it cannot be resumed any more, and lives on as any other. `credential`: what its SETUP was let in by."""
 
-    __slots__ = ("_connection", "_full_at", "_full_since", "over", "parked", "received", "retained", "token")
+    __slots__ = (
+        "_connection",
+        "_full_at",
+        "_full_since",
+        "credential",
+        "over",
+        "parked",
+        "received",
+        "retained",
+        "token",
+    )
 
-    def __init__(self, connection: Connection, token: bytes, limit: int) -> None:
+    def __init__(self, connection: Connection, token: bytes, credential: bytes | None, limit: int) -> None:
         self._connection = connection
         self.token = token
+        self.credential = credential
         self.received = Received()
         self.retained = Retained(limit)
         self.parked = False
@@ -271,14 +283,14 @@ def admit(connection: Connection, token: bytes, principal: Principal, limits: Li
     """Enter the session of an authenticated SETUP. Raises RejectedSetup, with nothing entered (P05, P53)."""
     if not limits.resume_bytes:
         raise RejectedSetup("resume is not supported", reason="resume_unsupported")
-    replaced = connection.plane.parked.admit(token, Holder(principal.subject, principal.key_id), connection)
+    replaced = connection.plane.parked.admit(token, _holder(principal), connection)
     if replaced is not None:
         replaced.end(CloseReason.RESUME_EXPIRED)
 
 
-def begin(connection: Connection, token: bytes) -> None:
+def begin(connection: Connection, token: bytes, credential: bytes | None) -> None:
     """Make an admitted connection resumable; it has no streams yet."""
-    resumption = Resumption(connection, token, connection.grant.limits.resume_bytes)
+    resumption = Resumption(connection, token, credential, connection.grant.limits.resume_bytes)
     outbox = RetainingOutbox(connection.outbox, resumption.retained)
     outbox.resumption = resumption
     connection.outbox = outbox
@@ -294,7 +306,7 @@ def resume(newcomer: Connection, data: bytes, start: int, end: int) -> None:
         if plane.draining:
             raise RejectedResume("this node is draining; connect to another", reason="draining")
         frame = resume_frame(data, start, end)
-        connection = plane.parked.find(frame.token, None, plane.monotonic())
+        connection = plane.parked.find(frame.token, _proved(newcomer), plane.monotonic())
         resumption = connection.resumption
         assert resumption is not None
         _judge_again(connection)
@@ -307,9 +319,32 @@ def resume(newcomer: Connection, data: bytes, start: int, end: int) -> None:
     resumption.attach(newcomer, frame.server_position, ok)
 
 
+def _proved(newcomer: Connection) -> Holder | None:
+    """Who a link has proved to be before its RESUME, which has no room for a credential (fault 46)."""
+    if newcomer.credential is None:
+        return None
+    return _holder(_authenticate(newcomer.plane, newcomer.credential))
+
+
 def _judge_again(connection: Connection) -> None:
-    """Whether who set the session up may still have it (fault 46)."""
-    if connection.principal.expires_at < connection.plane.wall():
+    """Whether who set the session up would be let in now, and as the same (fault 46)."""
+    plane = connection.plane
+    assert connection.resumption is not None
+    if connection.principal.expires_at < plane.wall():
         raise RejectedResume("the token of this session has expired; set up a new one", reason="token_expired")
+    if _holder(_authenticate(plane, connection.resumption.credential)) != _holder(connection.principal):
+        raise RejectedResume("this session belongs to another; set up a new one", reason="resume_other_holder")
     if not connection.grant.limits.resume_bytes:
         raise RejectedResume("resume is not supported", reason="resume_unsupported")
+
+
+def _authenticate(plane: Plane, credential: bytes | None) -> Principal:
+    try:
+        return plane.snapshot.authenticate(credential, plane.wall())
+    except TokenError as error:
+        plane.counters.refuse_token(error.reason)
+        raise RejectedResume(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error
+
+
+def _holder(principal: Principal) -> Holder:
+    return Holder(principal.subject, principal.key_id)

@@ -14,7 +14,18 @@ from gateway.observe.metrics import Counters
 
 QUIET_S: Final = 60.0
 #: Ends that are nobody's fault and happen all the time.
-ORDINARY: Final = frozenset({"peer_closed", "peer_reset", "peer_failed", "drained", "taken_over", "token_expired"})
+ORDINARY: Final = frozenset(
+    {
+        "peer_closed",
+        "peer_reset",
+        "peer_failed",
+        "drained",
+        "taken_over",
+        "token_expired",
+        "resumed",
+        "resume_expired",
+    }
+)
 
 
 class RefusalLog:

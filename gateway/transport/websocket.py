@@ -73,6 +73,15 @@ def _names_this_endpoint(request: Request) -> bool:
     )
 
 
+def _bearer(request: Request) -> bytes | None:
+    """The token in the head of a handshake: SETUP has its own, a RESUME has none and is judged by it (fault 46)."""
+    for value in request.headers.get_all("Authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip().encode()
+    return None
+
+
 class WebSocketCarrier(SocketCarrier):
     """One socket: an HTTP handshake, then one RSocket frame a binary message."""
 
@@ -135,7 +144,7 @@ class WebSocketCarrier(SocketCarrier):
             self._refuse(answer)
         else:
             self.write(answer)
-            self._established()
+            self._established(_bearer(request))
             if rest and self.connection is not None:
                 self.connection.read(self.feed, rest)
 
@@ -189,11 +198,12 @@ class WebSocketCarrier(SocketCarrier):
         response.headers["Retry-After"] = str(self.plane.random.randint(*_RETRY_AFTER_S))
         return response
 
-    def _established(self) -> None:
+    def _established(self, credential: bytes | None) -> None:
         plane = self.plane
         limits = plane.first_limits
         outbox = Outbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
         self.connection = Connection(plane, self, outbox, peer=f"websocket {self.peer_name()}")
+        self.connection.credential = credential
         self.reader = MessageReader(
             self.connection,
             self._ping,

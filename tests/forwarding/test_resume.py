@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.forwarding.closing import CloseReason
-from gateway.policy.principal import Kind
+from gateway.policy.principal import Kind, Principal
 from gateway.wire.frames import (
     MAX_REQUEST_N,
     Cancel,
@@ -27,7 +27,7 @@ from gateway.wire.frames import (
     encode,
 )
 from gateway.wire.mimetypes import COMPOSITE
-from tests.forwarding.plane_of import TCP, WEBSOCKET, Peer, Site, complete, credentials, item, to_route
+from tests.forwarding.plane_of import NEVER, TCP, WEBSOCKET, Peer, Site, complete, credentials, item, to_route
 from tests.resumable import MODELS, Caller, Resumable, Servant
 
 TOKEN = b"0123456789abcdef"
@@ -36,9 +36,10 @@ REJECTED_SETUP, REJECTED_RESUME, BROKEN = 0x003, 0x004, 0x101
 
 
 def setup_frame(site: Site, subject: str, token: bytes | None, serves: tuple[str, ...] = (), **rights: Any) -> Setup:
+    keepalive_ms = rights.pop("keepalive_ms", 20_000)
     credential = site.token(subject, rights.pop("kind", Kind.SERVICE), **rights)
     metadata = credentials(credential, [site.registration(name) for name in serves])
-    return Setup(20_000, 90_000, COMPOSITE, "application/json", metadata, resume_token=token)
+    return Setup(keepalive_ms, 90_000, COMPOSITE, "application/json", metadata, resume_token=token)
 
 
 class Session:
@@ -467,6 +468,40 @@ class TestRefusals:
         assert site.counters.resumes_refused == {"token_expired": 1}
         assert not device.connection.closed
 
+    def test_a_session_whose_credential_is_no_longer_good(self, site: Site) -> None:
+        """Fault 46: a RESUME is authenticated as SETUP was; a key that was taken away since lets nobody back in."""
+        device = quiet(site)
+        site.principals.clear()
+        device.resume()
+        device.read()
+        assert device.side.refused == Error(0, REJECTED_RESUME, "token not accepted")
+        assert site.counters.resumes_refused == {"token_invalid": 1}
+
+    def test_a_session_whose_credential_is_somebody_elses_now(self, site: Site) -> None:
+        """Fault 46."""
+        device = quiet(site)
+        ((token, _),) = site.principals.items()
+        site.principals[token] = Principal("other", Kind.SERVICE, "", 0.0, NEVER, ("*",), ("*",))
+        device.resume()
+        device.read()
+        assert device.side.refused is not None
+        assert site.counters.resumes_refused == {"resume_other_holder": 1}
+
+    def test_a_link_that_says_who_it_is_must_be_the_one(self, site: Site) -> None:
+        """Fault 46: whoever has stolen a resume token but has proved to be another is told that there is no such."""
+        device = quiet(site)
+        device.cut()
+        for credential, reason in ((site.token("thief"), "resume_other_holder"), (b"forged", "token_invalid")):
+            thief = site.dial()
+            thief.connection.credential = credential
+            thief.send(Resume(TOKEN, 0, 0))
+            assert thief.one().code == REJECTED_RESUME
+            assert site.counters.resumes_refused.pop(reason) == 1
+        owner = site.dial()
+        owner.connection.credential = site.token("device-1")
+        owner.send(Resume(TOKEN, 0, 0))
+        assert owner.one() == ResumeOk(0)
+
     def test_a_limit_that_no_longer_allows_it(self, site: Site) -> None:
         device = quiet(site)
         site.plane.publish(site.snapshot(2, resume_bytes=0))
@@ -517,6 +552,23 @@ class TestRetention:
         device.resume()
         assert heard(device) == []
         assert device.side.resumed == 1
+
+    def test_answers_to_the_nodes_own_questions_are_no_flood(self, site_with: Callable[..., Site]) -> None:
+        """P11, fault 31: what a device is asked for is not charged to it."""
+        site = site_with(resume_bytes=10_000, keepalive_burst=5)
+        device = quiet(site, kind=Kind.DEVICE)
+        service = site.service("flow")
+        device.post(RequestStream(1, to_route("flow.it"), b"", 200))
+        for _ in range(200):
+            service.send(item(2, bytes(1000)))
+            device.read()
+        assert len(heard(device)) == 200
+        assert not device.connection.closed
+        # Its own are counted as before.
+        for _ in range(8):
+            device.link.send(KeepAlive(False, device.side.received.position))
+        assert device.connection.closed
+        assert site.counters.refusals["keepalive_burst"] == 1
 
     def test_producers_of_a_parked_session_wait_by_their_credit(self, site: Site) -> None:
         """Fault 48: at three quarters no more credit goes out, so that nothing is lost, however much was asked for."""
@@ -645,9 +697,11 @@ def _run(seed: int, site: Site) -> int:
     random = Random(seed)
     caller = Caller(b"call" + bytes(12), to_route("echo.it"))
     servant = Servant(b"serv" + bytes(12))
+    kinds = [Kind.DEVICE, Kind.SERVICE]
+    # A step takes 0.1 s, and a client sends a KEEPALIVE in some of them.
     sessions = [
-        Session(site, servant, "servant", ("echo",), kind=random.choice([Kind.DEVICE, Kind.SERVICE])),
-        Session(site, caller, "caller", kind=random.choice([Kind.DEVICE, Kind.SERVICE])),
+        Session(site, servant, "servant", ("echo",), kind=random.choice(kinds), keepalive_ms=100),
+        Session(site, caller, "caller", kind=random.choice(kinds), keepalive_ms=100),
     ]
     asked = 0
     for _ in range(random.randint(20, 120)):
