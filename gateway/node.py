@@ -18,7 +18,7 @@ import structlog
 
 from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
-from gateway.config import Config, address, advertised_host
+from gateway.config import Config, address, certificate_names
 from gateway.control.identity import Identity
 from gateway.control.runtime import Runtime
 from gateway.errors import ConfigError, TokenError
@@ -59,8 +59,7 @@ class Node:
         self.config = config
         self.log = structlog.get_logger("gateway.node")
         self.metrics = Metrics()
-        host = advertised_host(config)
-        self.identity = Identity.open(config.node.data, names=(*config.tls.names, *([host] if host else ())))
+        self.identity = Identity.open(config.node.data, names=certificate_names(config))
         self.listeners: dict[str, Listener] = {}
         self.telemetry: TelemetryServer | None = None
         self.certificate: Certificate | None = None

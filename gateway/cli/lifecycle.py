@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
+import tempfile
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +17,11 @@ from gateway import __version__
 from gateway.cli import target
 from gateway.cli.data_directory import data_directory
 from gateway.cli.printing import TextOrJson
+from gateway.cli.table import rows_out
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.control.bootstrap import Outcome
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False, dir_okay=False)
@@ -32,16 +37,31 @@ def attach(app: typer.Typer) -> None:
 def init(
     data: target.Data = None,
     config: ConfigFile = None,
+    bootstrap: Annotated[
+        Path | None,
+        typer.Option(
+            "--bootstrap",
+            help="TOML file with users, devices, keys and issuers that the node has. May be applied again.",
+            show_default=False,
+            dir_okay=False,
+        ),
+    ] = None,
+    non_interactive: Annotated[
+        bool, typer.Option("--non-interactive", help="Do not ask before changing what is there.")
+    ] = False,
     output: TextOrJson = "text",
 ) -> None:
     """Make what a node needs: id, signing key, certificates. Does nothing where they exist.
 
-    `gateway run` does the same on its first start; this is for whoever wants the files before.
+    `gateway run` does the same on its first start; this is for whoever wants the files before. With --bootstrap the
+    node must be stopped; passwords and keys that are made are printed, this once.
     """
+    from gateway.config import certificate_names
     from gateway.control.identity import Identity
 
     settings = settled_settings(data, config, dev=False)
-    identity = Identity.open(settings.node.data, settings.tls.names)
+    outcomes = _bootstrapped(settings.node.data, bootstrap, non_interactive) if bootstrap else []
+    identity = Identity.open(settings.node.data, certificate_names(settings))
     made = {
         "node": identity.node_id,
         "data": str(settings.node.data),
@@ -49,10 +69,36 @@ def init(
         "certificate": str(identity.certificate_path),
     }
     if output == "json":
-        typer.echo(json.dumps(made))
+        typer.echo(json.dumps(made | ({"bootstrap": [asdict(each) for each in outcomes]} if bootstrap else {})))
         return
     for name, value in made.items():
         typer.echo(f"{name:<12} {value}")
+    if outcomes:
+        typer.echo("")
+        rows_out(
+            [
+                ("KIND", "NAME", "RESULT", "SECRET"),
+                *((each.kind, each.name, each.result, each.secret) for each in outcomes),
+            ]
+        )
+
+
+def _bootstrapped(data: Path, file: Path, non_interactive: bool) -> list[Outcome]:
+    """Bring about what the file says, when all of it can be; where nothing stands yet, that is seen elsewhere first."""
+    from gateway.cli.offline import changed
+    from gateway.control.backups import DATABASE
+    from gateway.control.bootstrap import Bootstrap
+
+    wanted = Bootstrap.read(file)
+    if (data / DATABASE).exists():
+        would_be = changed(data, lambda control, by: wanted.apply(control, by, dry_run=True))
+        count = sum(each.result != "unchanged" for each in would_be)
+        if count and not non_interactive and sys.stdin.isatty():
+            typer.confirm(f"Make {count} changes in {data}?", abort=True, err=True)
+    else:
+        with tempfile.TemporaryDirectory(prefix="gateway-bootstrap-") as elsewhere:
+            changed(Path(elsewhere), lambda control, by: wanted.apply(control, by, dry_run=True))
+    return changed(data, wanted.apply)
 
 
 def run(

@@ -4,7 +4,7 @@ A leaf: knows nothing of what the settings are for. ``docs/settings.md`` is gene
 ``tools/settings_doc.py``.
 """
 
-from gateway.config.advertised import advertised_host, advertised_url, is_wildcard
+from gateway.config.advertised import advertised_host, advertised_url, certificate_names, is_wildcard
 from gateway.config.declarations import Config, KindLimits, Limits, Setting, address, is_loopback, settings
 from gateway.config.loading import load
 
@@ -16,6 +16,7 @@ __all__ = [
     "address",
     "advertised_host",
     "advertised_url",
+    "certificate_names",
     "is_loopback",
     "is_wildcard",
     "load",

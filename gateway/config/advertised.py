@@ -28,6 +28,12 @@ def advertised_host(config: Config) -> str | None:
     return urlsplit(config.node.advertised_url).hostname
 
 
+def certificate_names(config: Config) -> tuple[str, ...]:
+    """What the certificate that the node issues itself is for, besides its own name."""
+    host = advertised_host(config)
+    return (*config.tls.names, *([host] if host else ()))
+
+
 def is_wildcard(host: str) -> bool:
     """Whether it stands for every address of the machine."""
     try:
