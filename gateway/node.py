@@ -20,21 +20,21 @@ from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
 from gateway.config import Config, address, certificate_names
 from gateway.control.identity import Identity
+from gateway.control.plane import ControlPlane
+from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime
-from gateway.errors import ConfigError, TokenError
+from gateway.errors import ConfigError
 from gateway.forwarding.multicast import Multicast
-from gateway.forwarding.plane import Authenticator, Plane, Snapshot
+from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
 from gateway.observe.logging import configure
 from gateway.observe.memory import MemoryGauge, Pressure
 from gateway.observe.metrics import Metrics
 from gateway.observe.refusal_log import RefusalLog
 from gateway.observe.watchdog import Watchdog
-from gateway.policy.limits import profile_for
+from gateway.policy.access_list import AccessList
 from gateway.policy.overload import LoopLoad, Overload
-from gateway.policy.principal import Kind, Principal, anonymous
-from gateway.policy.tokens import TokenVerifier
-from gateway.session.setup import SetupRules
+from gateway.publishing import access_rules, snapshot
 from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
@@ -63,6 +63,8 @@ class Node:
         self.listeners: dict[str, Listener] = {}
         self.telemetry: TelemetryServer | None = None
         self.certificate: Certificate | None = None
+        self.control: ControlPlane | None = None
+        self._here: set[str] = set()
         self.websocket_port = 0
         self.tcp_port = 0
         self.telemetry_port = 0
@@ -84,7 +86,7 @@ class Node:
         self.plane = Plane(
             node=config.node.name,
             node_id=uuid.UUID(self.identity.node_id).bytes,
-            snapshot=snapshot(config, self.identity),
+            snapshot=snapshot(config, Publication(AccessList(), self.identity.verification_keys()), 1),
             metrics=self.metrics,
             monotonic=time.monotonic,
             wall=time.time,
@@ -96,6 +98,14 @@ class Node:
         self.plane.multicast = Multicast(self.plane)
         self._make_listeners(loop)
         try:
+            self.control = await ControlPlane.open(
+                config.node.data,
+                self.identity,
+                publish=self.publish,
+                alarm=lambda slug, text: self.log.error("alarm", slug=slug, text=text),
+                access=access_rules(config),
+                max_bytes=config.storage.max_bytes,
+            )
             await self._open()
         except BaseException:
             await self._close()
@@ -105,6 +115,12 @@ class Node:
         self._tick(loop)
         self.watchdog.start()
         self._announce()
+
+    def publish(self, publication: Publication) -> None:
+        """Let the data plane go by what the control plane knows now."""
+        self._published = publication
+        generation = self.plane.snapshot.generation + 1
+        self.plane.publish(snapshot(self.config, publication, generation), publication.subjects)
 
     async def stop(self) -> None:
         """Drain: accept nothing new, let requests in flight finish, close, leave nothing behind (P5)."""
@@ -204,6 +220,8 @@ class Node:
             await listener.stop()
         if self.telemetry is not None:
             await self.telemetry.stop()
+        if self.control is not None:
+            await self.control.close()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # First, so that a bug in what follows does not stop the clock.
@@ -228,6 +246,16 @@ class Node:
             self._checked_at = now
             self.admission.sweep(now)
             self.reload_certificate(only_if_changed=True)
+            self._see_who_is_here()
+
+    def _see_who_is_here(self) -> None:
+        """Note who came and who went since the last look."""
+        assert self.control is not None
+        here = {c.principal.subject for c in self.plane.connections.values() if c.accepted and c.kind != INTERNAL}
+        wall = self.plane.wall()
+        for subject in here ^ self._here:
+            self.control.seen(subject, wall)
+        self._here = here
 
     def _shed_load(self, late_s: float, now: float) -> None:
         before, level = self.plane.overload, self._load.observe(late_s, now)
@@ -289,24 +317,6 @@ class Node:
         self.log.info("ready", node=config.node.name, id=self.identity.node_id)
 
 
-def snapshot(config: Config, identity: Identity) -> Snapshot:
-    """What the settings and the node's own keys say: the first snapshot, before any control plane publishes one."""
-    limits = config.limits
-    profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
-    return Snapshot(
-        generation=1,
-        authenticate=_authenticator(config, identity),
-        profiles=profiles,
-        setup_rules=SetupRules(
-            lifetime_min_ms=limits.keepalive_min_ms,
-            lifetime_max_ms=limits.lifetime_max_ms,
-            max_bytes=max(profile.max_setup_bytes for profile in profiles.values()),
-            max_mime_bytes=max(profile.max_mime_bytes for profile in profiles.values()),
-        ),
-        setup_timeout_s=limits.setup_timeout_s,
-    )
-
-
 def _admission_rules(config: Config) -> AdmissionRules:
     limits = config.limits
     return AdmissionRules(
@@ -319,25 +329,6 @@ def _admission_rules(config: Config) -> AdmissionRules:
         ban_s=limits.ban_s,
         loopback=limits.loopback,
     )
-
-
-def _authenticator(config: Config, identity: Identity) -> Authenticator:
-    if config.auth.mode == "off":
-        nobody = anonymous()
-        return lambda token, now: nobody
-    verifier = TokenVerifier(
-        identity.verification_keys(),
-        audience=config.auth.audience,
-        leeway=config.auth.leeway_s,
-        max_lifetime=config.auth.max_lifetime_s,
-    )
-
-    def authenticate(token: bytes | None, now: float) -> Principal:
-        if token is None:
-            raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
-        return verifier.verify(token, now)
-
-    return authenticate
 
 
 def _shown(host: str) -> str:

@@ -195,6 +195,37 @@ class Auth(Section):
     leeway_s: int = _setting(
         60, "Seconds by which the clocks of an issuer and of this node may differ.", reload=True, ge=0, le=600
     )
+    registered_only: bool = _setting(
+        False,
+        "Whether devices and services must be registered. If not, a valid token of one that is not is accepted, too.",
+        reload=True,
+    )
+    device_ttl_s: int = _setting(
+        3600,
+        "Life of a registered device's token, in seconds, where nobody says otherwise; connected devices renew it.",
+        reload=True,
+        ge=60,
+        le=366 * 86_400,
+    )
+    renewal_grace_s: int = _setting(
+        30 * 86_400,
+        "Seconds after its token has run out in which a device may renew it with its own key.",
+        reload=True,
+        ge=0,
+        le=366 * 86_400,
+    )
+
+
+class Storage(Section):
+    """The database of devices, credentials, users and the audit trail, in `node.data`."""
+
+    max_bytes: int = _setting(
+        1024 * 1024 * 1024,
+        "Size that the database may grow to. Beyond it changes are refused, but for those that make room or take "
+        "rights away; reads go on.",
+        ge=1024 * 1024,
+        le=2**40,
+    )
 
 
 class KindLimits(Section):
@@ -388,6 +419,7 @@ class Config(BaseSettings):
     listen: Listen = Listen()
     tls: Tls = Tls()
     auth: Auth = Auth()
+    storage: Storage = Storage()
     limits: Limits = Limits()
     admin: Admin = Admin()
     telemetry: Telemetry = Telemetry()

@@ -48,7 +48,7 @@ def accept(connection: Connection, setup: Setup) -> None:
     except FrameError as error:
         raise InvalidSetup(f"SETUP metadata: {error}") from error
     try:
-        principal = snapshot.authenticate(token, plane.wall())
+        principal = snapshot.admit(token, plane.wall())
     except TokenError as error:
         plane.counters.refuse_token(error.reason)
         raise RejectedSetup(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error
@@ -100,6 +100,21 @@ def withdraw(connection: Connection, route_id: bytes) -> None:
     connection.plane.table.remove(route)
     if not connection.plane.table.of_owner(connection):
         _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
+
+
+def withdraw_forbidden(connection: Connection) -> bool:
+    """Take out of the table what the connection may not serve any more; whether there was anything."""
+    table = connection.plane.table
+    forbidden = [
+        route
+        for route in table.of_owner(connection)
+        if route.service and not connection.grant.may_register(route.service)
+    ]
+    for route in forbidden:
+        table.remove(route)
+    if forbidden and not table.of_owner(connection):
+        _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
+    return bool(forbidden)
 
 
 def _enter(connection: Connection, route: Route) -> Route:

@@ -27,6 +27,8 @@ class CloseReason(Enum):
     UNAUTHENTICATED = ("unauthenticated", CloseCode.UNAUTHENTICATED)
     FORBIDDEN = ("forbidden", CloseCode.FORBIDDEN)
     TOKEN_EXPIRED = ("token_expired", CloseCode.UNAUTHENTICATED)
+    REVOKED = ("revoked", CloseCode.UNAUTHENTICATED)
+    DISABLED = ("disabled", CloseCode.FORBIDDEN)
     SETUP_TIMEOUT = ("setup_timeout", CloseCode.TIMEOUT)
     KEEPALIVE_TIMEOUT = ("keepalive_timeout", CloseCode.TIMEOUT)
     WRITE_TIMEOUT = ("write_timeout", CloseCode.TIMEOUT)
@@ -65,8 +67,19 @@ _BY_ERROR_REASON = {
 }
 
 
+#: A token that holds, of somebody who may not come in.
+_UNWELCOME = ("token_disabled", "token_unregistered", "token_kind")
+
+
+def reason_for_judgement(reason: str) -> CloseReason:
+    """The reason that goes with a token that held and does not any more; `reason` is the refusal's."""
+    return CloseReason.DISABLED if reason in _UNWELCOME else CloseReason.REVOKED
+
+
 def reason_for_refusal(error: ProtocolError) -> CloseReason:
     """The reason that goes with a refused SETUP: a credential, a permission or the frame itself."""
+    if error.reason in _UNWELCOME:
+        return CloseReason.DISABLED
     if error.reason.startswith("token_"):
         return CloseReason.UNAUTHENTICATED
     return _BY_ERROR_REASON.get(error.reason, CloseReason.REFUSED_SETUP)

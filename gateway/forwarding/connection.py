@@ -14,23 +14,25 @@ Must not know: sockets, coroutines, logging, tokens, settings, storage.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import (
     ConnectionEnded,
     ConnectionFailed,
     FrameError,
     ProtocolError,
+    TokenError,
 )
 from gateway.forwarding import acceptor, leasing, resuming
 from gateway.forwarding.budgets import PREMATURE_S, Budgets
-from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_refusal
+from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_judgement, reason_for_refusal
 from gateway.forwarding.credit import LARGE_ITEM_BYTES
-from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, requester_done
+from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, end_all, finish, forbid, requester_done
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.flow import refill, request_n
 from gateway.forwarding.opening import drop_partial, grant_partial, open_request, resume_partial
 from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
+from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
@@ -430,11 +432,35 @@ class Connection(Endpoint):
             self.pause_for(self.outbox)
 
     def judge_again(self, snapshot: Snapshot) -> None:
-        """A new snapshot stands: derive the grant again and forget what was decided under the old one."""
-        if self.accepted:
-            self._be_bound(snapshot.grant(self.principal))
-        else:
+        """A new snapshot stands: see whether this peer may still be here, derive its grant again and forget what was
+        decided under the old one (fault 61). Streams that rest on rights that are gone end."""
+        if not self.accepted:
             self.hold(self.plane.nobody)
+            return
+        try:
+            self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+        except TokenError as error:
+            self.counters.refuse_token(error.reason)
+            self._turn_out(reason_for_judgement(error.reason), error.text)
+            return
+        before = self.grant
+        self._be_bound(snapshot.grant(self.principal))
+        withdrawn = acceptor.withdraw_forbidden(self)
+        if withdrawn:
+            for stream in list(self.serving.values()):
+                forbid(stream)
+        if not self.grant.allows_calls_of(before):
+            for stream in list(self.requesting.values()):
+                responder = cast("Connection", stream.responder)
+                if responder.kind != INTERNAL or responder is self.plane.multicast:
+                    forbid(stream)
+
+    def _turn_out(self, reason: CloseReason, text: str) -> None:
+        """Close, whether there is a link or not."""
+        if self.resumption is not None and self.resumption.parked:
+            self.end(reason)
+        else:
+            self.close(reason, text)
 
     def forgive(self, seconds: float) -> None:
         """The loop stood still for so long: move every deadline (fault 90)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import RequestInvalid, ResponderGone
+from gateway.errors import NotPermitted, RequestInvalid, ResponderGone
 from gateway.forwarding.credit import WINDOW
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_UNFINISHED, REQUESTER_DONE, RESPONDER_DONE, Stream
 from gateway.wire.frames import Cancel, Error, encode
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
 
 
+RIGHTS_CHANGED = "the rights on which this was opened have changed; ask again"
 #: How a stream ended, for `finish`.
 OK = 0
 FAILED = 1
@@ -79,6 +80,14 @@ def finish(stream: Stream, outcome: int) -> None:
         stats.canceled += 1
     else:
         stats.failed += 1
+
+
+def forbid(stream: Stream) -> None:
+    """End a stream because the rights on which it was opened are gone."""
+    stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
+    if stream.interaction != REQUEST_FNF:
+        stream.requester.outbox.put_frame(encode(Error(stream.requester_id, NotPermitted.code, RIGHTS_CHANGED)))
+    finish(stream, FAILED)
 
 
 def end_all(endpoint: Endpoint) -> None:

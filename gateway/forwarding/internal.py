@@ -17,7 +17,7 @@ from gateway.observe.metrics import Counters
 from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
 
 if TYPE_CHECKING:
-    from gateway.forwarding.plane import Plane
+    from gateway.forwarding.plane import Plane, Snapshot
     from gateway.policy.access import Grant
 
 
@@ -91,6 +91,10 @@ class InternalConnection(Connection):
 
     def ignore(self, size: int) -> None:
         """As for strays."""
+
+    def judge_again(self, snapshot: Snapshot) -> None:
+        """Nobody's token: there is nothing to judge."""
+        self.hold(self.plane.nobody)
 
     def tick(self, now: float, wall: float) -> None:
         """No deadlines: nothing here can be silent or slow."""

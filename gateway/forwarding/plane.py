@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.outbox import Flusher
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
+from gateway.policy.access_list import AccessList
 from gateway.policy.limits import LimitsProfile
 from gateway.policy.overload import Overload
 from gateway.policy.principal import Kind, Principal
@@ -52,9 +53,14 @@ class Snapshot:
     profiles: dict[Kind, LimitsProfile]
     setup_rules: SetupRules
     setup_timeout_s: float
+    access: AccessList = field(default_factory=AccessList)
+
+    def admit(self, token: bytes | None, now: float) -> Principal:
+        """Who may come in with this token. Raises TokenError."""
+        return self.access.judge(self.authenticate(token, now), now)
 
     def grant(self, principal: Principal) -> Grant:
-        return Grant(principal, self.profiles[principal.kind])
+        return Grant(principal, self.profiles[principal.kind], self.access.bounds(principal))
 
 
 class Plane:
@@ -138,12 +144,15 @@ class Plane:
                 self._stats[key] = stats
         return stats
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Let live connections be judged by a new snapshot: their grants are derived again, their decisions dropped."""
+    def publish(self, snapshot: Snapshot, subjects: frozenset[str] | None = None) -> None:
+        """Let live connections be judged by a new snapshot: who may not be here any more is closed, the grants of the
+        others are derived again and their decisions dropped. `subjects`: whose connections; None: everybody's."""
         self.snapshot = snapshot
-        self.nobody = self._nobody()
+        if subjects is None:
+            self.nobody = self._nobody()
         for connection in list(self.connections.values()):
-            connection.judge_again(snapshot)
+            if subjects is None or (connection.accepted and connection.principal.subject in subjects):
+                connection.judge_again(snapshot)
 
     def drain(self) -> None:
         """Take no new requests; tell every peer that this connection will close when its streams are done."""

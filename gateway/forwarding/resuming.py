@@ -340,7 +340,7 @@ def _judge_again(connection: Connection) -> None:
 
 def _authenticate(plane: Plane, credential: bytes | None) -> Principal:
     try:
-        return plane.snapshot.authenticate(credential, plane.wall())
+        return plane.snapshot.admit(credential, plane.wall())
     except TokenError as error:
         plane.counters.refuse_token(error.reason)
         raise RejectedResume(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error

@@ -157,6 +157,15 @@ class Grant:
             or (_any(self._calls, name) and (not self._bounds or all(_any(routes, name) for _, routes in self._bounds)))
         )
 
+    def allows_calls_of(self, other: Grant) -> bool:
+        """Whether every call that `other` allows is certainly allowed by this one, too: each list of patterns that
+        binds here holds all of some list that bound there."""
+        before = [set(rights) for rights in other._call_lists()]
+        return all(any(old <= set(rights) for old in before) for rights in self._call_lists())
+
+    def _call_lists(self) -> tuple[tuple[str, ...], ...]:
+        return (self.principal.routes, *(bound.routes for bound in self.bounds))
+
 
 def _compiled(patterns: Iterable[str], subject: str) -> tuple[Pattern, ...]:
     return tuple(Pattern(text, subject) for text in dict.fromkeys(patterns))

@@ -1,0 +1,66 @@
+"""Where the two planes meet: what the settings say and the control plane knows, as the data plane takes it.
+
+Knows both and is known by neither.
+"""
+
+from __future__ import annotations
+
+from gateway.config import Config
+from gateway.control.access_rules import AccessRules
+from gateway.control.registry import Publication
+from gateway.errors import TokenError
+from gateway.forwarding.plane import Authenticator, Snapshot
+from gateway.policy.limits import profile_for
+from gateway.policy.principal import Kind, Principal, anonymous
+from gateway.policy.tokens import TokenVerifier, VerificationKey
+from gateway.session.setup import SetupRules
+
+
+def access_rules(config: Config) -> AccessRules:
+    auth = config.auth
+    return AccessRules(
+        audience=auth.audience,
+        leeway_s=auth.leeway_s,
+        max_lifetime_s=auth.max_lifetime_s,
+        registered_only=auth.registered_only,
+        device_ttl_s=min(auth.device_ttl_s, auth.max_lifetime_s),
+        renewal_grace_s=auth.renewal_grace_s,
+    )
+
+
+def snapshot(config: Config, publication: Publication, generation: int) -> Snapshot:
+    """What connections go by from now on."""
+    limits = config.limits
+    profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
+    return Snapshot(
+        generation=generation,
+        authenticate=_authenticator(config, publication.keys),
+        profiles=profiles,
+        setup_rules=SetupRules(
+            lifetime_min_ms=limits.keepalive_min_ms,
+            lifetime_max_ms=limits.lifetime_max_ms,
+            max_bytes=max(profile.max_setup_bytes for profile in profiles.values()),
+            max_mime_bytes=max(profile.max_mime_bytes for profile in profiles.values()),
+        ),
+        setup_timeout_s=limits.setup_timeout_s,
+        access=publication.access,
+    )
+
+
+def _authenticator(config: Config, keys: tuple[VerificationKey, ...]) -> Authenticator:
+    if config.auth.mode == "off":
+        nobody = anonymous()
+        return lambda token, now: nobody
+    verifier = TokenVerifier(
+        keys,
+        audience=config.auth.audience,
+        leeway=config.auth.leeway_s,
+        max_lifetime=config.auth.max_lifetime_s,
+    )
+
+    def authenticate(token: bytes | None, now: float) -> Principal:
+        if token is None:
+            raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
+        return verifier.verify(token, now)
+
+    return authenticate
