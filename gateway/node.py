@@ -120,7 +120,11 @@ class Node:
         """Let the data plane go by what the control plane knows now."""
         self._published = publication
         generation = self.plane.snapshot.generation + 1
-        self.plane.publish(snapshot(self.config, publication, generation), publication.subjects)
+        self.plane.publish(snapshot(self.config, publication, generation, self._unknown_key), publication.subjects)
+
+    def _unknown_key(self) -> None:
+        if self.control is not None:
+            self.control.issuers.unknown_key()
 
     async def stop(self) -> None:
         """Drain: accept nothing new, let requests in flight finish, close, leave nothing behind (P5)."""

@@ -5,6 +5,8 @@ Knows both and is known by neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.config import Config
 from gateway.control.access_rules import AccessRules
 from gateway.control.registry import Publication
@@ -28,13 +30,18 @@ def access_rules(config: Config) -> AccessRules:
     )
 
 
-def snapshot(config: Config, publication: Publication, generation: int) -> Snapshot:
-    """What connections go by from now on."""
+def snapshot(
+    config: Config,
+    publication: Publication,
+    generation: int,
+    unknown_key: Callable[[], None] = lambda: None,
+) -> Snapshot:
+    """What connections go by from now on. `unknown_key` is told of a token whose key nobody knows."""
     limits = config.limits
     profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
     return Snapshot(
         generation=generation,
-        authenticate=_authenticator(config, publication.keys),
+        authenticate=_authenticator(config, publication.keys, unknown_key),
         profiles=profiles,
         setup_rules=SetupRules(
             lifetime_min_ms=limits.keepalive_min_ms,
@@ -47,7 +54,7 @@ def snapshot(config: Config, publication: Publication, generation: int) -> Snaps
     )
 
 
-def _authenticator(config: Config, keys: tuple[VerificationKey, ...]) -> Authenticator:
+def _authenticator(config: Config, keys: tuple[VerificationKey, ...], unknown_key: Callable[[], None]) -> Authenticator:
     if config.auth.mode == "off":
         nobody = anonymous()
         return lambda token, now: nobody
@@ -61,6 +68,11 @@ def _authenticator(config: Config, keys: tuple[VerificationKey, ...]) -> Authent
     def authenticate(token: bytes | None, now: float) -> Principal:
         if token is None:
             raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
-        return verifier.verify(token, now)
+        try:
+            return verifier.verify(token, now)
+        except TokenError as error:
+            if error.reason == "token_key_unknown":
+                unknown_key()
+            raise
 
     return authenticate

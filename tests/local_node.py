@@ -24,7 +24,7 @@ from tests.rawclient import RawClient, composite
 
 SETTLING_S = 5.0
 #: Tasks that a node has from its start to its end; a test may have started several nodes.
-STANDING_TASKS = {"writer of gateway.db", "control plane"}
+STANDING_TASKS = {"writer of gateway.db", "control plane", "issuers"}
 
 
 def passing_tasks() -> set[asyncio.Task[Any]]:

@@ -28,6 +28,7 @@ from gateway.control.enrolments import Enrolments
 from gateway.control.fleets import Fleets
 from gateway.control.idempotency import Idempotency
 from gateway.control.identity import Identity
+from gateway.control.issuers import Issuers
 from gateway.control.registry import Publication, Registry
 from gateway.control.revocations import Revocations
 from gateway.control.roles import Action, Role, permits
@@ -87,6 +88,8 @@ class ControlPlane:
         publish: Callable[[Publication], None],
         wall: Callable[[], float],
         access: AccessRules,
+        alarm: Callable[[str, str], None],
+        calm: Callable[[str], None],
     ) -> None:
         self.database = database
         self.identity = identity
@@ -113,6 +116,7 @@ class ControlPlane:
         )
         self.enrolments = Enrolments(changes, self.registry, self.audit, self.devices, self.credentials, identity, wall)
         self.fleets = Fleets(changes, self.audit, self.devices, self.enrolments, wall)
+        self.issuers = Issuers(changes, self.registry, wall, identity.issuer, alarm, calm)
         self.users = Users(changes, wall, self._user_changed)
         self.sessions = Sessions(changes, self.audit, self.users, identity, attempts, lambda: self.rules, wall)
         self.api_keys = ApiKeys(changes, wall)
@@ -156,12 +160,13 @@ class ControlPlane:
 
         database = await Database.open(data / DATABASE, schema(), max_bytes=max_bytes, alarm=raise_alarm, calm=calm)
         try:
-            control = cls(database, identity, publish, wall, access)
+            control = cls(database, identity, publish, wall, access, raise_alarm, calm)
             opened.append(control)
             show()
             await database.read(control._load)
             control.registry.start()
             control._tasks.append(asyncio.create_task(control._keep_house(), name="control plane"))
+            control._tasks.append(asyncio.create_task(control.issuers.keep_fresh(), name="issuers"))
         except BaseException:
             await database.close()
             raise
@@ -234,6 +239,8 @@ class ControlPlane:
             self.revocations.take_over(revocation)
         for credential in self.credentials.load(connection):
             self.credentials.take_over(credential)
+        for issuer in self.issuers.load(connection):
+            self.issuers.take_over(issuer)
         self.api_keys.load(connection)
         self.sessions.load(connection)
 

@@ -97,6 +97,7 @@ class Registry:
             keys=frozenset(self._keys),
             subjects=dict(self._subjects),
             issuers=dict(self._issuers),
+            own_issuer=self._own_keys[0].issuer,
             registered_only=self.registered_only,
         )
         keys = tuple(key for keys in (self._own_keys, *self._issuer_keys.values()) for key in keys)

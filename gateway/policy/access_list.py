@@ -34,23 +34,25 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class IssuerBounds:
-    """What tokens of one trusted issuer may say: kinds and rights."""
+    """What tokens of one trusted issuer may say: kinds and rights. `key_ids`: the keys that it has now."""
 
     kinds: frozenset[Kind]
     rights: Rights
+    key_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessList:
     """`devices`: by subject. `tokens`: when a token ends, by its id. `keys`: revoked, as (issuer, key id). `subjects`:
     the time before which tokens of a subject are refused. `issuers`: bounds of trusted issuers other than this node.
-    `registered_only`: whether a device or service that is not registered is refused."""
+    `own_issuer`: this node. `registered_only`: whether a device or service that is not registered is refused."""
 
     devices: Mapping[str, Registered] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
     keys: frozenset[tuple[str, str]] = frozenset()
     subjects: Mapping[str, float] = field(default_factory=dict)
     issuers: Mapping[str, IssuerBounds] = field(default_factory=dict)
+    own_issuer: str = ""
     registered_only: bool = False
 
     def judge(self, principal: Principal, now: float) -> Principal:
@@ -66,9 +68,8 @@ class AccessList:
             _refuse("the key of this token was revoked", "token_key_revoked")
         if principal.issued_at < self.subjects.get(principal.subject, 0.0):
             _refuse(REVOKED, "token_revoked")
-        issuer = self.issuers.get(principal.issuer)
-        if issuer is not None and principal.kind not in issuer.kinds:
-            _refuse(f"its issuer may not vouch for kind {principal.kind}", "token_kind")
+        if principal.issuer != self.own_issuer and self.own_issuer and principal.issuer:
+            self._judge_issuer(principal)
         registered = self.devices.get(principal.subject)
         if registered is None:
             if self.registered_only and principal.kind in (Kind.DEVICE, Kind.SERVICE):
@@ -79,6 +80,13 @@ class AccessList:
         if principal.groups == registered.groups and principal.labels == registered.labels:
             return principal
         return replace(principal, groups=registered.groups, labels=registered.labels)
+
+    def _judge_issuer(self, principal: Principal) -> None:
+        issuer = self.issuers.get(principal.issuer)
+        if issuer is None or principal.key_id not in issuer.key_ids:
+            _refuse("its issuer or its key is not trusted any more", "token_key_revoked")
+        if principal.kind not in issuer.kinds:
+            _refuse(f"its issuer may not vouch for kind {principal.kind}", "token_kind")
 
     def bounds(self, principal: Principal) -> tuple[Rights, ...]:
         """What bounds the rights that its token gives."""
