@@ -9,16 +9,20 @@ import asyncio
 import gc
 import os
 import signal
+import ssl
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
-from gateway.config import Config, address, certificate_names
+from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
@@ -39,8 +43,11 @@ from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRul
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
-from gateway.transport.tls import Certificate
+from gateway.transport.tls import Certificate, server_context
 from gateway.transport.websocket import Handshake, WebSocketCarrier
+
+if TYPE_CHECKING:
+    from gateway.admin.server import AdminServer
 
 #: How often deadlines are looked at, in seconds; each is met within this much of its time.
 TICK_S = 0.25
@@ -48,6 +55,8 @@ TICK_S = 0.25
 LATE_S = 0.1
 #: How often files are looked at and what is stale is forgotten, in seconds.
 CHECK_S = 2.0
+#: What the first start leaves for whoever logs in first.
+FIRST_RUN = "first-run.txt"
 #: How many peers a second are sent elsewhere when the node drains, where there is time for that.
 GOODBYES_PER_S = 200
 
@@ -55,15 +64,20 @@ GOODBYES_PER_S = 200
 class Node:
     """One gateway process. `start`, then `stop`; `websocket_port`, `tcp_port` and `telemetry_port` say where it is."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, settings: LiveSettings | Config) -> None:
+        """`settings` that were only read cannot be changed while the node runs."""
+        self.settings = settings if isinstance(settings, LiveSettings) else LiveSettings.fixed(settings)
+        config = self.settings.config
         self.log = structlog.get_logger("gateway.node")
         self.metrics = Metrics()
         self.identity = Identity.open(config.node.data, names=certificate_names(config))
         self.listeners: dict[str, Listener] = {}
         self.telemetry: TelemetryServer | None = None
-        self.certificate: Certificate | None = None
+        self.admin: AdminServer | None = None
         self.control: ControlPlane | None = None
+        self.started_at = 0.0
+        self.admin_port = 0
+        self.certificate: Certificate | None = None
         self._here: set[str] = set()
         self.websocket_port = 0
         self.tcp_port = 0
@@ -75,13 +89,22 @@ class Node:
         self.memory = MemoryGauge(config.limits.memory_bytes)
         self.pressure = Pressure.NONE
         self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
+        self._log_settings = config.log
+        self._goodbyes: asyncio.Task[None] | None = None
+        self._admin_tls: ssl.SSLContext | None = None
         self._refusals = RefusalLog(
             self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
         )
 
+    @property
+    def config(self) -> Config:
+        """The settings as they hold now."""
+        return self.settings.config
+
     async def start(self) -> None:
-        """Open every listener. Raises ConfigError, with nothing left open, when one cannot be had."""
+        """Open every listener. Raises ConfigError or StorageError, with nothing left open, when one cannot be had."""
         config = self.config
+        self.started_at = time.time()
         loop = asyncio.get_running_loop()
         self.plane = Plane(
             node=config.node.name,
@@ -110,7 +133,7 @@ class Node:
         except BaseException:
             await self._close()
             raise
-        Runtime(os.getpid(), time.time(), **self.addresses).write(config.node.data)
+        Runtime(os.getpid(), self.started_at, **self.addresses).write(config.node.data)
         self._ticked_at = self.plane.monotonic()
         self._tick(loop)
         self.watchdog.start()
@@ -163,12 +186,9 @@ class Node:
         config = self.config
         plane = self.plane
         if config.tls.enabled:
-            self.certificate = Certificate(
-                config.tls.certificate or self.identity.certificate_path,
-                config.tls.key or self.identity.key_path,
-            )
+            self.certificate = Certificate(self.certificate_path, self.certificate_key_path)
         self.admission = Admission(_admission_rules(config), plane.monotonic())
-        handshake = Handshake(
+        self.handshake = Handshake(
             paths=frozenset({config.listen.path, "/"}),
             origins=config.listen.origins,
             timeout_s=config.limits.upgrade_timeout_s,
@@ -177,7 +197,7 @@ class Node:
             max_fragments=config.limits.message_fragments,
         )
         makers: dict[str, Callable[[House], SocketCarrier]] = {
-            "websocket": lambda house: WebSocketCarrier(plane, loop, house, handshake),
+            "websocket": lambda house: WebSocketCarrier(plane, loop, house, self.handshake),
             "tcp": lambda house: TcpCarrier(plane, loop, house),
         }
         for name, make in makers.items():
@@ -204,13 +224,40 @@ class Node:
             host, port = address(self.config.telemetry.listen)
             self.telemetry = TelemetryServer(
                 self.metrics,
-                {name: self._accepting(listener) for name, listener in self.listeners.items()}
-                | {"draining": lambda: "this node is draining" if self.plane.draining else None},
+                self.checks(),
                 Sources(outbox_bytes=self.plane.outbox_bytes, routes=lambda: len(self.plane.table)),
                 host,
                 port,
             )
             self.telemetry_port = await self.telemetry.start()
+        if self.config.admin.listen:
+            await self._open_admin()
+
+    async def _open_admin(self) -> None:
+        assert self.control is not None
+        # What it is made of costs 35 MiB and a second, which a node without it need not spend.
+        from gateway.admin.server import AdminServer
+
+        host, port = address(self.config.admin.listen)
+        if not is_loopback(host) and not self.config.admin.insecure:
+            self._admin_tls = server_context(self.certificate_path, self.certificate_key_path)
+        self.admin = AdminServer(
+            self,
+            self.plane,
+            self.metrics,
+            self.identity,
+            self.control,
+            self.settings,
+            host,
+            port,
+            tls=self._admin_tls,
+        )
+        self.admin_port = await self.admin.start()
+
+    def checks(self) -> dict[str, Callable[[], str | None]]:
+        """What readiness asks: None, or why not."""
+        found = {name: self._accepting(listener) for name, listener in self.listeners.items()}
+        return found | {"draining": lambda: "this node is draining" if self.plane.draining else None}
 
     @staticmethod
     def _accepting(listener: Listener) -> Callable[[], str | None]:
@@ -222,10 +269,61 @@ class Node:
         self.watchdog.stop()
         for listener in self.listeners.values():
             await listener.stop()
+        if self._goodbyes is not None:
+            self._goodbyes.cancel()
         if self.telemetry is not None:
             await self.telemetry.stop()
+        if self.admin is not None:
+            await self.admin.stop()
         if self.control is not None:
             await self.control.close()
+
+    def drain(self) -> None:
+        """Take no new sessions, and tell every peer to go elsewhere; the process goes on."""
+        self.plane.draining = True
+        self._goodbyes = asyncio.create_task(self._say_goodbye(), name="goodbyes")
+
+    def undrain(self) -> None:
+        """Take sessions again. Those who were told to go are not called back."""
+        if self._goodbyes is not None:
+            self._goodbyes.cancel()
+            self._goodbyes = None
+        self.plane.draining = False
+
+    def apply_settings(self) -> None:
+        """Do as the settings say now, where a running node can."""
+        config = self.config
+        if config.log != self._log_settings:
+            self._log_settings = config.log
+            configure(config.log.level, config.log.format)
+        assert self.control is not None
+        self.control.govern(access_rules(config))
+        self.publish(replace(self._published, subjects=None))
+        self.handshake = replace(
+            self.handshake, origins=config.listen.origins, timeout_s=config.limits.upgrade_timeout_s
+        )
+        for listener in self.listeners.values():
+            listener.tls_timeout_s = config.limits.tls_handshake_timeout_s
+
+    def first_login(self, name: str) -> None:
+        """Somebody has logged in with a password: what the first start left for that is not needed any more."""
+        (self.config.node.data / FIRST_RUN).unlink(missing_ok=True)
+
+    @property
+    def certificate_path(self) -> Path:
+        return self.config.tls.certificate or self.identity.certificate_path
+
+    @property
+    def certificate_key_path(self) -> Path:
+        return self.config.tls.key or self.identity.key_path
+
+    @property
+    def issues_certificate(self) -> bool:
+        return self.config.tls.certificate is None
+
+    @property
+    def advertised_url(self) -> str:
+        return advertised_url(self.config, self.websocket_port)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # First, so that a bug in what follows does not stop the clock.
@@ -284,6 +382,8 @@ class Node:
 
     def reload_certificate(self, *, only_if_changed: bool = False) -> None:
         """Show new connections the certificate that is in the files now; where it cannot be used, keep the old one."""
+        if self._admin_tls is not None and not only_if_changed:
+            self._admin_tls.load_cert_chain(self.certificate_path, self.certificate_key_path)
         if self.certificate is None:
             return
         try:
@@ -303,6 +403,9 @@ class Node:
             found["websocket"] = f"{'wss' if secure else 'ws'}://{host}:{self.websocket_port}{config.listen.path}"
         if "tcp" in self.listeners:
             found["tcp"] = f"{'tls' if secure else 'tcp'}://{_shown(self.listeners['tcp'].host)}:{self.tcp_port}"
+        if self.admin is not None:
+            scheme = "http" if self._admin_tls is None else "https"
+            found["admin"] = f"{scheme}://{_shown(address(config.admin.listen)[0])}:{self.admin_port}"
         if self.telemetry is not None:
             found["telemetry"] = f"http://{_shown(address(config.telemetry.listen)[0])}:{self.telemetry_port}"
         return found
@@ -312,6 +415,8 @@ class Node:
         for name, url in self.addresses.items():
             if name == "telemetry":
                 self.log.info("telemetry", url=f"{url}/metrics")
+            elif name == "admin":
+                self.log.info("admin", url=url)
             else:
                 self.log.info("listening", url=url)
         if config.auth.mode == "off":
@@ -339,14 +444,14 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-async def serve(config: Config) -> None:
+async def serve(settings: LiveSettings | Config) -> None:
     """Run a node until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the certificate again."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     ends = (signal.SIGTERM, signal.SIGINT)
     for number in ends:
         loop.add_signal_handler(number, stopped.set)
-    node = Node(config)
+    node = Node(settings)
     loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
     await node.start()
     await stopped.wait()
@@ -356,12 +461,13 @@ async def serve(config: Config) -> None:
     await node.stop()
 
 
-def run(config: Config) -> int:
+def run(settings: LiveSettings | Config) -> int:
     """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
+    config = settings.config if isinstance(settings, LiveSettings) else settings
     configure(config.log.level, config.log.format)
     _spare_the_collector()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(config))
+        runner.run(serve(settings))
     return 0
 
 

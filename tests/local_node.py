@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.config import load
+from gateway.config import LiveSettings, Sources
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.node import Node
@@ -66,7 +66,8 @@ class LocalNode:
 
     @classmethod
     async def start(cls, data: Path, more: Mapping[str, object] | None = None, *, dev: bool = True) -> Self:
-        local = cls(Node(load(None, {}, settings(data, more), dev=dev, secrets=data / "no-secrets")))
+        sources = Sources(None, {}, settings(data, more), dev, data / "no-secrets")
+        local = cls(Node(LiveSettings(sources)))
         asyncio.get_running_loop().set_exception_handler(lambda _, context: local.errors.append(context))
         await local.node.start()
         local._tasks_before = len(passing_tasks())

@@ -177,8 +177,12 @@ class Process:
                 if self.events[-1]["event"] == event:
                     return self.events[-1]
 
-    def port(self, scheme: str) -> int:
-        (url,) = [str(event["url"]) for event in self.events if str(event.get("url", "")).startswith(f"{scheme}://")]
+    def port(self, scheme: str, event: str = "listening") -> int:
+        (url,) = [
+            str(each["url"])
+            for each in self.events
+            if each["event"] == event and str(each["url"]).startswith(f"{scheme}://")
+        ]
         return int(url.split(":")[2].split("/")[0])
 
     async def client(self, **setup: object) -> RawClient:
@@ -241,7 +245,7 @@ async def test_first_start_and_second(run: Run) -> None:
     client = await first.client()
     await client.close()
     for path in ("livez", "readyz", "version"):
-        url = f"http://127.0.0.1:{first.port('http')}/{path}"
+        url = f"http://127.0.0.1:{first.port('http', 'telemetry')}/{path}"
         status = await asyncio.to_thread(lambda url=url: urllib.request.urlopen(url, timeout=5).status)
         assert status == 200
     token = identity.mint("svc", "service", (), ("*",), 600, time.time())
@@ -334,7 +338,7 @@ async def test_as_in_production(run: Run) -> None:
     process = await run(dev=False)
     await process.said("ready")
     urls = [str(event["url"]) for event in process.events if "url" in event]
-    assert [url.split("://")[0] for url in urls] == ["wss", "tls", "http"]
+    assert [url.split("://")[0] for url in urls] == ["wss", "tls", "http", "http"]
     process.child.send_signal(signal.SIGTERM)
     assert (await process.exit())[0] == 0
 

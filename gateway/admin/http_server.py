@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Final
 
@@ -41,6 +42,7 @@ class HttpServer:
         *,
         max_connections: int = MAX_CONNECTIONS,
         request_seconds: int = REQUEST_SECONDS,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -61,6 +63,7 @@ class HttpServer:
             backlog=BACKLOG,
             limit_concurrency=max_connections + 1,
             timeout_keep_alive=request_seconds,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -129,7 +132,9 @@ def _listeners(addresses: set[tuple[socket.AddressFamily, str]], port: int) -> l
 
 
 def _listener(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by its name: asyncio switches Nagle's algorithm off only where it is sure that this is TCP, and with
+    # it an answer of several parts waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -52,7 +52,7 @@ def _findings(data: Path | None, config: Path | None, dev: bool, against: str) -
     from gateway.cli import checks, reach
 
     try:
-        settings = settled_settings(data, config, dev=dev)
+        settings = settled_settings(data, config, dev=dev).config
     except ConfigError as problem:
         yield diagnosis.error("config-valid", problem.text, "correct it; docs/settings.md lists every setting")
         return

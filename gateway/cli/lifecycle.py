@@ -20,7 +20,7 @@ from gateway.cli.printing import TextOrJson
 from gateway.cli.table import rows_out
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config import LiveSettings
     from gateway.control.bootstrap import Outcome
 
 ConfigFile = Annotated[
@@ -59,7 +59,7 @@ def init(
     from gateway.config import certificate_names
     from gateway.control.identity import Identity
 
-    settings = settled_settings(data, config, dev=False)
+    settings = settled_settings(data, config, dev=False).config
     outcomes = _bootstrapped(settings.node.data, bootstrap, non_interactive) if bootstrap else []
     identity = Identity.open(settings.node.data, certificate_names(settings))
     made = {
@@ -143,11 +143,11 @@ def version(output: TextOrJson = "text") -> None:
     typer.echo(f"loop      {facts['loop']}")
 
 
-def settled_settings(data: Path | None, file: Path | None, *, dev: bool) -> Config:
+def settled_settings(data: Path | None, file: Path | None, *, dev: bool) -> LiveSettings:
     """Load the settings. The data directory that the file or the environment names stands unless --data is given."""
-    from gateway.config import load
+    from gateway.config import LiveSettings, Sources
 
-    settings = load(file, overrides={} if data is None else {"node.data": data}, dev=dev)
-    if "data" in settings.node.model_fields_set:
+    settings = LiveSettings(Sources(file, overrides={} if data is None else {"node.data": data}, dev=dev))
+    if settings.sets("node.data"):
         return settings
-    return load(file, overrides={"node.data": data_directory(None)}, dev=dev)
+    return LiveSettings(Sources(file, overrides={"node.data": data_directory(None)}, dev=dev))

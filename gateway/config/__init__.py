@@ -6,13 +6,20 @@ A leaf: knows nothing of what the settings are for. ``docs/settings.md`` is gene
 
 from gateway.config.advertised import advertised_host, advertised_url, certificate_names, is_wildcard
 from gateway.config.declarations import Config, KindLimits, Limits, Setting, address, is_loopback, settings
-from gateway.config.loading import load
+from gateway.config.live import Change, Effective, LiveSettings, Locked, NotReloadable
+from gateway.config.loading import Sources, load
 
 __all__ = [
+    "Change",
     "Config",
+    "Effective",
     "KindLimits",
     "Limits",
+    "LiveSettings",
+    "Locked",
+    "NotReloadable",
     "Setting",
+    "Sources",
     "address",
     "advertised_host",
     "advertised_url",

@@ -91,13 +91,21 @@ Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 def _setting(
-    default: object, text: str, *, reload: bool = False, shown: str | None = None, dev: object = None, **bounds: Any
+    default: object,
+    text: str,
+    *,
+    reload: bool = False,
+    secret: bool = False,
+    shown: str | None = None,
+    dev: object = None,
+    **bounds: Any,
 ) -> Any:
     """Declare one setting: its default (``shown`` in its place where that differs from host to host) and its help.
 
-    ``reload``: a running node can take a new value. ``dev``: the default under ``--dev``. ``bounds`` as for ``Field``.
+    ``reload``: a running node can take a new value. ``secret``: its value is not shown. ``dev``: the default under
+    ``--dev``. ``bounds`` as for ``Field``.
     """
-    extra: dict[str, Any] = {"reloadable": reload, "shown": shown, "dev": dev}
+    extra: dict[str, Any] = {"reloadable": reload, "secret": secret, "shown": shown, "dev": dev}
     return Field(default=default, description=text, json_schema_extra=extra, **bounds)
 
 
@@ -390,7 +398,26 @@ class Limits(Section):
 class Admin(Section):
     """The admin API."""
 
-    listen: Address = _setting("127.0.0.1:9878", "Reserved for the admin API; nothing listens there yet.")
+    listen: Address = _setting(
+        "127.0.0.1:9878",
+        "Address of the admin API. Empty: not opened. On an address that others can reach it speaks TLS, with the "
+        "listeners' certificate.",
+    )
+    insecure: bool = _setting(
+        False, "Speak plain HTTP on such an address too. Passwords and tokens then cross the network in the clear."
+    )
+    hosts: Texts = _setting(
+        (),
+        "Names under which the admin API is asked for, besides localhost, `tls.names`, the host's own name and every "
+        "address. Others get 421. Separated by commas in the environment.",
+        reload=True,
+    )
+    requests_per_second: int = _setting(
+        20, "Requests a second of one token, or of one address without a token; 0: no limit. Others get 429.", ge=0
+    )
+    max_streams: int = _setting(
+        5, "Event streams that one user or API key may have open; others get 429.", reload=True, ge=1, le=64
+    )
 
 
 class Telemetry(Section):
@@ -458,6 +485,7 @@ class Setting:
     dev: str | None
     help: str
     reloadable: bool
+    secret: bool
 
     @property
     def dotted(self) -> str:
@@ -483,6 +511,7 @@ def settings(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Ite
             dev=None if extra["dev"] is None else _shown(extra["dev"]),
             help=field.description or "",
             reloadable=bool(extra["reloadable"]),
+            secret=bool(extra["secret"]),
         )
 
 

@@ -1,7 +1,8 @@
 """Where settings come from.
 
 Strongest first: overrides of the command line, ``GATEWAY__SECTION__KEY`` in the environment, a file of that name in
-``/run/secrets``, the TOML file, the default. A name that is no setting is an error in each of them, with the nearest
+``/run/secrets``, what the admin API has set (``settings.toml`` in the data directory), the TOML file, the default. The
+order is the same at the start and at run time. A name that is no setting is an error in each of them, with the nearest
 real name.
 
 ``--dev`` (``load(dev=True)``) turns TLS off and moves the listeners' default addresses to loopback; nothing else
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,65 @@ from gateway.config.declarations import DELIMITER, ENVIRONMENT_PREFIX, Config, S
 from gateway.errors import ConfigError
 
 SECRETS_DIRECTORY = Path("/run/secrets")
+RUNTIME_FILE = "settings.toml"
 
 _MAX_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source says. `source` is a word for programs, `where` is what a person calls it."""
+
+    source: str
+    where: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings are read from. ``overrides`` are dotted names: ``{"node.data": path}``."""
+
+    file: Path | None = None
+    environ: Mapping[str, str] | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    dev: bool = False
+    secrets: Path = SECRETS_DIRECTORY
+
+    def layers(self, runtime: Mapping[str, object] | None = None) -> list[Layer]:
+        """What each source says now, strongest first. ``runtime`` stands for what the data directory holds.
+
+        Raises:
+            ConfigError: a source cannot be read, or names no setting.
+        """
+        declared = {setting.path: setting for setting in settings()}
+        environ = os.environ if self.environ is None else self.environ
+        layers = [
+            Layer("cli", "the command line", _from_dotted(self.overrides, "the command line", declared)),
+            Layer("env", "the environment", _from_variables(environ, "the environment", declared)),
+            Layer(
+                "secrets",
+                str(self.secrets),
+                _from_variables(_secret_files(self.secrets), str(self.secrets), declared),
+            ),
+            Layer("file", str(self.file), _from_toml(self.file, declared)),
+        ]
+        if self.dev:
+            weakest = {
+                "listen": {
+                    setting.path[1]: setting.dev
+                    for setting in declared.values()
+                    if setting.path[0] == "listen" and setting.dev
+                }
+            }
+            strongest = Layer("dev", "--dev", {"tls": {"enabled": False}})
+            layers = [strongest, *layers, Layer("default", "--dev", weakest)]
+        file = runtime_file(layers)
+        if runtime is None:
+            values = _from_toml(file, declared) if _is_file(file) else {}
+        else:
+            values = _from_dotted(runtime, "the change", declared)
+        layers.insert([layer.source for layer in layers].index("file"), Layer("api", str(file), values))
+        return layers
 
 
 def load(
@@ -42,31 +101,45 @@ def load(
         ConfigError: a source cannot be read, names no setting, or a value is wrong. Every wrong value is named, with
             where it came from.
     """
-    declared = {setting.path: setting for setting in settings()}
-    layers = [
-        ("the command line", _from_dotted(overrides or {}, declared)),
-        ("the environment", _from_variables(os.environ if environ is None else environ, "the environment", declared)),
-        (str(secrets), _from_variables(_secret_files(secrets), str(secrets), declared)),
-        (str(file), _from_toml(file, declared)),
-    ]
-    if dev:
-        strongest: dict[str, Any] = {"tls": {"enabled": False}}
-        weakest: dict[str, Any] = {
-            "listen": {
-                setting.path[1]: setting.dev
-                for setting in declared.values()
-                if setting.path[0] == "listen" and setting.dev
-            }
-        }
-        layers = [("--dev", strongest), *layers, ("--dev", weakest)]
-    values: dict[str, Any] = {}
-    for _, layer in reversed(layers):
-        values = _merged(values, layer)
+    return config_of(Sources(file, environ, overrides or {}, dev, secrets).layers())
+
+
+def config_of(layers: Sequence[Layer]) -> Config:
+    """The settings that the layers make together. Raises ConfigError as `load` does."""
     try:
-        return Config(**values)
+        return Config(**merged_values(layers))
     except ValidationError as error:
-        lines = (_explained(problem, layers) for problem in error.errors(include_url=False))
-        raise ConfigError("\n".join(lines)) from None
+        problems = error.errors(include_url=False)
+        raise ConfigError("\n".join(_explained(problem, layers) for problem in problems)) from None
+
+
+def merged_values(layers: Sequence[Layer]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):
+        values = _merged(values, layer.values)
+    return values
+
+
+def runtime_file(layers: Sequence[Layer]) -> Path:
+    """Where what the admin API sets is kept."""
+    data = merged_values(layers).get("node", {}).get("data") or Config().node.data
+    return Path(str(data)) / RUNTIME_FILE
+
+
+def value_at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What nested tables say at a path; ``...`` when they say nothing."""
+    found: Any = values
+    for part in path:
+        found = found.get(part, ...) if isinstance(found, Mapping) else ...
+    return found
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:
+        # A data directory that cannot be entered is told of by whoever needs what is in it.
+        return False
 
 
 class _Variables(EnvSettingsSource):
@@ -88,7 +161,7 @@ def _from_variables(
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split(DELIMITER))
         if path not in declared:
             known = {".".join(known): setting.variable for known, setting in declared.items()}
-            raise _unknown(name, source, ".".join(path), known)
+            raise unknown_setting(name, source, ".".join(path), known)
     return _Variables(ours)()
 
 
@@ -115,7 +188,9 @@ def _from_toml(file: Path | None, declared: Mapping[tuple[str, ...], Setting]) -
     return values
 
 
-def _from_dotted(overrides: Mapping[str, object], declared: Mapping[tuple[str, ...], Setting]) -> dict[str, Any]:
+def _from_dotted(
+    overrides: Mapping[str, object], source: str, declared: Mapping[tuple[str, ...], Setting]
+) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for dotted, value in overrides.items():
         *sections, name = dotted.split(".")
@@ -123,7 +198,7 @@ def _from_dotted(overrides: Mapping[str, object], declared: Mapping[tuple[str, .
         for section in reversed(sections):
             inner = {section: inner}
         values = _merged(values, inner)
-    _check_names(values, "the command line", declared)
+    _check_names(values, source, declared)
     return values
 
 
@@ -137,10 +212,12 @@ def _check_names(
             _check_names(value, source, declared, here)
         elif here not in declared and not is_section:
             dotted = ".".join(here)
-            raise _unknown(dotted, source, dotted, {setting.dotted: setting.dotted for setting in declared.values()})
+            names = {setting.dotted: setting.dotted for setting in declared.values()}
+            raise unknown_setting(dotted, source, dotted, names)
 
 
-def _unknown(name: str, source: str, dotted: str, known: Mapping[str, str]) -> ConfigError:
+def unknown_setting(name: str, source: str, dotted: str, known: Mapping[str, str]) -> ConfigError:
+    """The error that a name is no setting, with the nearest one; ``known`` maps dotted names to what to show."""
     near = get_close_matches(dotted, known, n=1)
     hint = f"; did you mean {known[near[0]]}?" if near else ""
     return ConfigError(f"{name} (in {source}) is not a setting{hint}")
@@ -154,17 +231,15 @@ def _merged(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def _explained(problem: Mapping[str, Any], layers: list[tuple[str, dict[str, Any]]]) -> str:
+def _explained(problem: Mapping[str, Any], layers: Sequence[Layer]) -> str:
     """One line a wrong value: which setting, what is wrong, what it is, where it came from."""
     path = tuple(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
     while path:
-        for source, layer in layers:
-            value: Any = layer
-            for part in path:
-                value = value.get(part, ...) if isinstance(value, Mapping) else ...
+        for layer in layers:
+            value = value_at(layer.values, path)
             if value is not ...:
                 shown = "" if isinstance(value, Mapping) else f", not {str(value)[:_MAX_SHOWN_CHARACTERS]!r}"
-                return f"{'.'.join(path)}: {message}{shown} (in {source})"
+                return f"{'.'.join(path)}: {message}{shown} (in {layer.where})"
         path = path[:-1]
     return message

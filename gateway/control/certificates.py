@@ -112,6 +112,15 @@ def needs_renewal(
     return set(present) != set(_alternative_names(names))
 
 
+def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The host names and addresses that a certificate is for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in names)
+
+
 def is_host_name(name: str) -> bool:
     """Whether a certificate can be issued for this host name."""
     return _ascii_host(name) is not None

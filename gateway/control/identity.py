@@ -47,7 +47,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from gateway.control.certificates import is_host_name, issue_authority, issue_listener, needs_renewal, new_key
+from gateway.control.certificates import (
+    certificate_names,
+    is_host_name,
+    issue_authority,
+    issue_listener,
+    needs_renewal,
+    new_key,
+)
 from gateway.errors import StorageError
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, TOKEN_TYPE, VerificationKey, mint
@@ -125,6 +132,22 @@ class Identity:
     def verification_keys(self) -> tuple[VerificationKey, ...]:
         """The keys that vouch for this node's tokens."""
         return (VerificationKey(self.kid, "EdDSA", self.signing_key.public_key(), self.issuer),)
+
+    def renew_certificate(self, now: float) -> None:
+        """Issue the listeners' certificate anew, with a new key, for the names that it has.
+
+        Raises:
+            StorageError: a file of the identity is damaged, missing or unreadable, or cannot be written.
+        """
+        try:
+            with _locked(self.directory.with_name("identity.lock")):
+                authority_key = _private_key(self.directory / AUTHORITY_KEY)
+                assert isinstance(authority_key, EllipticCurvePrivateKey)
+                names = certificate_names(_certificate(self.directory / LISTENER))
+                authority = _certificate(self.directory / AUTHORITY)
+                _write(self.directory / LISTENER, _listener(names, authority, authority_key, now))
+        except OSError as error:
+            raise StorageError(f"{error.filename or self.directory}: {error.strerror or error}") from error
 
     def mint(
         self,

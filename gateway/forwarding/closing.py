@@ -35,6 +35,7 @@ class CloseReason(Enum):
     TAKEN_OVER = ("taken_over", CloseCode.TAKEN_OVER)
     RATE_LIMITED = ("rate_limited", CloseCode.RATE_LIMITED)
     OVERLOAD = ("overload", CloseCode.TRY_AGAIN_LATER)
+    KICKED = ("kicked", CloseCode.POLICY)
     DRAINED = ("drained", CloseCode.SERVICE_RESTART)
     BUG = ("internal_error", CloseCode.INTERNAL_ERROR)
 

@@ -19,6 +19,7 @@ cdef int REQUESTER_DONE, RESPONDER_DONE, RESPONSE_SERIES
 cdef class Connection(Endpoint):
     cdef public object credential, kind, peer, principal, resumption, session
     cdef public long number
+    cdef public long long bytes_in, frames_in
     cdef public double look_at, opened_at
 
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)

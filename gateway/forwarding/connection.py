@@ -86,12 +86,24 @@ class Connection(Endpoint):
     """`requesting`: streams that this peer opened, by its ids. `serving`: streams opened towards it, by ours.
 
     Attributes that others read: `number` (unique in this process), `kind`, `principal`, `grant`, `form` (what its
-    metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`, `resumption`
-    (what makes it resumable, where SETUP asked for that), `credential` (what its carrier was given to prove who is
-    there, where it has a place for that).
+    metadata is), `pending` (streams it serves; the balancer's load), `opened_at` (monotonic), `closed`, `frames_in` and
+    `bytes_in` (what its peer sent), `resumption` (what makes it resumable, where SETUP asked for that), `credential`
+    (what its carrier was given to prove who is there, where it has a place for that).
     """
 
-    __slots__ = ("credential", "kind", "look_at", "number", "opened_at", "peer", "principal", "resumption", "session")
+    __slots__ = (
+        "bytes_in",
+        "credential",
+        "frames_in",
+        "kind",
+        "look_at",
+        "number",
+        "opened_at",
+        "peer",
+        "principal",
+        "resumption",
+        "session",
+    )
 
     def __init__(self, plane: Plane, carrier: Carrier, outbox: Outbox, *, peer: str, kind: str = "client") -> None:
         super().__init__(plane, carrier, outbox)
@@ -100,6 +112,8 @@ class Connection(Endpoint):
         self.opened_at = plane.monotonic()
         #: When deadlines are looked at next, by the plane's clock.
         self.look_at = 0.0
+        self.frames_in = 0
+        self.bytes_in = 0
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
         self.resumption: Resumption | None = None
@@ -116,6 +130,8 @@ class Connection(Endpoint):
             counters = self.counters
             counters.frames_in += 1
             counters.bytes_in += end - start
+            self.frames_in += 1
+            self.bytes_in += end - start
             stream_id = (data[start] & 0x7F) << 24 | data[start + 1] << 16 | data[start + 2] << 8 | data[start + 3]
             head = data[start + 4] << 8 | data[start + 5]
             kind = head >> 10
@@ -367,6 +383,7 @@ class Connection(Endpoint):
             return
         self.session.accepted()
         self.accepted = True
+        self.plane.register.accepted(self)
 
     def adopt(self, principal: Principal, grant: Grant, form: Form, stamp: bytes) -> None:
         """The connection belongs to this principal from now on."""
@@ -592,7 +609,7 @@ class Connection(Endpoint):
         self.closed = True
         if error is None and reason is not CloseReason.PEER_FAILED:
             error = (ConnectionEnded if reason is CloseReason.DRAINED else ConnectionFailed)(text)
-        self._release(reason)
+        self._release(reason, text)
         if error is not None:
             # Behind what the end of its own streams told it: nothing may follow this frame.
             self.outbox.put_frame(encode(Error(0, error.code, str(error))))
@@ -615,7 +632,7 @@ class Connection(Endpoint):
         self._release(reason)
         self.outbox.discard()
 
-    def _release(self, reason: CloseReason) -> None:
+    def _release(self, reason: CloseReason, text: str = "") -> None:
         """Leave the table, then end every stream: requesters get ERROR[CANCELED], responders CANCEL."""
         # What was pipelined behind the end opens nothing any more.
         self.accepted = False
@@ -627,7 +644,7 @@ class Connection(Endpoint):
         self.partials = None
         self.assembly = None
         self.forget_decisions()
-        self.plane.leave(self, reason)
+        self.plane.leave(self, reason, text)
 
 
 def _torn(data: bytes, start: int, end: int) -> bool:

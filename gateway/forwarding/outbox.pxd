@@ -19,5 +19,6 @@ cdef class Outbox(FrameBuffer):
     cdef public set feeders, throttled
     cdef public Flusher flusher
     cdef public Py_ssize_t hard, high, left_when_blocked
+    cdef public long long bytes_sent, frames_sent
 
     cpdef flush(self)

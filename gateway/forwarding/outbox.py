@@ -105,16 +105,19 @@ class Flusher:
 
 
 class Outbox(FrameBuffer):
-    """A queue of framed bytes in front of a carrier. `size` is what waits here and in the carrier."""
+    """A queue of framed bytes in front of a carrier. `size` is what waits here and in the carrier; `frames_sent` and
+    `bytes_sent` are what the carrier was given."""
 
     __slots__ = (
         "blocked",
         "blocked_since",
+        "bytes_sent",
         "carrier",
         "counters",
         "feeders",
         "feeders_since",
         "flusher",
+        "frames_sent",
         "hard",
         "high",
         "left_when_blocked",
@@ -131,6 +134,8 @@ class Outbox(FrameBuffer):
         self.counters = counters
         self.high = high
         self.hard = hard
+        self.frames_sent = 0
+        self.bytes_sent = 0
         self.blocked = False
         self.blocked_since = 0.0
         self.left_when_blocked = 0
@@ -163,6 +168,8 @@ class Outbox(FrameBuffer):
             data = self.take()
             self.counters.frames_out += frames
             self.counters.bytes_out += len(data)
+            self.frames_sent += frames
+            self.bytes_sent += len(data)
             self.size = self.carrier.write(data)
         if (self.feeders or self.throttled or self.slow) and self.drained:
             self._relieve()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.outbox import Flusher
+from gateway.forwarding.register import Register
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.access_list import AccessList
@@ -103,6 +104,7 @@ class Plane:
         #: How late the event loop is; whoever keeps its time says so.
         self.overload = Overload.NONE
         self.connections: dict[int, Connection] = {}
+        self.register = Register()
         self.multicast: Connection | None = None
         self._opened = 0
         self._stats: dict[tuple[str, bool], ServiceStats] = {}
@@ -128,9 +130,12 @@ class Plane:
         self.counters.connection_opened(connection.kind)
         return self._opened
 
-    def leave(self, connection: Connection, reason: CloseReason) -> None:
+    def leave(self, connection: Connection, reason: CloseReason, text: str = "") -> None:
+        """Forget a connection; `text` is what its peer was told."""
         if self.connections.pop(connection.number, None) is not None:
             self.counters.connection_closed(connection.kind, reason.label)
+            if connection.kind != INTERNAL:
+                self.register.ended(connection, reason, text)
 
     def stats_of(self, route: Route) -> ServiceStats:
         """The counters that a request to this route belongs to; no label holds a device's id."""

@@ -94,7 +94,7 @@ class Listener:
         self._counters = counters
         self._monotonic = monotonic
         self._tls = tls
-        self._tls_timeout_s = tls_timeout_s
+        self.tls_timeout_s = tls_timeout_s
         self._max_handshakes = max_handshakes
         self._backlog = backlog
         self._loop: asyncio.AbstractEventLoop
@@ -231,7 +231,7 @@ class Listener:
                 lambda: carrier,
                 accepted,
                 ssl=tls,
-                ssl_handshake_timeout=self._tls_timeout_s if tls is not None else None,
+                ssl_handshake_timeout=self.tls_timeout_s if tls is not None else None,
                 ssl_shutdown_timeout=LINGER_S if tls is not None else None,
             )
         except OSError:

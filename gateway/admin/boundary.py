@@ -1,0 +1,160 @@
+"""What every request to the admin API passes before anything looks at it, whatever its path.
+
+In this order: a request id; the host that it is meant for (DNS rebinding, fault 99); the caller's rate; the size of its
+body; the time that it may take. Every answer leaves with the request id and `Cache-Control: no-store`. There are no
+cookies and no CORS headers, so no page of another site can act here. Pure ASGI: streams pass unbuffered.
+
+Must not know: who the caller is, what the paths mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import re
+import uuid
+from collections.abc import Callable, Collection
+from typing import Final
+
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.admin.problem import Problem, answer
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+TIMEOUT_S: Final = 30.0
+REQUESTS_PER_SECOND: Final = 20
+
+#: What programs may choose as their own request id; anything else is replaced.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::[0-9]{1,5})?")
+
+_HEADERS: Final = (
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+)
+
+
+class Boundary:
+    """ASGI middleware. `hosts` gives the names that this node answers to; addresses and localhost always are.
+
+    `requests_per_second` is what one token, or one address without a token, may ask; 0 for no limit. `endless` says for
+    which paths there is no time limit, because they are streams.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Callable[[], Collection[str]],
+        requests_per_second: int = REQUESTS_PER_SECOND,
+        timeout_s: float = TIMEOUT_S,
+        endless: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._rate = RateLimitItemPerSecond(requests_per_second) if requests_per_second else None
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._timeout_s = timeout_s
+        self._endless = frozenset(endless)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        trace_id = _request_id(headers)
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        started = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                marked = MutableHeaders(scope=message)
+                marked["x-request-id"] = trace_id
+                for name, value in _HEADERS:
+                    marked.setdefault(name, value)
+            await send(message)
+
+        problem = self._refusal(scope, headers)
+        if problem is None:
+            try:
+                body = _Body(receive, headers)
+                async with asyncio.timeout(None if scope["path"] in self._endless else self._timeout_s):
+                    await self._app(scope, body.receive, send_marked)
+                return
+            except _TooLarge:
+                problem = Problem("body-too-large", f"the body has more than {MAX_BODY_BYTES} bytes")
+            except TimeoutError:
+                problem = Problem("timeout", f"not done within {self._timeout_s:.0f} s")
+        if started:
+            # What was promised cannot be kept: the connection has to say so.
+            raise ConnectionAbortedError(problem.detail)
+        await answer(scope["path"], trace_id, problem)(scope, receive, send_marked)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            return Problem("misdirected")
+        if self._rate is not None and not self._limiter.hit(self._rate, _payer(scope, headers)):
+            return Problem(
+                "too-many-requests", f"more than {self._rate.amount} requests a second", headers={"retry-after": "1"}
+            )
+        length = headers.get("content-length")
+        if length is not None and length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            return Problem("body-too-large", f"the body has {length} bytes; {MAX_BODY_BYTES} are allowed")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        name = match["name"].strip("[]").lower().rstrip(".")
+        if name == "localhost" or name in self._hosts():
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        # No name, so there is nothing that could be pointed elsewhere between two requests.
+        return True
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Body:
+    """Counts what comes, for bodies that do not say their length."""
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        self._left = MAX_BODY_BYTES
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise _TooLarge
+        return message
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _payer(scope: Scope, headers: Headers) -> str:
+    """Whose rate this request counts for: its token's (of which only a digest is kept), else its address's."""
+    authorization = headers.get("authorization")
+    if authorization:
+        return hashlib.blake2b(authorization.encode(), digest_size=16).hexdigest()
+    client = scope.get("client")
+    return client[0] if client else "local"

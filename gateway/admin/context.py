@@ -1,0 +1,90 @@
+"""What the resources of the admin API work on: handed in by the composition root, looked up once a request.
+
+`NodeControls` is what the API may ask of the node as a whole; `node.Node` fits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from gateway.admin.access import LocalKeys
+    from gateway.admin.events import EventLog
+    from gateway.admin.replays import SecretReplays
+    from gateway.admin.server_sent import Audience
+    from gateway.config import LiveSettings
+    from gateway.control.identity import Identity
+    from gateway.control.plane import ControlPlane
+    from gateway.forwarding.plane import Plane
+    from gateway.observe.metrics import Metrics
+
+
+class NodeControls(Protocol):
+    """What can be asked of the node."""
+
+    started_at: float
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where it listens, by what for."""
+        ...
+
+    def checks(self) -> Mapping[str, Callable[[], str | None]]:
+        """What readiness asks."""
+        ...
+
+    def drain(self) -> None: ...
+
+    def undrain(self) -> None: ...
+
+    def apply_settings(self) -> None:
+        """Do as `settings.config` says now, where a running node can."""
+        ...
+
+    def first_login(self, name: str) -> None:
+        """Somebody has logged in with a password."""
+
+    def reload_certificate(self, *, only_if_changed: bool = False) -> None: ...
+
+    @property
+    def advertised_url(self) -> str:
+        """Under which devices reach this node."""
+        ...
+
+    @property
+    def certificate_path(self) -> Path:
+        """PEM file with the listeners' certificate."""
+        ...
+
+    @property
+    def issues_certificate(self) -> bool:
+        """Whether that certificate is the node's own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    node: NodeControls
+    plane: Plane
+    metrics: Metrics
+    identity: Identity
+    control: ControlPlane
+    settings: LiveSettings
+    events: EventLog
+    local_keys: LocalKeys
+    secret_replays: SecretReplays
+    audience: Audience
+    stopping: Callable[[], bool]
+    """Whether the API is going: streams end."""
+
+
+def context_of(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+Here = Annotated[Context, Depends(context_of)]

@@ -1,0 +1,115 @@
+"""Events: what happened lately, as a list and as a stream, and the node's figures as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from gateway.admin.access import Operations, Who
+from gateway.admin.context import Here
+from gateway.admin.events import CAPACITY, Event
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, slice_page
+from gateway.admin.resources.node import stats_view
+from gateway.admin.server_sent import MEDIA_TYPE, follow, message, repeat
+from gateway.admin.shapes import Shown, Time
+
+operations = Operations("events", "monitoring")
+
+MAX_TTL_S: Final = 86_400.0
+
+Kind = Annotated[
+    str | None, Query(max_length=64, description="`connection.closed`, or what it begins with: `connection.`")
+]
+Subject = Annotated[str | None, Query(max_length=64)]
+Ttl = Annotated[float, Query(ge=0, le=MAX_TTL_S, allow_inf_nan=False, description="Seconds until the stream ends.")]
+LastEventId = Annotated[
+    str | None,
+    Header(max_length=20, description="The id of the last event that was seen; 0 for all that is remembered."),
+]
+_STREAM: Final = {200: {"description": "A stream", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+
+
+class EventView(Shown):
+    """`kind` is like `connection.closed`; `data` depends on it. `id` counts from the node's start."""
+
+    id: int
+    at: Time
+    kind: str
+    subject: str
+    data: dict[str, Any]
+
+
+@operations.get("/events", response_model=PageOf[EventView])
+async def list_events(
+    here: Here, kind: Kind = None, subject: Subject = None, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Any:
+    """The last 10,000 events of this run of the node, newest first."""
+    matches = _filter(kind, subject)
+    events, _ = here.events.since(0, CAPACITY)
+    page, next_cursor = slice_page(
+        [event for event in events if matches(event)],
+        sort="-id",
+        keys={"id": lambda e: e.id},
+        identity=lambda e: e.id,
+        limit=limit,
+        cursor=cursor,
+    )
+    return PageOf[EventView](data=[EventView.of(event) for event in page], meta=Meta(limit=limit, next=next_cursor))
+
+
+@operations.get("/stream/events", response_class=StreamingResponse, responses=_STREAM)
+async def stream_events(
+    here: Here,
+    who: Who,
+    request: Request,
+    kind: Kind = None,
+    subject: Subject = None,
+    ttl: Ttl = MAX_TTL_S,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Events as they happen (server-sent events); with `Last-Event-ID`, those since then first."""
+    last = here.events.latest
+    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
+        last = int(last_event_id)
+    source = follow(here.events, last, _filter(kind, subject), ttl, here.stopping)
+    return _streamed(here, f"{who.type}:{who.id}", source)
+
+
+@operations.get("/stream/stats", response_class=StreamingResponse, responses=_STREAM)
+async def stream_stats(
+    here: Here,
+    who: Who,
+    interval_s: Annotated[float, Query(ge=0.5, le=60, allow_inf_nan=False)] = 1.0,
+    ttl: Ttl = MAX_TTL_S,
+) -> Response:
+    """`GET /node/stats` again and again (server-sent events)."""
+
+    def figures() -> bytes:
+        return message("stats", stats_view(here).model_dump(mode="json"))
+
+    return _streamed(here, f"{who.type}:{who.id}", repeat(figures, interval_s, ttl, here.stopping))
+
+
+def _streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
+    here.audience.enter(who)
+
+    async def counted() -> AsyncIterator[bytes]:
+        with here.audience.leaving(who):
+            async for part in source:
+                yield part
+
+    return StreamingResponse(counted(), media_type=MEDIA_TYPE, headers={"x-accel-buffering": "no"})
+
+
+def _filter(kind: str | None, subject: str | None) -> Callable[[Event], bool]:
+    def matches(event: Event) -> bool:
+        if subject is not None and event.subject != subject:
+            return False
+        if kind is None or event.kind == kind:
+            return True
+        return kind.endswith(".") and event.kind.startswith(kind)
+
+    return matches

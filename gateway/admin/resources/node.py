@@ -1,0 +1,230 @@
+"""The node itself: what it is, how it does, and letting it go."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any, Literal
+
+from gateway import __version__, forwarding
+from gateway.admin.access import By, Operations
+from gateway.admin.context import Context, Here
+from gateway.admin.resources.config import apply, flat_change
+from gateway.admin.shapes import DryRun, Shown, Taken, Time, moment
+from gateway.control.roles import Action
+from gateway.observe.process import process_usage
+
+operations = Operations("node", "system")
+
+
+class AlarmView(Shown):
+    slug: str
+    text: str
+    since: Time
+
+
+class NodeView(Shown):
+    """`checks`: what readiness asks; `ok`, or why not. `addresses`: where it listens, by what for."""
+
+    id: str
+    name: str
+    version: str
+    state: Literal["ready", "draining"]
+    started_at: Time
+    uptime_s: float
+    pid: int
+    python: str
+    loop: str
+    hot_path: str
+    addresses: dict[str, str]
+    advertised_url: str
+    checks: dict[str, str]
+    alarms: list[AlarmView]
+
+
+class Traffic(Shown):
+    received: int
+    sent: int
+
+
+class ConnectionCounts(Shown):
+    """By kind, except `closed`, which is by reason."""
+
+    open: dict[str, int]
+    opened: dict[str, int]
+    closed: dict[str, int]
+    parked: int
+
+
+class StatsView(Shown):
+    """Counters since the start; `streams_open`, `routes`, `outbox_bytes` and the last five are of now."""
+
+    at: Time
+    uptime_s: float
+    connections: ConnectionCounts
+    streams_open: int
+    interactions: dict[str, int]
+    frames: Traffic
+    bytes: Traffic
+    keepalives: int
+    ignored_frames: int
+    refusals: dict[str, int]
+    tokens_refused: dict[str, int]
+    requests: dict[str, int]
+    routes: int
+    outbox_bytes: int
+    loop_lag_s: float
+    memory_bytes: int | None
+    cpu_s: float
+    open_fds: int | None
+
+
+class Features(Shown):
+    features: list[str]
+
+
+class State(Shown):
+    state: Literal["ready", "draining"]
+
+
+class Reloaded(Shown):
+    """Names of settings: those that hold now, and those that a file says otherwise and that need a restart."""
+
+    changed: list[str]
+    restart_needed: list[str]
+
+
+class Level(Taken):
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class LevelView(Shown):
+    level: str
+
+
+def stats_view(here: Context) -> StatsView:
+    """The figures of this moment."""
+    counters = here.plane.counters
+    usage = process_usage()
+    totals = {"requests": 0, "ok": 0, "failed": 0, "canceled": 0, "refused": 0}
+    for stats in here.metrics.services.values():
+        for name in totals:
+            totals[name] += getattr(stats, name)
+    now = here.plane.wall()
+    return StatsView(
+        at=moment(now),
+        uptime_s=round(now - here.node.started_at, 3),
+        connections=ConnectionCounts(
+            open=dict(counters.connections_open),
+            opened=dict(counters.connections_opened),
+            closed=dict(counters.closes),
+            parked=counters.sessions_parked,
+        ),
+        streams_open=counters.streams_open,
+        interactions={
+            "request_response": counters.request_response,
+            "fire_and_forget": counters.fire_and_forget,
+            "request_stream": counters.request_stream,
+            "request_channel": counters.request_channel,
+        },
+        frames=Traffic(received=counters.frames_in, sent=counters.frames_out),
+        bytes=Traffic(received=counters.bytes_in, sent=counters.bytes_out),
+        keepalives=counters.keepalives,
+        ignored_frames=counters.ignored_frames,
+        refusals=dict(counters.refusals),
+        tokens_refused=dict(counters.tokens_refused),
+        requests=totals,
+        routes=len(here.plane.table),
+        outbox_bytes=here.plane.outbox_bytes(),
+        loop_lag_s=round(here.metrics.lag_latest, 6),
+        memory_bytes=_whole(usage.resident_bytes),
+        cpu_s=round(usage.cpu_seconds, 3),
+        open_fds=_whole(usage.open_fds),
+    )
+
+
+def _whole(figure: float | None) -> int | None:
+    return None if figure is None else int(figure)
+
+
+def _state(here: Context) -> Literal["ready", "draining"]:
+    return "draining" if here.plane.draining else "ready"
+
+
+@operations.get("/node", scope="monitoring", response_model=NodeView)
+async def get_node(here: Here) -> Any:
+    """What this node is and where it listens."""
+    now = here.plane.wall()
+    return NodeView(
+        id=here.identity.node_id,
+        name=here.plane.node,
+        version=__version__,
+        state=_state(here),
+        started_at=moment(here.node.started_at),
+        uptime_s=round(now - here.node.started_at, 3),
+        pid=os.getpid(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        loop="uvloop" if "uvloop" in sys.modules else "asyncio",
+        hot_path="compiled" if getattr(forwarding, "COMPILED", False) else "pure Python",
+        addresses=dict(here.node.addresses),
+        advertised_url=here.node.advertised_url,
+        checks={name: check() or "ok" for name, check in here.node.checks().items()},
+        alarms=[AlarmView.of(alarm) for alarm in here.control.alarms],
+    )
+
+
+@operations.get("/node/stats", scope="monitoring", response_model=StatsView)
+async def get_stats(here: Here) -> Any:
+    """What it has done since its start, and what it holds now."""
+    return stats_view(here)
+
+
+@operations.get("/node/features", scope="monitoring", response_model=Features)
+async def get_features() -> Any:
+    """What this version can do, for clients that know several."""
+    return Features(
+        features=["api_keys", "audit", "backups", "config", "enrollment", "events", "issuers", "leases", "resume"]
+    )
+
+
+@operations.post("/node/drain", Action.OPERATE, response_model=State)
+async def drain_node(here: Here, by: By, dry_run: DryRun = False) -> Any:
+    """Take no new sessions or requests, tell every peer to go elsewhere; the process goes on."""
+    if not dry_run and not here.plane.draining:
+        await here.control.audit.record(by, "node.drain", "node")
+        here.node.drain()
+        here.events.add("node.draining", by.id)
+    return State(state=_state(here))
+
+
+@operations.post("/node/undrain", Action.OPERATE, response_model=State)
+async def undrain_node(here: Here, by: By, dry_run: DryRun = False) -> Any:
+    """Take sessions again."""
+    if not dry_run and here.plane.draining:
+        await here.control.audit.record(by, "node.undrain", "node")
+        here.node.undrain()
+        here.events.add("node.ready", by.id)
+    return State(state=_state(here))
+
+
+@operations.post("/node/reload", Action.OPERATE, response_model=Reloaded)
+async def reload_node(here: Here, by: By, dry_run: DryRun = False) -> Any:
+    """Read settings and certificate again. A source that is wrong changes nothing (fault 97)."""
+    change = here.settings.reread()
+    if not dry_run:
+        await here.control.audit.record(by, "node.reload", "node", details={"changed": list(change.changed)})
+        here.settings.commit(change)
+        here.node.apply_settings()
+        here.node.reload_certificate()
+        here.events.add("node.reloaded", by.id, changed=list(change.changed))
+    return Reloaded(changed=list(change.changed), restart_needed=list(change.restart_needed))
+
+
+@operations.post("/node/log-level", Action.OPERATE, problems=(409,), response_model=LevelView)
+async def set_log_level(here: Here, by: By, body: Level, dry_run: DryRun = False) -> Any:
+    """Set `log.level`; it stays over restarts, as any setting that is changed here."""
+    change = flat_change(here, {"log.level": body.level})
+    if not dry_run:
+        await apply(here, by, change, "log level")
+    return LevelView(level=change.config.log.level)

@@ -1,0 +1,252 @@
+"""Routes: who serves what, and why a request would go where it goes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import Path, Query
+from pydantic import Field
+
+from gateway.admin.access import Operations, Who
+from gateway.admin.context import Context, Here
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Search, slice_page
+from gateway.admin.problem import Problem
+from gateway.admin.shapes import Shown, Taken
+from gateway.control.plane import Caller
+from gateway.control.roles import Action
+from gateway.errors import NoRoute, RequestInvalid
+from gateway.forwarding.connection import Connection
+from gateway.policy.access import Grant
+from gateway.policy.principal import Kind, Principal
+from gateway.routing.address import Address, address_from
+from gateway.routing.balancer import pick, shard
+from gateway.routing.group import Group
+from gateway.routing.locator import locate, longest_name
+from gateway.routing.route import Route
+from gateway.wire import brokering
+from gateway.wire.brokering import Cast
+
+operations = Operations("routes", "routing")
+
+RouteId = Annotated[uuid.UUID, Path(description="The route's id.")]
+
+
+class RouteView(Shown):
+    """One registration. `service` is empty for a connection that serves none and is reached by its subject."""
+
+    id: str
+    service: str
+    subject: str
+    connection: str
+    tags: dict[str, str]
+    pending: int
+
+
+class Question(Taken):
+    """A request that nobody sends. `tags` narrow as routing tags do (`sub`, `ShardKey`, …); `caller` is the subject
+    whose permissions are asked, of an open connection or a device; without it, the API's caller as administrator."""
+
+    route: str = Field("", max_length=255, examples=["thermo.read"])
+    tags: dict[str, str] = Field({}, max_length=16)
+    multicast: bool = Field(False, description="Ask for everybody instead of one.")
+    by_tags: bool = Field(False, description="Address by the tags alone, as an ADDRESS frame does.")
+    caller: str | None = Field(None, max_length=64)
+
+
+class Candidate(Shown):
+    route: str
+    service: str
+    subject: str
+    connection: str
+    pending: int
+    permitted: bool
+    why: str
+
+
+class Resolution(Shown):
+    """`verdict` is what the request would meet; `chosen` what the balancer would take now. `reason` is for a person."""
+
+    verdict: Literal["ok", "no_route", "not_permitted", "invalid", "no_lease"]
+    reason: str
+    caller: str
+    caller_kind: str
+    address: str
+    service: str | None
+    method: str
+    candidates: list[Candidate]
+    more_candidates: int
+    chosen: str | None
+
+
+MAX_CANDIDATES = 100
+
+
+def route_view(route: Route) -> RouteView:
+    owner = cast(Connection, route.owner)
+    return RouteView(
+        id=str(uuid.UUID(bytes=route.route_id)),
+        service=route.service,
+        subject=route.subject,
+        connection=str(owner.number),
+        tags=dict(route.tags),
+        pending=owner.pending,
+    )
+
+
+@operations.get("/routes", response_model=PageOf[RouteView])
+async def list_routes(
+    here: Here,
+    service: Annotated[str | None, Query(max_length=255)] = None,
+    subject: Annotated[str | None, Query(max_length=64)] = None,
+    q: Search = None,
+    sort: Annotated[str, Query(max_length=16, description="service, subject or pending.")] = "service",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Any:
+    """Who serves what now."""
+    table = here.plane.table
+    rows: list[Route]
+    if service is not None:
+        group = table.service(service) if service in table.by_service else None
+        rows = list(group.routes) if group is not None else []
+    elif subject is not None:
+        group = table.subject(subject)
+        rows = list(group.routes) if group is not None else []
+    else:
+        rows = list(table)
+    if subject is not None:
+        rows = [route for route in rows if route.subject == subject]
+    if q is not None:
+        rows = [route for route in rows if q in route.service or q in route.subject]
+    page, next_cursor = slice_page(
+        rows,
+        sort=sort,
+        keys={"service": lambda r: r.service, "subject": lambda r: r.subject, "pending": lambda r: r.owner.pending},
+        identity=lambda r: r.route_id.hex(),
+        limit=limit,
+        cursor=cursor,
+    )
+    return PageOf[RouteView](data=list(map(route_view, page)), meta=Meta(limit=limit, next=next_cursor))
+
+
+@operations.get("/routes/{id}", response_model=RouteView)
+async def get_route(here: Here, id: RouteId) -> Any:
+    """One registration."""
+    route = here.plane.table.get(id.bytes)
+    if route is None:
+        raise Problem("not-found", f"there is no route {id}")
+    return route_view(route)
+
+
+@operations.post("/routes:resolve", Action.READ, response_model=Resolution)
+async def resolve_route(here: Here, who: Who, question: Question) -> Any:
+    """Why a request would go where: the name that matches, the candidates, the permission, the balancer's choice.
+
+    Nothing is sent, and nobody's turn is used up.
+    """
+    grant = await _grant(here, who, question.caller)
+    answer: dict[str, Any] = {
+        "verdict": "ok",
+        "reason": "",
+        "caller": grant.principal.subject,
+        "caller_kind": grant.principal.kind.value,
+        "address": question.route,
+        "service": None,
+        "method": here.plane.balancing.value,
+        "candidates": [],
+        "more_candidates": 0,
+        "chosen": None,
+    }
+    try:
+        address = _address(question)
+    except (RequestInvalid, ValueError) as error:
+        return Resolution(**{**answer, "verdict": "invalid", "reason": str(error)})
+    answer["address"] = str(address)
+    answer["method"] = "shard" if address.shard_key is not None else (address.balancer or here.plane.balancing).value
+    if address.cast is Cast.MULTICAST:
+        answer["method"] = "multicast"
+    if not address.by_tags:
+        answer["service"] = longest_name(here.plane.table.by_service, address.route)
+    try:
+        group = locate(here.plane.table, address)
+    except NoRoute as error:
+        return Resolution(**{**answer, "verdict": "no_route", "reason": str(error)})
+    permitted = [route for route in group.routes if _may(grant, route, address)]
+    answer["candidates"] = [_candidate(grant, route, address) for route in group.routes[:MAX_CANDIDATES]]
+    answer["more_candidates"] = max(0, len(group.routes) - MAX_CANDIDATES)
+    if not permitted:
+        reason = f"{grant.principal.subject} may not call {address}"
+        return Resolution(**{**answer, "verdict": "not_permitted", "reason": reason})
+    if address.cast is Cast.MULTICAST:
+        return Resolution(**{**answer, "reason": f"goes to all {len(permitted)} that are permitted"})
+    now = here.plane.monotonic()
+    ready = [route for route in permitted if _has_lease(cast(Connection, route.owner), now)]
+    if not ready:
+        return Resolution(**{**answer, "verdict": "no_lease", "reason": "no candidate has a lease left"})
+    # A group of its own: the balancer's turn of the real one stays.
+    mine = Group(ready)
+    mine.turn = group.turn
+    key = address.shard_key
+    chosen = (
+        shard(mine, key) if key is not None else pick(mine, address.balancer or here.plane.balancing, here.plane.random)
+    )
+    return Resolution(**{**answer, "chosen": str(uuid.UUID(bytes=chosen.route_id))})
+
+
+def _address(question: Question) -> Address:
+    routing = [question.route]
+    if not question.by_tags:
+        routing += (f"{key}={value}" for key, value in question.tags.items())
+    frame = None
+    if question.by_tags or question.multicast:
+        cast = Cast.MULTICAST if question.multicast else Cast.SHARD if "ShardKey" in question.tags else Cast.UNICAST
+        frame = brokering.Address(bytes(16), tuple(question.tags.items()) if question.by_tags else (), cast)
+    return address_from(routing, frame)
+
+
+def _has_lease(owner: Connection, now: float) -> bool:
+    return owner.held is None or owner.held.available(now) > 0
+
+
+def _may(grant: Grant, route: Route, address: Address) -> bool:
+    return grant.may_call(route.service or route.subject, address.route)
+
+
+def _candidate(grant: Grant, route: Route, address: Address) -> Candidate:
+    view = route_view(route)
+    permitted = _may(grant, route, address)
+    why = (
+        ""
+        if permitted
+        else f"no pattern of {grant.principal.subject} allows it: {', '.join(grant.principal.routes) or 'it has none'}"
+    )
+    return Candidate(
+        route=view.id,
+        service=view.service,
+        subject=view.subject,
+        connection=view.connection,
+        pending=view.pending,
+        permitted=permitted,
+        why=why,
+    )
+
+
+async def _grant(here: Context, who: Caller, subject: str | None) -> Grant:
+    """The grant of the subject's own connection, else what a token of the device would get; without a subject the
+    administrator's."""
+    if subject is None:
+        return here.plane.snapshot.grant(administrator(who.id, here.plane.wall()))
+    group = here.plane.table.subject(subject)
+    if group is not None:
+        return cast(Connection, group.routes[0].owner).grant
+    device = await here.control.devices.get(subject)
+    now = here.plane.wall()
+    return here.plane.snapshot.grant(
+        Principal(subject, device.kind, "", now, now + 60, device.services, device.routes, device.groups)
+    )
+
+
+def administrator(name: str, now: float) -> Principal:
+    """Who calls services through the API: an administrator who may call every route and serve none."""
+    return Principal(name, Kind.ADMIN, "", now, now + 60, (), ("*",))

@@ -1,0 +1,87 @@
+"""The admin API on its port, between `start` and `stop`: what it works on, and its listener."""
+
+from __future__ import annotations
+
+import platform
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from gateway.admin.access import LOCAL_AUDIENCE, LocalKeys
+from gateway.admin.application import create
+from gateway.admin.context import Context, NodeControls
+from gateway.admin.events import EventLog, PlaneWatcher
+from gateway.admin.http_server import HttpServer
+from gateway.admin.replays import SecretReplays
+from gateway.admin.server_sent import Audience
+from gateway.policy.tokens import TokenVerifier
+
+if TYPE_CHECKING:
+    from gateway.config import LiveSettings
+    from gateway.control.identity import Identity
+    from gateway.control.plane import ControlPlane
+    from gateway.forwarding.plane import Plane
+    from gateway.observe.metrics import Metrics
+
+SETTING: Final = "admin.listen"
+#: A slow line has so long for a body of 1 MiB.
+REQUEST_SECONDS: Final = 30
+
+
+class AdminServer:
+    """Serves the admin API on `host:port` (0 for any free one), over TLS where there is a `tls` context."""
+
+    def __init__(
+        self,
+        node: NodeControls,
+        plane: Plane,
+        metrics: Metrics,
+        identity: Identity,
+        control: ControlPlane,
+        settings: LiveSettings,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.events = EventLog(plane.wall)
+        self._plane = plane
+        self._settings = settings
+        self._stopping = False
+        self._unwatch: Callable[[], None] | None = None
+        config = settings.config
+        context = Context(
+            node=node,
+            plane=plane,
+            metrics=metrics,
+            identity=identity,
+            control=control,
+            settings=settings,
+            events=self.events,
+            local_keys=LocalKeys(TokenVerifier(identity.verification_keys(), audience=LOCAL_AUDIENCE)),
+            secret_replays=SecretReplays(plane.wall),
+            audience=Audience(lambda: settings.config.admin.max_streams),
+            stopping=lambda: self._stopping,
+        )
+        app = create(context, hosts=self._hosts, requests_per_second=config.admin.requests_per_second)
+        self._http = HttpServer(app, host, port, SETTING, request_seconds=REQUEST_SECONDS, tls=tls)
+
+    async def start(self) -> int:
+        """Listen, and return the bound port. Raises ConfigError, naming setting and address."""
+        port = await self._http.start()
+        self._unwatch = PlaneWatcher(self.events).watch(self._plane)
+        return port
+
+    async def stop(self) -> None:
+        """End every stream, then the listener."""
+        self._stopping = True
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        self.events.add("node.stopping", "")
+        await self._http.stop()
+
+    def _hosts(self) -> set[str]:
+        config = self._settings.config
+        names = {platform.node(), *config.tls.names, *config.admin.hosts}
+        return {name.lower() for name in names if name}
