@@ -20,7 +20,7 @@ cdef class Connection(Endpoint):
     cdef public object credential, kind, peer, principal, resumption, session
     cdef public long number
     cdef public long long bytes_in, frames_in
-    cdef public double look_at, opened_at
+    cdef public double opened_at
 
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
@@ -33,7 +33,6 @@ cdef class Connection(Endpoint):
     @cython.locals(credit=Credit, state=int)
     cdef bint _response_item(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
 
-    @cython.locals(outbox=Outbox)
     cpdef tick(self, double now, double wall)
 
     @cython.locals(follows=int, total=long)

@@ -74,8 +74,10 @@ _ERROR = int(FrameType.ERROR)
 _ENDS = (_CANCEL, _ERROR)
 _KNOWN = frozenset(int(kind) for kind in FrameType) - {int(FrameType.EXT)}
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
-#: How long a connection for which nothing is held back may go without a look at its deadlines.
-LOOK_S = 1.0
+#: How long a connection for which nothing is held back may go without a look at its deadlines; with messages that are
+#: partly there, less.
+LOOK_S = 5.0
+LOOK_AT_PARTIALS_S = 1.0
 #: How long nothing may come from a peer that was sent elsewhere before it is taken to have gone.
 GOODBYE_S = 0.5
 _NEXT_COMPLETE = NEXT | COMPLETE
@@ -96,7 +98,6 @@ class Connection(Endpoint):
         "credential",
         "frames_in",
         "kind",
-        "look_at",
         "number",
         "opened_at",
         "peer",
@@ -490,8 +491,7 @@ class Connection(Endpoint):
 
     def tick(self, now: float, wall: float) -> None:
         """Enforce this connection's deadlines (monotonic `now`, Unix `wall`)."""
-        outbox = self.outbox
-        if now < self.look_at and not (outbox.blocked or outbox.feeders or outbox.slow or self.paused_by):
+        if now < self.look_at:
             return
         if self.closed:
             return
@@ -542,9 +542,13 @@ class Connection(Endpoint):
 
     def _look_again(self, now: float, wall: float) -> None:
         """Nothing to do. When can there be, unless something is held back, which is looked at every time?"""
+        outbox = self.outbox
+        if outbox.blocked or outbox.feeders or outbox.slow or self.paused_by:
+            return
         if self.draining or self.granted is not None or self.resumption is not None:
             return
-        until = min(now + LOOK_S, self.session.last_received + self.session.lifetime_s)
+        again = now + (LOOK_AT_PARTIALS_S if self.assembly is not None and len(self.assembly) else LOOK_S)
+        until = min(again, self.session.last_received + self.session.lifetime_s)
         self.look_at = min(until, now + self.principal.expires_at - wall)
 
     @property

@@ -65,6 +65,7 @@ class Endpoint(FrameSink):
         "ids",
         "latest",
         "latest_metadata",
+        "look_at",
         "max_streams",
         "min_fragment",
         "outbox",
@@ -108,6 +109,8 @@ class Endpoint(FrameSink):
         self.strays = Strays(now)
         self.budgets: Budgets | None = None
         self.assembly: Assembly | None = None
+        #: When its deadlines are looked at next, by the plane's clock; 0: every time, because something is held back.
+        self.look_at = 0.0
         self.accepted = False
         self.draining = False
         self.closed = False
@@ -163,6 +166,11 @@ class Endpoint(FrameSink):
 
     # Pausing
 
+    def block(self, now: float) -> None:
+        """The carrier takes no more for now."""
+        self.outbox.block(now)
+        self.look_at = 0.0
+
     def pause_for(self, outbox: Outbox) -> None:
         """Stop reading from this peer until `outbox`, which it feeds, has drained. Counted per outbox.
 
@@ -176,6 +184,7 @@ class Endpoint(FrameSink):
         outbox.feeders.add(self)
         if not self.paused_by:
             self.carrier.pause_reading()
+            self.look_at = 0.0
         self.paused_by.add(outbox)
 
     def pause_when_congested(self) -> None:
@@ -189,6 +198,7 @@ class Endpoint(FrameSink):
         if not self.closed:
             if not self.paused_by:
                 self.carrier.pause_reading()
+                self.look_at = 0.0
             self.paused_by.add(budgets)
 
     def resume_after(self, outbox: Outbox | Budgets) -> None:
@@ -211,6 +221,7 @@ class Endpoint(FrameSink):
 
     def assemble(self) -> Assembly:
         """The account of what the node holds of this peer's messages until they are complete."""
+        self.look_at = 0.0
         if self.assembly is None:
             self.assembly = Assembly()
         return self.assembly

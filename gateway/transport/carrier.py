@@ -143,7 +143,7 @@ class SocketCarrier(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.connection is not None:
-            self.connection.outbox.block(self.plane.monotonic())
+            self.connection.block(self.plane.monotonic())
 
     def resume_writing(self) -> None:
         if self.connection is not None:

@@ -94,7 +94,7 @@ class RecordingCarrier:
         if not self.reads:
             self.waiting += len(data)
             if self.waiting > CARRIER_HIGH and not self.outbox.blocked:
-                self.outbox.block(self.clock.now)
+                getattr(self, "connection", self.outbox).block(self.clock.now)
         return self.waiting
 
     def buffered(self) -> int:

@@ -71,6 +71,7 @@ class Carrier:
     """Keeps what is written. While `waiting` is above 0 the peer does not read, and the outbox is told so."""
 
     outbox: Outbox
+    connection: Connection
     sink: FrameSink
 
     def __init__(self, clock: Clock) -> None:
@@ -108,6 +109,7 @@ class Carrier:
 
     def attach(self, connection: Connection, sink: FrameSink) -> None:
         self.outbox = connection.outbox
+        self.connection = connection
         self.sink = sink
 
     def detach(self) -> None:
@@ -118,7 +120,7 @@ class Carrier:
         self.waiting += size
         self.outbox.size += size
         if not self.outbox.blocked:
-            self.outbox.block(self.clock.now)
+            self.connection.block(self.clock.now)
 
     def read(self) -> None:
         """The peer reads everything."""
@@ -145,7 +147,7 @@ class Peer:
         )
         self.carrier.outbox = outbox
         self.connection = Connection(site.plane, self.carrier, outbox, peer="test")
-        self.carrier.sink = self.connection
+        self.carrier.attach(self.connection, self.connection)
         self._read = 0
         self._sent = 0
 
