@@ -25,7 +25,12 @@ async def test_a_loop_that_stood_still_closes_nobody(start_node: StartNode) -> N
     """Fault 90: the lifetime, the time for SETUP and that of a handshake are longer by the time nobody was heard, and
     the watchdog says what it was."""
     node = await start_node(
-        {"limits.keepalive_min_ms": 100, "limits.setup_timeout_s": 0.5, "limits.upgrade_timeout_s": 0.5}
+        {
+            "limits.keepalive_min_ms": 100,
+            "limits.setup_timeout_s": 0.5,
+            "limits.upgrade_timeout_s": 0.5,
+            "limits.lag_shed_ms": 500,
+        }
     )
     client = await node.client("tcp", setup={"keepalive_ms": 300, "lifetime_ms": 500})
     waiting = [await node.connect(transport) for transport in TRANSPORTS]
@@ -99,7 +104,8 @@ async def test_limits_are_named_in_the_log(start_node: StartNode) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_nobody_is_let_in_behind_a_stall(start_node: StartNode, transport: str) -> None:
     """limits.lag_warn_ms, limits.lag_shed_ms: 503 and Retry-After for a second, smaller leases; who is there stays."""
-    node = await start_node({"limits.device.requests_per_second": 1_000, "limits.device.request_burst": 1_600})
+    rates = {"limits.device.requests_per_second": 1_000, "limits.device.request_burst": 1_600}
+    node = await start_node({**rates, "limits.lag_shed_ms": 500})
     client = await node.client("tcp")
     waiting = await node.connect(transport)
     with capture_logs() as log:
