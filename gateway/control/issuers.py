@@ -264,7 +264,8 @@ class Issuers:
                 self._sooner = self._sooner and any(not self._may_ask(issuer.id) for issuer in fetched)
                 await asyncio.gather(*(self._fetch(issuer) for issuer in due))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), self._pause())
+                    async with asyncio.timeout(self._pause()):
+                        await self._wanted.wait()
         finally:
             if self._http is not None:
                 await self._http.aclose()
