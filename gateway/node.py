@@ -39,6 +39,7 @@ from gateway.observe.watchdog import Watchdog
 from gateway.policy.access_list import AccessList
 from gateway.policy.overload import LoopLoad, Overload
 from gateway.publishing import access_rules, snapshot
+from gateway.renewal import Renewal
 from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
@@ -78,6 +79,7 @@ class Node:
         self.started_at = 0.0
         self.admin_port = 0
         self.certificate: Certificate | None = None
+        self.renewal: Renewal | None = None
         self._here: set[str] = set()
         self.websocket_port = 0
         self.tcp_port = 0
@@ -129,6 +131,7 @@ class Node:
                 access=access_rules(config),
                 max_bytes=config.storage.max_bytes,
             )
+            self.renewal = Renewal(self.services, self.control, time.monotonic)
             await self._open()
         except BaseException:
             await self._close()
@@ -275,6 +278,8 @@ class Node:
             await self.telemetry.stop()
         if self.admin is not None:
             await self.admin.stop()
+        if self.renewal is not None:
+            await self.renewal.stop()
         if self.control is not None:
             await self.control.close()
 

@@ -6,6 +6,7 @@ Knows both and is known by neither.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.config import Config
 from gateway.control.access_rules import AccessRules
@@ -14,8 +15,11 @@ from gateway.errors import TokenError
 from gateway.forwarding.plane import Authenticator, Snapshot
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
-from gateway.policy.tokens import TokenVerifier, VerificationKey
+from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
+
+#: How long a device whose token has run out has for its renewal, in seconds.
+RENEWAL_S = 60.0
 
 
 def access_rules(config: Config) -> AccessRules:
@@ -41,7 +45,7 @@ def snapshot(
     profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
     return Snapshot(
         generation=generation,
-        authenticate=_authenticator(config, publication.keys, unknown_key),
+        authenticate=_authenticator(config, publication, unknown_key),
         profiles=profiles,
         setup_rules=SetupRules(
             lifetime_min_ms=limits.keepalive_min_ms,
@@ -54,12 +58,14 @@ def snapshot(
     )
 
 
-def _authenticator(config: Config, keys: tuple[VerificationKey, ...], unknown_key: Callable[[], None]) -> Authenticator:
+def _authenticator(config: Config, publication: Publication, unknown_key: Callable[[], None]) -> Authenticator:
     if config.auth.mode == "off":
         nobody = anonymous()
         return lambda token, now: nobody
+    access = publication.access
+    grace, own_issuer = config.auth.renewal_grace_s, access.own_issuer
     verifier = TokenVerifier(
-        keys,
+        publication.keys,
         audience=config.auth.audience,
         leeway=config.auth.leeway_s,
         max_lifetime=config.auth.max_lifetime_s,
@@ -73,6 +79,11 @@ def _authenticator(config: Config, keys: tuple[VerificationKey, ...], unknown_ke
         except TokenError as error:
             if error.reason == "token_key_unknown":
                 unknown_key()
-            raise
+            if error.reason != "token_expired" or not grace:
+                raise
+            lapsed = verifier.verify(token, now, grace=grace)
+            if lapsed.issuer != own_issuer or lapsed.subject not in access.devices:
+                raise
+            return replace(lapsed, services=(), routes=(), expires_at=now + RENEWAL_S, renewal_only=True)
 
     return authenticate

@@ -55,6 +55,14 @@ class Issued:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A challenge of this node and a device's answer to it (`device_keys`)."""
+
+    challenge: str
+    answer: str = field(repr=False)
+
+
 def _active(wall: Callable[[], float]) -> Filter:
     def condition(value: object) -> tuple[str, tuple[object, ...]]:
         now = wall()
@@ -182,6 +190,41 @@ class Credentials:
             )
 
         return await self._changes.make(by, "credential.revoke", work, dry_run=dry_run, reserve=True)
+
+    async def renew(self, device_id: str, token_id: str, proof: Proof | None = None, *, by: Actor) -> Issued:
+        """A new token for a device that has one, or had one and proves that it has the key.
+
+        Tokens that have run out are forgotten with it. Without a proof it is no change that anybody made, and not
+        audited: the credential tells of it.
+
+        Raises:
+            NotFound: the device is not registered.
+            NotAllowed: the token was not issued here, or the device is disabled, or the proof does not hold.
+        """
+
+        def work(connection: sqlite3.Connection) -> Change[Issued]:
+            device = self._devices.require(connection, device_id)
+            known = self.by_token(connection, token_id)
+            if known is None or known.device_id != device_id:
+                raise NotAllowed("this token was not issued to a registered device", reason="renewal_unknown_token")
+            if proof is not None and not self._proven(connection, device_id, proof):
+                raise NotAllowed("the proof does not hold", reason="renewal_proof")
+            connection.execute(
+                "DELETE FROM credentials WHERE device_id = ? AND type = ? AND expires_at < ?",
+                (device_id, TOKEN, self._wall()),
+            )
+            issued = self.mint(connection, device)
+            return Change(issued, f"device:{device_id}", after=public(issued.credential))
+
+        if proof is None:
+            return await self._database.write(lambda connection: work(connection).result)
+        return await self._changes.make(by, "credential.renew", work)
+
+    def _proven(self, connection: sqlite3.Connection, device_id: str, proof: Proof) -> bool:
+        return any(
+            self._proofs.holds(proof.challenge, proof.answer, device_id, credential.id, credential.public_key)
+            for credential in self.for_renewal(connection, device_id)
+        )
 
     # Within a transaction
 

@@ -108,7 +108,7 @@ class ControlPlane:
             self.registry,
             wall,
             own_issuer=identity.issuer,
-            longest_s=lambda: self.rules.max_lifetime_s + self.rules.leeway_s,
+            longest_s=lambda: self.rules.max_lifetime_s + self.rules.leeway_s + self.rules.renewal_grace_s,
         )
         self.devices = Devices(changes, self.registry, self.revocations, wall)
         self.credentials = Credentials(

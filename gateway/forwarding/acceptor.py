@@ -56,6 +56,10 @@ def accept(connection: Connection, setup: Setup) -> None:
     limits = grant.limits
     if len(setup.metadata or b"") + len(setup.data) > limits.max_setup_bytes:
         raise RejectedSetup(f"SETUP is over the limit of {limits.max_setup_bytes} bytes", reason="max_setup_bytes")
+    if principal.renewal_only:
+        # It serves nothing and nobody reaches it until it has renewed its token.
+        connection.adopt(principal, grant, form, principal_entry(principal, plane.node))
+        return
     try:
         for registration in registrations:
             _check(connection, grant, registration)
@@ -71,8 +75,7 @@ def accept(connection: Connection, setup: Setup) -> None:
     for registration in registrations:
         register(connection, registration)
     if not registrations:
-        # Every authenticated connection is reachable as itself, by its subject or its route id.
-        _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=principal.subject))
+        be_reachable(connection)
 
 
 def register(connection: Connection, registration: RouteSetup) -> Route:
@@ -99,7 +102,12 @@ def withdraw(connection: Connection, route_id: bytes) -> None:
         raise RequestInvalid(f"this connection serves no route {uuid.UUID(bytes=route_id)}", reason="unknown_route")
     connection.plane.table.remove(route)
     if not connection.plane.table.of_owner(connection):
-        _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
+        be_reachable(connection)
+
+
+def be_reachable(connection: Connection) -> None:
+    """Every authenticated connection is reachable as itself, by its subject or its route id."""
+    _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
 
 
 def withdraw_forbidden(connection: Connection) -> bool:
@@ -113,7 +121,7 @@ def withdraw_forbidden(connection: Connection) -> bool:
     for route in forbidden:
         table.remove(route)
     if forbidden and not table.of_owner(connection):
-        _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
+        be_reachable(connection)
     return bool(forbidden)
 
 

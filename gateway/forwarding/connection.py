@@ -461,8 +461,22 @@ class Connection(Endpoint):
             self.counters.refuse_token(error.reason)
             self._turn_out(reason_for_judgement(error.reason), error.text)
             return
+        self._be_judged(snapshot.grant(self.principal))
+
+    def renewed(self, principal: Principal, credential: bytes) -> None:
+        """The peer was given a newer token: it goes by that one from now on, without a new SETUP."""
+        lapsed = self.principal.renewal_only
+        self.principal = principal
+        self._be_judged(self.plane.snapshot.grant(principal))
+        if self.resumption is not None:
+            self.resumption.credential = credential
+        if lapsed:
+            acceptor.be_reachable(self)
+
+    def _be_judged(self, grant: Grant) -> None:
+        """Be bound by another grant, and end what the one before allowed and this one does not."""
         before = self.grant
-        self._be_bound(snapshot.grant(self.principal))
+        self._be_bound(grant)
         withdrawn = acceptor.withdraw_forbidden(self)
         if withdrawn:
             for stream in list(self.serving.values()):

@@ -15,6 +15,7 @@ import json
 import uuid
 from collections import deque
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionFailed, FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
@@ -202,6 +203,8 @@ def _ready(exchange: Exchange) -> None:
                 "lifetime_ms": int(caller.session.lifetime_s * 1000),
                 "resume": caller.resumption is not None and not caller.resumption.over,
                 "lease": caller.granted is not None,
+                "expires": int(caller.principal.expires_at) if isfinite(caller.principal.expires_at) else None,
+                "renew": caller.principal.renewal_only,
                 "time": int(plane.wall() * 1000),
             }
         )

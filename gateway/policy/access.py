@@ -83,7 +83,7 @@ class Pattern:
         while "**" in text:
             text = text.replace("**", "*")
         parts = [part.replace(SUBJECT, subject) for part in text.split("*")]
-        self.text = text
+        self.text = "*".join(parts)
         self._prefix = parts[0]
         self._suffix = parts[-1] if len(parts) > 1 else None
         self._middle = tuple(parts[1:-1])
@@ -158,13 +158,22 @@ class Grant:
         )
 
     def allows_calls_of(self, other: Grant) -> bool:
-        """Whether every call that `other` allows is certainly allowed by this one, too: each list of patterns that
-        binds here holds all of some list that bound there."""
-        before = [set(rights) for rights in other._call_lists()]
-        return all(any(old <= set(rights) for old in before) for rights in self._call_lists())
+        """Whether every call that `other` allows is certainly allowed by this one, too."""
+        before = (other._calls, *(calls for _, calls in other._bounds))
+        now = (self._calls, *(calls for _, calls in self._bounds))
+        return all(any(_cover(wide, narrow) for narrow in before) for wide in now)
 
-    def _call_lists(self) -> tuple[tuple[str, ...], ...]:
-        return (self.principal.routes, *(bound.routes for bound in self.bounds))
+
+def _cover(wide: tuple[Pattern, ...], narrow: tuple[Pattern, ...]) -> bool:
+    """Whether each pattern of `narrow` is within one of `wide`.
+
+    A star in a name can only be met by a star, so a pattern that matches another's text matches all that it stands for.
+    """
+    return all(any(each.matches(one.text) and _matches_itself(each, one) for each in wide) for one in narrow)
+
+
+def _matches_itself(wide: Pattern, narrow: Pattern) -> bool:
+    return not narrow.text.endswith((".*", "/*")) or wide.matches(narrow.text[:-2])
 
 
 def _compiled(patterns: Iterable[str], subject: str) -> tuple[Pattern, ...]:

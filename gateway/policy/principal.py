@@ -27,7 +27,8 @@ class Principal:
 
     ``subject`` is the token's ``sub``. ``token_id``, ``key_id`` and ``issuer`` are what a revocation names; never the
     token's text, for which an ECDSA signature has a second valid form (fault 60). Times are seconds since the epoch.
-    ``services`` and ``routes`` are patterns as the token holds them (see ``policy.access``).
+    ``services`` and ``routes`` are patterns as the token holds them (see ``policy.access``). ``renewal_only``: the
+    token has run out, and its holder may do nothing but renew it.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Principal:
     labels: tuple[tuple[str, str], ...] = ()
     issuer: str = ""
     key_id: str = ""
+    renewal_only: bool = False
 
 
 def anonymous() -> Principal:

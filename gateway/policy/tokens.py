@@ -125,8 +125,9 @@ class TokenVerifier:
         self._max_lifetime = max_lifetime
         self._token_type = token_type
 
-    def verify(self, token: bytes | str, now: float) -> Principal:
-        """Who holds this token, at ``now`` (seconds since the epoch).
+    def verify(self, token: bytes | str, now: float, *, grace: float = 0.0) -> Principal:
+        """Who holds this token, at ``now`` (seconds since the epoch). ``grace``: seconds for which a token that has run
+        out is taken all the same.
 
         Raises:
             TokenError: it is not accepted; ``text`` is fit for the peer, ``reason`` for the counter.
@@ -142,7 +143,7 @@ class TokenVerifier:
             _refuse("token_issuer")
         if claims["aud"] != self._audience:
             raise TokenError(f"token is for another audience, not for {self._audience!r}", reason="token_audience")
-        issued_at, expires_at = self._times(claims, now)
+        issued_at, expires_at = self._times(claims, now, grace)
         return _principal(claims, issued_at, expires_at, key)
 
     def _authentic(self, token: bytes | str) -> tuple[VerificationKey, bytes]:
@@ -173,7 +174,7 @@ class TokenVerifier:
                     return key, _base64url(segments[2])
         _refuse("token_signature" if pinned else "token_algorithm")
 
-    def _times(self, claims: Mapping[str, Any], now: float) -> tuple[float, float]:
+    def _times(self, claims: Mapping[str, Any], now: float, grace: float) -> tuple[float, float]:
         """``iat`` and ``exp``. Each test asks for what must hold, so that a clock that is no number lets nobody in."""
         issued_at, expires_at = _time(claims["iat"]), _time(claims["exp"])
         not_before = max(issued_at, _time(claims.get("nbf", issued_at)))
@@ -190,7 +191,7 @@ class TokenVerifier:
                 f"token becomes valid in {_duration(not_before - now)} only; a clock may be wrong",
                 reason="token_not_yet_valid",
             )
-        if not now < expires_at + self._leeway:
+        if not now < expires_at + self._leeway + grace:
             raise TokenError(
                 f"token expired {_duration(now - expires_at)} ago; device clock may be wrong", reason="token_expired"
             )

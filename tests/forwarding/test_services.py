@@ -84,6 +84,8 @@ def test_ready(site: Site) -> None:
         "lifetime_ms": 30_000,
         "resume": False,
         "lease": False,
+        "expires": None,
+        "renew": False,
         "time": int(site.clock.wall() * 1000),
     }
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.policy.access import Grant, Pattern, full_route, is_name, is_pattern, is_reserved
+from gateway.policy.access import Grant, Pattern, Rights, full_route, is_name, is_pattern, is_reserved
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 
@@ -254,3 +254,47 @@ def test_a_grant_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         device.limits = profile_for(Kind.ADMIN)  # type: ignore[misc]
     assert "_registers" not in repr(device)
+
+
+def granted(*lists: tuple[str, ...]) -> Grant:
+    """A grant whose token allows the first list of calls, within the others."""
+    principal = Principal("dev-1", Kind.DEVICE, "t", 0, 1, routes=lists[0])
+    return Grant(principal, profile_for(Kind.DEVICE), tuple(Rights(routes=routes) for routes in lists[1:]))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wider"),
+    [
+        ([("a.*",)], [("a.*",)], True),
+        ([("a.*", "b")], [("a.*",)], False),
+        ([("a.*",)], [("a.*", "b")], True),
+        ([("a.*",)], [("*",)], True),
+        ([("*",)], [("a.*",)], False),
+        ([("a.*",)], [("a.b.*",)], False),
+        ([("a.b.*",)], [("a.*",)], True),
+        ([("a.*",)], [("*.*",)], True),
+        ([("*",), ("a.*",)], [("*",), ("*",)], True),
+        ([("*",), ("a.*",)], [("*",), ("b.*",)], False),
+        ([("*",)], [("*",), ("a.*",)], False),
+        ([("{sub}.x",)], [("{sub}.*",)], True),
+    ],
+)
+def test_whether_a_grant_allows_what_another_did(before: list, now: list, wider: bool) -> None:
+    """fault 61: only what was taken away ends anything"""
+    assert granted(*now).allows_calls_of(granted(*before)) is wider
+
+
+@pytest.mark.parametrize("name", ["a", "a.b", "b", "dev-1.x"])
+def test_bounds_only_take_away(name: str) -> None:
+    wide, bound = granted(("*",)), granted(("*",), ("a.*", "{sub}.*"))
+    assert wide.may_call(name)
+    assert bound.may_call(name) is (name != "b")
+    assert bound.may_call("gateway.ready")
+
+
+def test_bounds_hold_for_what_is_registered() -> None:
+    principal = Principal("dev-1", Kind.DEVICE, "t", 0, 1, services=("*",))
+    grant = Grant(principal, profile_for(Kind.DEVICE), (Rights(services=("{sub}.*",)),))
+    assert grant.may_register("dev-1.lamp")
+    assert not grant.may_register("other")
+    assert not grant.may_register("gateway.x")
