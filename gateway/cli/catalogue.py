@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate", "Run devices until Ctrl-C: thermostat-1, thermostat-2, …"),
     "demo": ("demo", "Run a development node, thermostats on MicroPython and a Python service, and say what to try."),
     "doctor": ("doctor", "Look for what keeps a node from working, and say what to do about it."),
+    "healthcheck": ("healthcheck", "Ask the node of this data directory whether it takes connections."),
     "context": ("context", "The nodes that you manage from here: where their admin API is, and your key for it."),
     "completion": ("completion", "Print what lets a shell complete this program's commands."),
     "bench": ("bench", "Measure how much a gateway takes."),
