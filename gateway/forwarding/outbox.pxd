@@ -1,3 +1,5 @@
+cimport cython
+
 from gateway.observe.metrics cimport Counters
 from gateway.wire.framing cimport FrameBuffer
 
@@ -8,6 +10,8 @@ cdef class Flusher:
     cdef bint _scheduled
 
     cpdef touch(self, Outbox outbox)
+
+    @cython.locals(outbox=Outbox)
     cpdef flush(self)
 
 
