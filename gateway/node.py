@@ -347,7 +347,8 @@ class Node:
         if self.pressure >= Pressure.NO_NEW_CONNECTIONS:
             self.admission.closed_for = NO_MEMORY
         else:
-            self.admission.closed_for = LATE if self.plane.overload is Overload.SHEDDING else None
+            self.admission.closed_for = LATE if self._load.level is Overload.SHEDDING else None
+        self.plane.strain(max(self._load.level, _overload_by(self.pressure)))
         self._refusals.tick(now)
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
@@ -365,8 +366,7 @@ class Node:
         self._here = here
 
     def _shed_load(self, late_s: float, now: float) -> None:
-        before, level = self.plane.overload, self._load.observe(late_s, now)
-        self.plane.overload = level
+        before, level = self._load.level, self._load.observe(late_s, now)
         if level > before:
             name = "lag_shed_ms" if level is Overload.SHEDDING else "lag_warn_ms"
             limit_ms = getattr(self.config.limits, name)
@@ -429,6 +429,13 @@ class Node:
         if config.tls.insecure and not config.tls.enabled:
             self.log.warning("tls is off: tokens cross the network in the clear")
         self.log.info("ready", node=config.node.name, id=self.identity.node_id)
+
+
+def _overload_by(pressure: Pressure) -> Overload:
+    """How overloaded a node is that is so short of memory."""
+    if pressure >= Pressure.NO_DURABLE_WORK:
+        return Overload.SHEDDING
+    return Overload.LATE if pressure >= Pressure.NO_NEW_CONNECTIONS else Overload.NONE
 
 
 def _admission_rules(config: Config) -> AdmissionRules:

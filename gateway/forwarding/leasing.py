@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from gateway.routing.group import Group
     from gateway.routing.route import Route
 
-#: Requests in one lease for a requester without a rate limit.
+#: Requests in one lease for a requester without a rate limit, and what its leases are a share of under overload.
 GENEROUS = 1_000_000
-#: What leases are divided by while the event loop is late.
+STRAINED = 4096
+#: What leases are divided by while the node is overloaded.
 _SHARE = {Overload.NONE: 1, Overload.LATE: 4, Overload.SHEDDING: 16}
 #: What is left of a responder's lease weighs in balancing up to this; a responder without leases weighs as much.
 _AMPLE = 64
@@ -62,6 +63,15 @@ def lend(connection: Connection) -> None:
     lease = connection.granted.renew(now, allowance) if allowance or going else None
     if lease is not None:
         connection.outbox.put_frame(encode(lease))
+
+
+def lend_less(connection: Connection) -> None:
+    """The node is overloaded more than it was: what was lent before holds no longer."""
+    if connection.granted is not None:
+        now = connection.plane.monotonic()
+        lease = connection.granted.shrink(now, _allowance(connection, now))
+        if lease is not None:
+            connection.outbox.put_frame(encode(lease))
 
 
 def spend(connection: Endpoint) -> None:
@@ -128,11 +138,12 @@ def exhausted() -> Overloaded:
 
 def _allowance(connection: Connection, now: float) -> int:
     limits = connection.grant.limits
-    allowance = GENEROUS
+    overload = connection.plane.overload
+    allowance = STRAINED if overload else GENEROUS
     if limits.requests_per_second:
         refill(connection, now)
         allowance = max(0, int(connection.tokens))
-    return -(-allowance // _SHARE[connection.plane.overload])
+    return -(-allowance // _SHARE[overload])
 
 
 def refill(connection: Endpoint, now: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.forwarding import leasing
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.outbox import Flusher
 from gateway.forwarding.register import Register
@@ -101,7 +102,7 @@ class Plane:
         self.nobody = self._nobody()
         self.balancing = Method.LEAST_PENDING
         self.draining = False
-        #: How late the event loop is; whoever keeps its time says so.
+        #: How overloaded the node is: set by `strain`.
         self.overload = Overload.NONE
         self.connections: dict[int, Connection] = {}
         self.register = Register()
@@ -164,6 +165,13 @@ class Plane:
         self.draining = True
         for connection in list(self.connections.values()):
             connection.drain()
+
+    def strain(self, overload: Overload) -> None:
+        """The node is so overloaded from now on: leases that were lent before shrink at once when it is more."""
+        more, self.overload = overload > self.overload, overload
+        if more:
+            for connection in list(self.connections.values()):
+                leasing.lend_less(connection)
 
     def serves(self, connection: Connection) -> bool:
         """Whether others may ask this connection for a service by its name."""

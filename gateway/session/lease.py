@@ -89,6 +89,13 @@ class GrantedLease:
         self._again_at = now + self._gap_s
         return Lease(ttl_ms=max(1, round(self._ttl_s * 1000)), requests=self._left)
 
+    def shrink(self, now: float, allowance: int) -> Lease | None:
+        """The lease to send at once because no more than `allowance` requests may come now; None where no more can."""
+        if not self._given or self._left <= allowance or now >= self._ends_at:
+            return None
+        self._renew_at = now
+        return self.renew(now, allowance)
+
     def spend(self, now: float) -> bool:
         """Take a request. False when no lease allows it: the answer is ERROR[REJECTED] (P36, fault 45)."""
         if self._older_left:

@@ -183,6 +183,33 @@ class TestStop:
         assert spend_all(lease, 1.25) == 10
 
 
+class TestShrinking:
+    def test_at_once_and_to_no_more_than_that(self) -> None:
+        """P36: the newest replaces the older, whether or not one is due."""
+        lease = GrantedLease()
+        lease.renew(0.0, 100)
+        assert lease.shrink(1.0, 25) == Lease(30_000, 25)
+        assert lease.shrink(1.0, 25) is None
+        assert lease.renew(1.0, 100) is None
+        # What was sent under the older one may be on the wire for a while.
+        assert spend_all(lease, 1.0) == 125
+        assert not lease.spend(1.0)
+
+    def test_nothing_to_shrink(self) -> None:
+        lease = GrantedLease()
+        assert lease.shrink(0.0, 10) is None
+        lease.renew(0.0, 10)
+        assert lease.shrink(0.0, 10) is None
+        assert lease.shrink(31.0, 5) is None
+
+    def test_to_nothing(self) -> None:
+        """P36: that is a stop."""
+        lease = GrantedLease()
+        lease.renew(0.0, 10)
+        assert lease.shrink(0.0, 0) == Lease(0, 0)
+        assert not lease.spend(0.0)
+
+
 class TestGrantedOverAnotherLink:
     def test_a_new_one_is_sent_at_once(self) -> None:
         """P36: leases do not survive a resume."""
