@@ -24,8 +24,7 @@ _WINDOW = const(8)  # what a channel's handler is sent ahead of its reading
 
 
 class Connection:
-    ws = None
-    error = None  # why the last connection ended: an exception or a text
+    ws = error = None  # the socket; why the last connection ended: an exception or a text
     runner = _keeper = None  # tasks; there are none before SETUP
 
     def request(self, kind, route, data, meta, n=0):
@@ -77,7 +76,7 @@ class Connection:
                     task.cancel()
             # A finished task still holds its locals, and through them the socket.
             self.ws = self.runner = self._keeper = None
-            if self.up.is_set():
+            if not self.down.is_set():
                 self.stats["lost"] += 1
                 self.up.clear()
                 self.down.set()
@@ -132,8 +131,10 @@ class Connection:
             err = RSocketError(number(b, 6), text)
             if stream:
                 stream.close(False, False, err)
-            elif not sid and err.code != 0x102:  # CONNECTION_CLOSE: the gateway waits for the streams, then closes
+            elif not sid and err.code != 0x102:
                 self.lose(err)
+            elif not sid:  # CONNECTION_CLOSE: the gateway waits for the streams, then closes
+                self.up.clear()
         elif not stream:
             if _RR <= kind <= _CHANNEL:
                 stream = Stream(self, home, kind, sid)
@@ -150,8 +151,7 @@ class Connection:
             stream.credit = min(stream.credit + number(b, 6), _MAX_N)
             stream.event.set()
         elif kind == _CANCEL:
-            # From a responder it ends what we send, from a requester everything.
-            stream.close(stream.rx and not stream.task)
+            stream.close(stream.rx and not stream.task)  # a responder's ends what we send, a requester's everything
 
     def _payload(self, stream, flags, b, at):
         meta = None

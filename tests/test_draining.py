@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 import gateway.node
+from device_sdk import Device
+from device_sdk import RSocketError as DeviceRefused
+from gateway.client import Service, connect
 from gateway.wire import frames
 from tests.conftest import StartNode
 from tests.local_node import until
@@ -77,3 +83,119 @@ async def test_goodbyes_are_spread_and_services_come_last(
     await asyncio.gather(*hearing)
     assert told[-1][1] is service
     assert 0.3 < told[-1][0] - told[0][0] < 1.2
+
+
+class Hammer:
+    """Asks `route` one by one through whatever `ask` is; counts what is answered and keeps what is not."""
+
+    def __init__(self, ask: Callable[[bytes], Awaitable[bytes]]) -> None:
+        self._ask = ask
+        self.answered = 0
+        self.failures: list[Exception] = []
+        self._task = asyncio.create_task(self._go())
+
+    async def _go(self) -> None:
+        while True:
+            data = b"%d" % self.answered
+            try:
+                assert await self._ask(data) == data
+            except Exception as error:
+                self.failures.append(error)
+                return
+            self.answered += 1
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _echo(urls: list[str], token: str, **options: Any) -> Service:
+    service = Service(urls, token, name="echo", **options)
+
+    @service.request_response("it")
+    async def it(data: bytes) -> bytes:
+        # Long enough for some to be in flight at any time.
+        await asyncio.sleep(0.005)
+        return data
+
+    return service
+
+
+async def _goes_on(hammers: list[Hammer], more: int = 20) -> None:
+    """Wait until each has been answered so often again."""
+    wanted = [hammer.answered + more for hammer in hammers]
+    await until(
+        lambda: all(hammer.answered >= n or hammer.failures for hammer, n in zip(hammers, wanted, strict=True)), 15
+    )
+    assert [hammer.failures for hammer in hammers] == [[] for _ in hammers]
+
+
+@pytest.mark.parametrize("transport", ["ws", "tcp"])
+async def test_p5_our_clients_go_to_another_node(start_node: StartNode, transport: str) -> None:
+    """Fault 95, P5: a service and its callers know two nodes; the first drains under load, and no request fails."""
+    nodes = [await start_node({"limits.drain_grace_s": 5}) for _ in range(2)]
+    scheme, path = ("ws", "/rsocket") if transport == "ws" else ("tcp", "")
+    urls = [f"{scheme}://127.0.0.1:{node.port(transport)}{path}" for node in nodes]
+    token = nodes[0].token
+    async with _echo(urls, token("svc")) as service:
+        callers = [connect(urls, token(f"caller-{number}")) for number in range(4)]
+        async with contextlib.AsyncExitStack() as opened:
+            for caller in callers:
+                await opened.enter_async_context(caller)
+            hammers = [
+                Hammer(lambda data, caller=caller: caller.request("echo.it", data)) for caller in callers for _ in "123"
+            ]
+            await _goes_on(hammers)
+            assert nodes[1].counters.request_response == 0
+            await nodes[0].stop()
+            await _goes_on(hammers)
+            assert {caller.url for caller in [*callers, service.gateway]} == {urls[1]}
+            for hammer in hammers:
+                await hammer.end()
+    closes = nodes[0].counters.closes
+    assert sum(closes.values()) == 5
+    assert closes.keys() <= {"drained", "peer_closed"}
+
+
+async def test_p5_our_clients_come_to_the_node_that_follows(start_node: StartNode) -> None:
+    """Fault 95, P5: a new node takes the port over while the old one finishes. A service, its callers, a device that
+    serves and asks: no request fails."""
+    old = await start_node({"limits.drain_grace_s": 5})
+    port, url = old.port("ws"), f"ws://127.0.0.1:{old.port('ws')}/rsocket"
+    device = Device(url, "device-1", old.token("device-1", "device").encode(), backoff_ms=(100, 1000))
+
+    @device.on("echo")  # type: ignore[untyped-decorator]
+    async def echo(data: bytes, meta: bytes) -> bytes:
+        await asyncio.sleep(0.005)
+        return data
+
+    async def from_the_device(data: bytes) -> bytes:
+        while True:
+            await device.wait_up()
+            try:
+                answer, _ = await device.request_response("echo.it", data)
+            except DeviceRefused as error:
+                if not error.text.startswith("no route"):
+                    raise
+                await asyncio.sleep(0.02)  # the service has yet to come
+                continue
+            return bytes(answer)
+
+    async with _echo([url], old.token("svc")), connect(url, old.token("caller"), backoff=(0.05, 0.2)) as caller:
+        device.start()
+        await device.wait_up()
+        hammers = [
+            Hammer(lambda data: caller.request("echo.it", data)),
+            Hammer(lambda data: caller.request("device-1.echo", data)),
+            Hammer(from_the_device),
+        ]
+        await _goes_on(hammers)
+        stopping = asyncio.create_task(old.stop())
+        await until(lambda: old.node.plane.draining)
+        new = await start_node({"listen.websocket": f"127.0.0.1:{port}"})
+        await stopping
+        await _goes_on(hammers)
+        assert new.counters.request_response >= 40
+        for hammer in hammers:
+            await hammer.end()
+        await device.close()

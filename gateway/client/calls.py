@@ -6,15 +6,28 @@ Must not know: how the link is kept up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import random
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 from gateway.client.connection import Connection
-from gateway.client.errors import ConnectionLost, RequestFailed
+from gateway.client.errors import RequestFailed
 from gateway.client.link import Link, Token
 from gateway.client.metadata import request_payload
 from gateway.client.streams import DEFAULT_WINDOW, Inbox, Source, incoming
 from gateway.wire.frames import ErrorCode
+
+#: Before a request is sent again that a node refused because it, or the service, is on the move; on average.
+AGAIN_SECONDS = 0.05
 
 
 class Gateway(Link):
@@ -32,22 +45,27 @@ class Gateway(Link):
         """Send a request and return the answer's data.
 
         `tags` narrow who may serve it (``{"zone": "eu"}``, ``{"sub": "device-1"}``); `metadata` adds composite entries.
-        While the link is down it waits for it, within `timeout` seconds. Raises RequestFailed, ConnectionLost, or
-        TimeoutError, after which the request is cancelled.
+        While the link is down it waits for it, within `timeout` seconds; a node that drains and refuses the request is
+        left for the next one. Raises RequestFailed, ConnectionLost, or TimeoutError, after which the request is
+        cancelled.
         """
         limit = self.options.timeout if timeout is None else timeout
         payload = request_payload(route, data, tags, metadata)
         try:
             async with asyncio.timeout(limit):
-                connection = await self._writable()
-                answer = await connection.request_response(payload)
+                while True:
+                    connection = await self._writable()
+                    try:
+                        answer = await connection.request_response(payload)
+                    except Exception as error:
+                        failure = incoming(error)
+                        if not self._may_ask_again(connection, failure):
+                            raise failure from None
+                        await asyncio.sleep(random.uniform(0, 2 * AGAIN_SECONDS))
+                    else:
+                        return bytes(answer.data or b"")
         except TimeoutError:
             raise TimeoutError(f"no answer from {route} within {limit:g} s") from None
-        except (asyncio.CancelledError, ConnectionLost):
-            raise
-        except Exception as error:
-            raise incoming(error) from None
-        return bytes(answer.data or b"")
 
     async def fire_and_forget(
         self,
@@ -83,12 +101,13 @@ class Gateway(Link):
         `timeout` is for each item, in seconds; by default an item may take for ever. Raises as ``request`` does.
         """
         payload = request_payload(route, data, tags, metadata)
+        connections: list[Connection] = []
 
         async def start() -> Inbox:
-            connection = await self._connected(route)
-            return connection.open_stream(payload, n)
+            connections[:] = [await self._connected(route)]
+            return connections[0].open_stream(payload, n)
 
-        return _iterate(start, route, timeout)
+        return _iterate(start, route, timeout, lambda failure: self._may_ask_again(connections[0], failure))
 
     def channel(
         self,
@@ -135,25 +154,37 @@ class Gateway(Link):
             raise TimeoutError(f"could not send to {route} within {limit:g} s") from None
 
 
-def connect(url: str, token: Token, **options: Any) -> Gateway:
-    """Return a link to the gateway at `url`, to be used with ``async with``. `options` are those of ``Options``."""
+def connect(url: str | Sequence[str], token: Token, **options: Any) -> Gateway:
+    """Return a link to the gateway at `url`, or at one of several, to be used with ``async with``. `options` are those
+    of ``Options``."""
     return Gateway(url, token, **options)
 
 
 async def _iterate(
-    start: Callable[[], Awaitable[Inbox]], route: str, timeout: float | None
+    start: Callable[[], Awaitable[Inbox]],
+    route: str,
+    timeout: float | None,
+    may_start_again: Callable[[Exception], bool] = lambda failure: False,
 ) -> AsyncGenerator[bytes, None]:
     inbox = await start()
+    begun = False
     try:
         while True:
             try:
                 item = await inbox.next(timeout)
             except StopAsyncIteration:
                 return
+            except RequestFailed as failure:
+                if begun or not may_start_again(failure):
+                    raise
+                await asyncio.sleep(random.uniform(0, 2 * AGAIN_SECONDS))
+                inbox = await start()
+                continue
             except TimeoutError:
                 if timeout is None:
                     raise
                 raise TimeoutError(f"no item from {route} within {timeout:g} s") from None
+            begun = True
             yield item
     finally:
         inbox.cancel()

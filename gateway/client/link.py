@@ -1,7 +1,8 @@
 """A connection to a gateway that is kept up: dialled, set up, checked with ``gateway.ready``, and dialled again.
 
 Reconnecting waits ``random.uniform(0, min(cap, base * 2**n))``, so that a thousand clients that lost the same node do
-not come back at the same moment. The first attempt is not retried: a wrong address or token is told at once.
+not come back at the same moment. Where there are several addresses each attempt takes the next one. The first attempt
+at each is not retried: a wrong address or token is told at once.
 
 Must not know: what the handlers do.
 """
@@ -21,6 +22,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Sequence,
 )
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,8 @@ log = logging.getLogger("gateway.client")
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 STEADY_SECONDS = 60.0
+#: How long a node that was come to because another one drained may lack services, which come there too.
+SETTLING_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +107,23 @@ class Ready:
 class Link:
     """One supervised connection.
 
-    `on_state(up, reason)` is called when the link comes up or goes down.
+    `url` may be several, of nodes that are as good as each other; the attribute is the one in use. `on_state(up,
+    reason)` is called when the link comes up or goes down.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         token: Token,
         *,
         services: Iterable[Handlers] = (),
         on_state: Callable[[bool, str], None] | None = None,
         **options: Any,
     ) -> None:
-        self.url = url
+        self._urls = (url,) if isinstance(url, str) else tuple(url)
+        if not self._urls:
+            raise ValueError("a link needs an address")
+        self.url = self._urls[0]
         self.options = Options(**options)
         self.ready: Ready | None = None
         self._token = token
@@ -130,6 +138,8 @@ class Link:
         self._detached: set[asyncio.Task[Any]] = set()
         self._retiring: set[Connection] = set()
         self._closed = ""
+        self._drained = False
+        self._settled_at = 0.0
 
     # Life
 
@@ -147,11 +157,13 @@ class Link:
                 ready = await self._connect()
                 break
             except Unreachable as error:
-                if not wait:
+                failures += 1
+                if not wait and failures == len(self._urls):
                     raise
                 log.info("waiting for %s: %s", self.url, error)
-            await self._back_off(failures)
-            failures += 1
+            self._take_next()
+            if wait:
+                await self._back_off(failures - 1)
         self._supervisor = asyncio.create_task(self._supervise(), name="gateway link")
         return ready
 
@@ -198,6 +210,21 @@ class Link:
 
     # Private
 
+    def _take_next(self) -> None:
+        """Go to the next address."""
+        self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
+
+    def _may_ask_again(self, connection: Connection, failure: Exception) -> bool:
+        """Whether a request on `connection` was refused for no more than that nodes come and go: the next may take it.
+
+        That is so where the node drains, and for a while after that where the service has yet to come to the next one.
+        """
+        if not isinstance(failure, RequestFailed) or failure.code != ErrorCode.REJECTED or not self.options.reconnect:
+            return False
+        if connection.draining:
+            return True
+        return time.monotonic() < self._settled_at and failure.text.startswith("no route")
+
     async def _writable(self) -> Connection:
         """Return the connection once it is up and has room."""
         while True:
@@ -243,6 +270,9 @@ class Link:
             raise
         self.ready = ready
         self._connection = connection
+        if self._drained:
+            self._drained = False
+            self._settled_at = time.monotonic() + SETTLING_SECONDS
         transport.on_end(lambda reason: self._lost(connection))
         connection.on_drain(lambda: self._lost(connection))
         self._up.set()
@@ -290,6 +320,7 @@ class Link:
             return
         if self.options.reconnect:
             self._up.clear()
+        self._drained = connection.draining
         self._say(False, connection.reason)
         self._down.set()
 
@@ -314,6 +345,7 @@ class Link:
                 return
             if time.monotonic() - since >= STEADY_SECONDS:
                 failures = 0
+            self._take_next()
             while not await self._reconnect(failures):
                 failures += 1
 
@@ -330,6 +362,7 @@ class Link:
             log.info("cannot reconnect to %s: %s", self.url, error)
         else:
             return True
+        self._take_next()
         return False
 
     async def _back_off(self, failures: int) -> None:

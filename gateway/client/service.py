@@ -11,7 +11,7 @@ asyncio.run(service.run())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,7 +30,7 @@ class Service(Handlers):
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         token: Token,
         *,
         name: str,
