@@ -493,6 +493,6 @@ def _spare_the_collector() -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
-    except ImportError:  # the extra `fast` is not installed, or has no wheel for this platform
+    except ImportError:  # it has no wheel for this platform
         return asyncio.new_event_loop
     return uvloop.new_event_loop

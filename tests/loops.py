@@ -1,4 +1,4 @@
-"""The event loops that a node runs on: uvloop where the extra `fast` is installed, asyncio's own where it is not."""
+"""The event loops that a node runs on: uvloop where there is one, asyncio's own where not."""
 
 from __future__ import annotations
 

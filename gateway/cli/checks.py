@@ -217,7 +217,7 @@ def process(scene: Scene) -> Iterator[Finding]:
 def _speed() -> Iterator[Finding]:
     from gateway import forwarding
 
-    missing = [] if find_spec("uvloop") else ["uvloop (pip install 'rsocket-edge-gateway[fast]')"]
+    missing = [] if find_spec("uvloop") else ["uvloop (pip install uvloop)"]
     if not getattr(forwarding, "COMPILED", False):
         missing.append("the compiled hot path (install a wheel, or with a C compiler)")
     if missing:

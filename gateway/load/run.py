@@ -41,7 +41,7 @@ def complete(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
-    except ImportError:  # the extra `fast` is not installed, or has no wheel for this platform
+    except ImportError:  # it has no wheel for this platform
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
