@@ -27,7 +27,7 @@ import aiosqlite
 
 from gateway.errors import StorageError
 from gateway.storage.faults import reason_of, storage_error
-from gateway.storage.file import FileLock, Prepared, connect, copy_into, prepare
+from gateway.storage.file import FileLock, Prepared, connect, copy_into, lock_of, prepare
 from gateway.storage.schema import Schema
 
 T = TypeVar("T")
@@ -134,8 +134,7 @@ class Database:
             StorageError: another process has it (`storage_locked`), it is another program's or a newer one's, or it
                 cannot be read and written. A damaged one is moved away, with an alarm.
         """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f"{path.name}.lock"))
+        lock = lock_of(path)
         database: Database | None = None
         try:
             prepared = await asyncio.to_thread(prepare, path, schema)

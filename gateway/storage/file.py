@@ -66,6 +66,23 @@ class FileLock:
             self._descriptor = -1
 
 
+def lock_of(path: Path) -> FileLock:
+    """The lock of a database file. Raises StorageError when another process has it, or none can be made."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return FileLock(path.with_name(f"{path.name}.lock"))
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{error.filename or path}: {error.strerror or error}. The data directory must belong to the user that "
+        f"runs the gateway (uid {os.getuid()}) and be writable.",
+        reason="storage_failed",
+    )
+
+
 @contextmanager
 def plain(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection for one purpose, outside the event loop."""
@@ -102,11 +119,7 @@ def prepare(path: Path, schema: Schema) -> Prepared:
         path.chmod(0o600)
         return _migrated(path, schema)
     except OSError as error:
-        raise StorageError(
-            f"{error.filename or path}: {error.strerror or error}. The data directory must belong to the user that "
-            f"runs the gateway (uid {os.getuid()}) and be writable.",
-            reason="storage_failed",
-        ) from error
+        raise _unusable(path, error) from error
     except sqlite3.Error as error:
         raise storage_error(error, path) or error from error
 
