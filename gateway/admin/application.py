@@ -7,12 +7,15 @@ compared by `make lint`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
 from gateway import __version__
 from gateway.admin import problem
@@ -47,7 +50,7 @@ def application() -> FastAPI:
     )
     for router, prefix in ROUTERS:
         app.include_router(router, prefix=prefix)
-    problem.install(app)
+    problem.install(app, _Methods().of)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
@@ -108,6 +111,28 @@ def document(app: FastAPI) -> dict[str, Any]:
         schema["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+class _Methods:
+    """Which methods a path takes."""
+
+    def __init__(self) -> None:
+        self._fixed: dict[str, set[str]] = {}
+        self._patterns: list[tuple[re.Pattern[str], set[str]]] = []
+        for router, prefix in ROUTERS:
+            for route in router.routes:
+                assert isinstance(route, APIRoute)
+                path, methods = prefix + route.path, route.methods or set()
+                if "{" in path:
+                    self._patterns.append((compile_path(path)[0], methods))
+                else:
+                    self._fixed.setdefault(path, set()).update(methods)
+
+    def of(self, path: str) -> list[str]:
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return sorted(fixed)
+        return sorted({method for regex, methods in self._patterns if regex.fullmatch(path) for method in methods})
 
 
 def _share_problems(schema: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -130,8 +130,8 @@ def trace_of(request: Request) -> str:
     return str(request.scope.get("state", {}).get("trace_id", ""))
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem."""
+def install(app: FastAPI, allowed: Callable[[str], Collection[str]]) -> None:
+    """Make every error of `app` a problem. `allowed` gives the methods that a path takes."""
 
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -148,6 +148,10 @@ def install(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         slug = _BY_STATUS.get(error.status_code, "bad-request")
+        if error.status_code == 405:
+            methods = allowed(request.scope["path"])
+            raised = Problem(slug, headers={"allow": ", ".join(methods)})
+            return _answer(request, raised if methods else Problem("not-found"))
         detail = "" if error.status_code in (404, 405) else str(error.detail)
         return _answer(request, Problem(slug, detail, headers=error.headers))
 

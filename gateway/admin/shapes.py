@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Strict
 
 #: The last second of the year 9999; what lies behind it is no time anybody meant.
 _LAST = 253_402_300_799.0
@@ -27,6 +27,16 @@ def moment(seconds: Any) -> Any:
 
 
 Time = Annotated[datetime, BeforeValidator(moment)]
+
+
+def _written(text: object) -> object:
+    if not isinstance(text, str) or text[4:5] != "-":
+        raise ValueError("must be a time as RFC 3339 writes it, as 2026-01-31T12:00:00Z")
+    return text
+
+
+#: A time in a request.
+GivenTime = Annotated[AwareDatetime, Strict(False), BeforeValidator(_written)]
 MaybeTime = Annotated[datetime | None, BeforeValidator(moment)]
 
 
@@ -42,9 +52,9 @@ class Shown(BaseModel):
 
 
 class Taken(BaseModel):
-    """What comes in."""
+    """What comes in. Nothing is taken for something else: `"5"` is no number, 0 no truth value."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def seconds(moment: datetime | None) -> float | None:

@@ -209,8 +209,6 @@ class ControlPlane:
             LoginRefused: nobody.
             TooManyAttempts: too many came from this address that were not.
         """
-        key = f"ip:{ip}" if ip else ""
-        self.attempts.check(key)
         if bearer.startswith("gk_"):
             found = self.api_keys.authenticate(bearer)
             if found is not None:
@@ -222,6 +220,10 @@ class ControlPlane:
                 return Caller(
                     "user", user.name, user.role, frozenset(user.scopes), session_id, user.must_change_password
                 )
+        # Only now: whoever holds a credential is not locked out by others at its address. None of them can be guessed;
+        # this is against whoever tries, and the log it would fill.
+        key = f"ip:{ip}" if ip else ""
+        self.attempts.check(key)
         self.attempts.failed(key)
         raise LoginRefused(REFUSED)
 

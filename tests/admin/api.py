@@ -38,8 +38,8 @@ class Api:
         assert self.node.control is not None
         return self.node.control
 
-    def local_token(self) -> str:
-        return self.node.identity.mint("operator", Kind.ADMIN, (), ("*",), 900, time.time(), audience="gateway-admin")
+    def local_token(self, ttl: float = 900) -> str:
+        return self.node.identity.mint("operator", Kind.ADMIN, (), ("*",), ttl, time.time(), audience="gateway-admin")
 
     def client(self, token: str | None = None, **more: Any) -> httpx.AsyncClient:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}

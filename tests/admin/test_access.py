@@ -17,7 +17,7 @@ from gateway.control.roles import SCOPES, Action, Role, permits
 from gateway.policy.principal import Kind
 from tests.admin.api import PASSWORD, TESTER, Api, problem
 
-SAMPLES = {"id": "1", "name": "nobody", "revision": "1", "slug": "not-found"}
+SAMPLES = {"serial": "1", "id": "1", "name": "nobody", "revision": "1", "slug": "not-found"}
 
 
 def walk() -> list[tuple[str, str, dict[str, Any]]]:
@@ -67,6 +67,7 @@ def test_what_is_open_is_what_is_meant_to_be() -> None:
         "POST /api/v1/auth/login",
         "POST /api/v1/auth/refresh",
         "POST /api/v1/enroll",
+        "POST /api/v1/enroll/fleet",
     }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, stored_page
 from gateway.admin.preconditions import IfMatch, etag, expected
-from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, seconds
+from gateway.admin.resources.users import GivenRole
+from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, seconds
 from gateway.control.roles import Role
 
 operations = Operations("api-keys", "api_keys")
@@ -38,17 +39,17 @@ class NewApiKey(Taken):
     """`scopes` is explicit: an empty list is none."""
 
     name: Name
-    role: Role
+    role: GivenRole
     scopes: Scopes
-    expires_at: AwareDatetime | None = None
+    expires_at: GivenTime | None = None
 
 
 class ApiKeyChange(Taken):
     name: Name | None = None
-    role: Role | None = None
+    role: GivenRole | None = None
     scopes: Scopes | None = None
     enabled: bool | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: GivenTime | None = None
 
 
 class ApiKeyCreated(Shown):

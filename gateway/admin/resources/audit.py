@@ -13,7 +13,7 @@ from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
 from gateway.admin.export import CSV, JSON_LINES, csv_line, spaced
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, stored_page
-from gateway.admin.shapes import Shown, Time, seconds
+from gateway.admin.shapes import GivenTime, Shown, Time, seconds
 from gateway.control.roles import Action
 
 operations = Operations("audit", "audit")
@@ -53,8 +53,8 @@ def _filters(
     action: Annotated[str | None, Query(max_length=64, description="`device.update`, or `device.` for all.")] = None,
     object: Annotated[str | None, Query(max_length=255)] = None,
     outcome: Annotated[Literal["ok", "refused"] | None, Query()] = None,
-    since: Annotated[Time | None, Query()] = None,
-    until: Annotated[Time | None, Query()] = None,
+    since: GivenTime | None = None,
+    until: GivenTime | None = None,
 ) -> dict[str, Any]:
     given = {
         "actor": actor,

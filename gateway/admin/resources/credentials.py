@@ -12,7 +12,7 @@ from gateway.admin.context import Here
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, stored_page
 from gateway.admin.problem import Problem
 from gateway.admin.resources.devices import Issue, IssuedView, issued_view
-from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, seconds
+from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, seconds
 from gateway.control.roles import Action
 
 operations = Operations("credentials", "devices")
@@ -53,7 +53,7 @@ class RevocationBody(Taken):
     kind: Literal["subject", "key", "token"]
     value: str = Field(min_length=1, max_length=128)
     issuer: str = Field("", max_length=255)
-    not_before: Time | None = None
+    not_before: GivenTime | None = None
     reason: str = Field("", max_length=255)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, cast
 
 from fastapi import Path, Query, Response
-from pydantic import Field
+from pydantic import Field, Strict, field_validator
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
@@ -13,7 +13,7 @@ from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Sear
 from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, kick, open_view
 from gateway.admin.resources.events import EventView
-from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment, seconds
+from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, moment, seconds
 from gateway.control.devices import Device, NewDevice
 from gateway.control.roles import Action
 from gateway.forwarding.connection import Connection
@@ -22,6 +22,7 @@ from gateway.policy.principal import Kind
 operations = Operations("devices", "devices")
 
 Id = Annotated[str, Path(min_length=1, max_length=64, examples=["kitchen"])]
+GivenKind = Annotated[Kind, Strict(False)]
 Text = Annotated[str, Field(max_length=255)]
 Patterns = Annotated[list[Text], Field(max_length=64)]
 Labels = Annotated[dict[str, Text], Field(max_length=64)]
@@ -58,7 +59,7 @@ class DeviceBody(Taken):
     """What is left out has its default. `issue`: answer with a token, too."""
 
     id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    kind: Kind = Kind.DEVICE
+    kind: GivenKind = Kind.DEVICE
     profile: Text = ""
     labels: Labels = Field(default_factory=dict)
     groups: Patterns = Field(default=[])
@@ -69,12 +70,19 @@ class DeviceBody(Taken):
     enabled: bool = True
     issue: Issue | None = None
 
+    @field_validator("id")
+    @classmethod
+    def _has_a_path(cls, id: str) -> str:
+        if id == "export":
+            raise ValueError("is the path of another operation")
+        return id
+
     def record(self) -> NewDevice:
         return NewDevice(**self.model_dump(exclude={"issue"}))
 
 
 class DeviceChange(Taken):
-    kind: Kind | None = None
+    kind: GivenKind | None = None
     profile: Text | None = None
     labels: Labels | None = None
     groups: Patterns | None = None
@@ -153,8 +161,8 @@ async def list_devices(
     label: Annotated[str | None, Query(max_length=255, description="`key`, or `key=value`.")] = None,
     enabled: bool | None = None,
     kind: Kind | None = None,
-    seen_since: Annotated[Time | None, Query()] = None,
-    seen_before: Annotated[Time | None, Query()] = None,
+    seen_since: GivenTime | None = None,
+    seen_before: GivenTime | None = None,
     count: Annotated[bool, Query(description="Count all that match, in `meta.count`.")] = False,
     sort: Annotated[str, Query(max_length=32)] = "id",
     limit: Limit = DEFAULT_LIMIT,

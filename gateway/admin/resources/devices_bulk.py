@@ -136,6 +136,8 @@ def _of_cells(cells: dict[str, Any]) -> dict[str, Any]:
             continue
         elif name in _LISTS:
             row[name] = [item.strip() for item in cell.split(";") if item.strip()]
+        elif name == "enabled":
+            row[name] = {"true": True, "false": False}.get(cell.strip().lower(), cell)
         elif name == "labels":
             pairs = (item.partition("=") for item in cell.split(";") if item.strip())
             row[name] = {key.strip(): value.strip() for key, _, value in pairs}

@@ -40,7 +40,7 @@ async def get_reference(request: Request) -> Response:
     "GET",
     "/problems/{slug}",
     "Explains an answer that a stranger may have got.",
-    problems=(404,),
+    problems=(404, 422),
     response_class=Response,
     responses=_text("text/markdown", "Markdown"),
 )

@@ -167,6 +167,11 @@ async def enroll(here: Here, by: Stranger, body: Claim) -> Any:
         ttl_s=body.ttl_s,
         by=by,
     )
+    return enrolled_view(here, done)
+
+
+def enrolled_view(here: Context, done: Any) -> Enrolled:
+    """What a device is told that was let in; an event says that it was."""
     here.events.add("device.enrolled", done.device.id)
     return Enrolled(
         device_id=done.device.id,

@@ -29,7 +29,7 @@ LastEventId = Annotated[
     str | None,
     Header(max_length=20, description="The id of the last event that was seen; 0 for all that is remembered."),
 ]
-_STREAM: Final = {200: {"description": "A stream", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+_STREAM: Final = {200: {"description": "A stream", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}}
 
 
 class EventView(Shown):

@@ -15,7 +15,7 @@ from gateway.admin.problem import Problem
 from gateway.admin.shapes import Shown, Taken
 from gateway.control.plane import Caller
 from gateway.control.roles import Action
-from gateway.errors import NoRoute, RequestInvalid
+from gateway.errors import NoRoute, NotFound, RequestInvalid
 from gateway.forwarding.connection import Connection
 from gateway.policy.access import Grant
 from gateway.policy.principal import Kind, Principal
@@ -240,7 +240,10 @@ async def _grant(here: Context, who: Caller, subject: str | None) -> Grant:
     group = here.plane.table.subject(subject)
     if group is not None:
         return cast(Connection, group.routes[0].owner).grant
-    device = await here.control.devices.get(subject)
+    try:
+        device = await here.control.devices.get(subject)
+    except NotFound as error:
+        raise Problem("invalid", errors=[{"pointer": "/caller", "detail": str(error)}]) from error
     now = here.plane.wall()
     return here.plane.snapshot.grant(
         Principal(subject, device.kind, "", now, now + 60, device.services, device.routes, device.groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
-from pydantic import Field
+from pydantic import Field, Strict
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
@@ -18,6 +18,7 @@ operations = Operations("users", "users")
 
 Name = Annotated[str, Path(min_length=1, max_length=64)]
 Password = Annotated[str, Field(min_length=1, max_length=1024, json_schema_extra={"format": "password"})]
+GivenRole = Annotated[Role, Strict(False)]
 Scopes = Annotated[list[str], Field(max_length=32)]
 
 
@@ -37,13 +38,13 @@ class NewUser(Taken):
     """`password` null: one is made up and shown once. `scopes` is explicit: an empty list is none."""
 
     name: str = Field(min_length=1, max_length=64)
-    role: Role
+    role: GivenRole
     scopes: Scopes
     password: Password | None = None
 
 
 class UserChange(Taken):
-    role: Role | None = None
+    role: GivenRole | None = None
     scopes: Scopes | None = None
     enabled: bool | None = None
 
