@@ -21,6 +21,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.admin.problem import Problem, answer
@@ -85,12 +86,10 @@ class Boundary:
         problem = self._refusal(scope, headers)
         if problem is None:
             try:
-                body = _Body(receive, headers)
+                body = _Body(receive)
                 async with asyncio.timeout(None if scope["path"] in self._endless else self._timeout_s):
                     await self._app(scope, body.receive, send_marked)
                 return
-            except _TooLarge:
-                problem = Problem("body-too-large", f"the body has more than {MAX_BODY_BYTES} bytes")
             except TimeoutError:
                 problem = Problem("timeout", f"not done within {self._timeout_s:.0f} s")
         if started:
@@ -126,14 +125,10 @@ class Boundary:
         return True
 
 
-class _TooLarge(Exception):
-    pass
-
-
 class _Body:
     """Counts what comes, for bodies that do not say their length."""
 
-    def __init__(self, receive: Receive, headers: Headers) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._left = MAX_BODY_BYTES
 
@@ -142,7 +137,8 @@ class _Body:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise _TooLarge
+                # The one exception that a framework which is reading a body lets through as it is.
+                raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes")
         return message
 
 

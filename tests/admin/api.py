@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from gateway.control.audit import Actor
 from gateway.control.plane import ControlPlane
 from gateway.control.roles import LOGIN_ONLY, SCOPES, Role
 from gateway.policy.principal import Kind
-from tests.local_node import LocalNode
+from tests.local_node import LocalNode, until
 
 TESTER = Actor("system", "tests")
 PASSWORD = "correct horse battery staple"
@@ -71,6 +72,9 @@ class Api:
 
     async def finish(self) -> None:
         await self.http.aclose()
+        if not self.local.stopped:
+            # An answer ends a moment after its reader has gone.
+            await until(lambda: not [task for task in asyncio.all_tasks() if "run_asgi" in repr(task.get_coro())])
         await self.local.finish()
 
 

@@ -37,7 +37,7 @@ async def run(api: Api, log: Path, *arguments: str, seconds: float) -> int:
         "--request-timeout",
         "20",
         *arguments,
-        cwd=ROOT,
+        cwd=log.parent,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.admin.contract.hooks", "PYTHONPATH": str(ROOT)},
         stdout=output,
         stderr=asyncio.subprocess.STDOUT,
