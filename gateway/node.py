@@ -23,10 +23,12 @@ import structlog
 from gateway.admin.exposition import Sources
 from gateway.admin.telemetry import TelemetryServer
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
+from gateway.control import first_run
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime
+from gateway.control.users import ADMINISTRATOR
 from gateway.errors import ConfigError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import INTERNAL, Plane
@@ -56,8 +58,6 @@ TICK_S = 0.25
 LATE_S = 0.1
 #: How often files are looked at and what is stale is forgotten, in seconds.
 CHECK_S = 2.0
-#: What the first start leaves for whoever logs in first.
-FIRST_RUN = "first-run.txt"
 #: How many peers a second are sent elsewhere when the node drains, where there is time for that.
 GOODBYES_PER_S = 200
 
@@ -310,9 +310,15 @@ class Node:
         for listener in self.listeners.values():
             listener.tls_timeout_s = config.limits.tls_handshake_timeout_s
 
+    async def first_run(self) -> None:
+        """Make an administrator where there is no user yet, and say so, once, on standard output."""
+        password = None if self.control is None else await self.control.users.bootstrap()
+        if password is not None:
+            print(first_run.announce(self.config, self.addresses, ADMINISTRATOR, password), end="", flush=True)
+
     def first_login(self, name: str) -> None:
         """Somebody has logged in with a password: what the first start left for that is not needed any more."""
-        (self.config.node.data / FIRST_RUN).unlink(missing_ok=True)
+        first_run.done(self.config.node.data)
 
     @property
     def certificate_path(self) -> Path:
@@ -466,6 +472,7 @@ async def serve(settings: LiveSettings | Config) -> None:
     node = Node(settings)
     loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
     await node.start()
+    await node.first_run()
     await stopped.wait()
     for number in ends:
         loop.remove_signal_handler(number)

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from gateway.cli.contexts import Context
 from gateway.cli.data_directory import BRIEF_S, OPERATOR
+from gateway.cli.target import from_here
 from gateway.control.runtime import Runtime
 from gateway.errors import GatewayError
 
@@ -64,9 +64,11 @@ class Api:
                 verify = ssl.create_default_context(cafile=str(ca))
             except (OSError, ssl.SSLError) as error:
                 raise GatewayError(f"{ca} cannot be used as an authority: {error}") from error
+        credential = _credential(context)
+        authorization = {"Authorization": f"Bearer {credential}"} if credential else {}
         self._client = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {_credential(context)}", "User-Agent": "gateway-cli"},
+            headers={"User-Agent": "gateway-cli", **authorization},
             timeout=httpx.Timeout(TIMEOUT_S),
             verify=verify,
             # A proxy for the world is none for a node.
@@ -196,9 +198,7 @@ def _local_url(data: Path) -> str:
     if runtime is None or not runtime.admin:
         state = "no node runs on" if runtime is None else "the node has its admin API off (admin.listen) in"
         raise GatewayError(f"{state} {data}; start one with: gateway run --data {data}", reason="unreachable")
-    # What listens on every address is asked on the loopback one.
-    host = urlsplit(runtime.admin).hostname or ""
-    return runtime.admin.replace("//0.0.0.0:", "//127.0.0.1:") if host == "0.0.0.0" else runtime.admin
+    return from_here(runtime.admin)
 
 
 def _credential(context: Context) -> str:

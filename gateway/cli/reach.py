@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.cli.checks import Scene
 from gateway.cli.diagnosis import Finding, error, ok, skipped, warning
+from gateway.cli.target import from_here
 from gateway.config import address, advertised_url, is_loopback
 
 TIMEOUT_S = 5.0
@@ -81,8 +82,7 @@ def ready(scene: Scene) -> Iterator[Finding]:
     if runtime is None or not runtime.telemetry:
         yield skipped("node-ready", "no node runs here" if runtime is None else "telemetry.listen is empty")
         return
-    host = urlsplit(runtime.telemetry).hostname or ""
-    url = runtime.telemetry.replace(f"//{host}:", "//127.0.0.1:") if host == "0.0.0.0" else runtime.telemetry
+    url = from_here(runtime.telemetry)
     try:
         with _opener().open(f"{url}/readyz?verbose=1", timeout=TIMEOUT_S):
             yield ok("node-ready", "the node takes connections")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ import typer
 from gateway.cli import target
 from gateway.cli.children import Child, end_all, until_signalled
 from gateway.cli.children import start as start_child
-from gateway.cli.data_directory import data_directory, has_identity
+from gateway.cli.data_directory import data_directory
 from gateway.cli.durations import duration
 
 DEVICE_TTL_S = 86_400.0
@@ -31,6 +32,9 @@ def attach(app: typer.Typer) -> None:
 
 def simulate(
     devices: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    as_: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="One device of this name, in place of --devices.")
+    ] = "",
     profile: Annotated[Literal["thermostat"], typer.Option(help="What they are.")] = "thermostat",
     micropython: Annotated[
         bool, typer.Option("--micropython", help="A real MicroPython each, running the board's firmware.")
@@ -45,9 +49,18 @@ def simulate(
 ) -> None:
     """Run devices until Ctrl-C: thermostat-1, thermostat-2, …
 
-    Each gets a token of its own, signed with the keys in the data directory, or all share the one of --token.
+    Each gets a token of its own, signed with the keys in the data directory, or all share the one of --token. --as is
+    for a device that was added: it uses the credential in --url, or asks the node in --data for one.
     """
-    fleet = Fleet.of(target.target(url, token, data, ca), profile, devices, token, data_directory(data))
+    names = (as_,) if as_ else tuple(f"{profile}-{number}" for number in range(1, devices + 1))
+    to, directory = target.target(url, token, data, ca), data_directory(data)
+    credential = to.token if isinstance(to.token, str) else None
+    given: Callable[[str], str]
+    if credential is not None:
+        given = partial(_shared, credential)
+    else:
+        given = partial(_issued, directory) if as_ else device_credentials(directory)
+    fleet = Fleet(to.url, to.ca, names, given)
     raise typer.Exit(asyncio.run(_simulate(fleet, micropython, interval)))
 
 
@@ -60,13 +73,18 @@ class Fleet:
     names: Sequence[str]
     credential: Callable[[str], str]
 
-    @classmethod
-    def of(cls, to: target.Target, profile: str, count: int, token: str | None, directory: Path) -> Fleet:
-        names = tuple(f"{profile}-{number}" for number in range(1, count + 1))
-        if token or not has_identity(directory):
-            shared = to.token if isinstance(to.token, str) else to.token()
-            return cls(to.url, to.ca, names, lambda name: shared)
-        return cls(to.url, to.ca, names, device_credentials(directory))
+
+def _shared(token: str, name: str) -> str:
+    return token
+
+
+def _issued(directory: Path, name: str) -> str:
+    """A token for a device that the node knows. Raises GatewayError where it does not, or none runs."""
+    from gateway.cli.api import Api
+    from gateway.cli.contexts import of_directory
+
+    with Api(of_directory(directory)) as api:
+        return str(api.send("POST", f"/devices/{name}/credentials", {"ttl_s": DEVICE_TTL_S})["token"])
 
 
 def device_credentials(directory: Path) -> Callable[[str], str]:

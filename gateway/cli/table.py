@@ -75,9 +75,9 @@ def as_json(document: Any) -> str:
 
 def shown(value: Any, name: str = "") -> str:
     """A value as a person reads it; `name` is that of its field, whose ending says what it counts."""
+    if value is None or value in ("", [], (), {}):
+        return "-"
     match value:
-        case None | "" | [] | {}:
-            return "-"
         case bool():
             return "yes" if value else "no"
         case str() if name.endswith(("_at", "not_before", "not_after", "since")) or name == "at":

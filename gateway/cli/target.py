@@ -13,6 +13,7 @@ import typer
 
 from gateway.cli.data_directory import BRIEF_S, LASTING_S, data_directory, has_identity, operator_token
 from gateway.cli.durations import duration
+from gateway.cli.snippets import parsed
 
 if TYPE_CHECKING:
     from gateway.client import Gateway
@@ -23,7 +24,9 @@ SCHEMES = ("ws", "wss", "tcp", "tls")
 Url = Annotated[
     str | None,
     typer.Option(
-        help=f"Address of the gateway: ws, wss, tcp or tls. [GATEWAY_URL, else {DEFAULT_URL}]", show_default=False
+        help="Address of the gateway: ws, wss, tcp or tls. [GATEWAY_URL, else that of the node in --data, else "
+        f"{DEFAULT_URL}]",
+        show_default=False,
     ),
 ]
 TokenText = Annotated[
@@ -82,14 +85,17 @@ def target(
 ) -> Target:
     """Settle the options. A token that is named wins over one that can be minted; both over what the defaults find.
 
+    The address may be a one-line credential, as `gateway device add` prints it: then the token is in it.
+
     `lasting` is for a command that goes on until somebody ends it.
     """
-    url = url or environ.get("GATEWAY_URL") or DEFAULT_URL
+    directory = data_directory(data, environ)
+    readable = has_identity(directory)
+    url, given = parsed(url or environ.get("GATEWAY_URL") or (readable and _where(directory)) or DEFAULT_URL)
+    token = token or given
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise typer.BadParameter(f"{url!r} is no address of a gateway: use ws://, wss://, tcp:// or tls://host:port")
-    directory = data_directory(data, environ)
-    readable = has_identity(directory)
     if ca is None and readable and url.startswith(("wss:", "tls:")):
         ca = directory / "identity" / "ca.pem"
     if token:
@@ -102,6 +108,19 @@ def target(
         f"no token: use --token, set GATEWAY_TOKEN, or name a node's data directory with --data ({directory} is none "
         "that this user can read)"
     )
+
+
+def _where(directory: Path) -> str:
+    """The address of the node that has a data directory, or nothing where none runs."""
+    from gateway.control.runtime import Runtime
+
+    runtime = Runtime.read(directory)
+    return "" if runtime is None else from_here(runtime.websocket)
+
+
+def from_here(url: str) -> str:
+    """Where this machine reaches what listens on every address."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def tags(pairs: list[str] | None) -> dict[str, str]:

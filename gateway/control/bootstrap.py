@@ -1,6 +1,6 @@
-"""A file that says which users, devices and API keys a node has, for nodes that nobody sets up by hand.
+"""A file that says which users, devices, API keys and issuers a node has, for nodes that nobody sets up by hand.
 
-TOML, with a table for each: `[[users]]`, `[[devices]]`, `[[keys]]`, with the fields of the admin API.
+TOML, with a table for each: `[[users]]`, `[[devices]]`, `[[keys]]`, `[[issuers]]`, with the fields of the admin API.
 What is not there is made, what differs is changed, what is not in the file is left alone; so it can be applied again.
 The whole file is checked before anything is written, and every mistake is named with its line.
 
@@ -21,6 +21,7 @@ from typing import Any
 
 from gateway.control.audit import Actor
 from gateway.control.devices import NewDevice
+from gateway.control.issuers import NewIssuer
 from gateway.control.paging import Page
 from gateway.control.plane import ControlPlane
 from gateway.errors import ConfigError, ControlError, InvalidChange, NotFound
@@ -205,10 +206,20 @@ async def _as_enabled(change: _Change, update: Callable[..., Awaitable[Any]], ke
         await update(key, {"enabled": False}, by=change.by)
 
 
+async def _issuer(change: _Change) -> Outcome:
+    issuers, values = change.control.issuers, change.values
+    async for standing in _all(issuers.list):
+        if standing.issuer == values["issuer"]:
+            return await change.settled(standing, issuers.update, standing.id)
+    await issuers.create(NewIssuer(**values), by=change.by, dry_run=change.dry_run)
+    return change.outcome("created")
+
+
 _KINDS: dict[str, _Kind] = {
     "users": _Kind("name", ("name", "role", "scopes", "enabled", "password", "password_file"), _user),
     "devices": _Kind("id", tuple(field.name for field in dataclasses.fields(NewDevice)), _device),
     "keys": _Kind("name", ("name", "role", "scopes", "expires_at", "enabled"), _key),
+    "issuers": _Kind("issuer", tuple(field.name for field in dataclasses.fields(NewIssuer)), _issuer),
 }
 
 

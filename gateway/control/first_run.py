@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.config import Config, address, advertised_url, is_loopback, is_wildcard
 
@@ -40,9 +41,7 @@ def done(data: Path) -> None:
 
 def _text(config: Config, addresses: Mapping[str, str], user: str, password: str) -> str:
     data = shlex.quote(str(config.node.data))
-    _, _, port = addresses.get("websocket", "").rpartition(":")
-    digits = port.partition("/")[0]
-    devices = advertised_url(config, int(digits) if digits.isdigit() else 0)
+    devices = advertised_url(config, _port(addresses.get("websocket", "")))
     lines = [
         _LINE,
         f"First run. This is shown once, and in {config.node.data / NAME} until the first login.",
@@ -56,7 +55,7 @@ def _text(config: Config, addresses: Mapping[str, str], user: str, password: str
         f"  gateway device add NAME --data {data}",
         "",
         "Who can reach what, and the line that changes it:",
-        *_reach(config),
+        *_reach(config, addresses),
         "",
         "A line goes into the settings file (gateway run --config FILE), under the table that its name begins with.",
         _LINE,
@@ -65,18 +64,19 @@ def _text(config: Config, addresses: Mapping[str, str], user: str, password: str
     return "\n".join(lines)
 
 
-def _reach(config: Config) -> list[str]:
+def _reach(config: Config, addresses: Mapping[str, str]) -> list[str]:
     rows = []
-    for what, name, text in (
-        ("RSocket over WebSocket", "listen.websocket", config.listen.websocket),
-        ("RSocket over TCP", "listen.tcp", config.listen.tcp),
-        ("admin API", "admin.listen", config.admin.listen),
-        ("metrics, readiness", "telemetry.listen", config.telemetry.listen),
+    for what, name, text, open_as in (
+        ("RSocket over WebSocket", "listen.websocket", config.listen.websocket, "websocket"),
+        ("RSocket over TCP", "listen.tcp", config.listen.tcp, "tcp"),
+        ("admin API", "admin.listen", config.admin.listen, "admin"),
+        ("metrics, readiness", "telemetry.listen", config.telemetry.listen, "telemetry"),
     ):
         if not text:
             rows.append(f"  {'-':<6} {what:<23} nobody: {name} is empty")
             continue
         host, port = address(text)
+        port = port or _port(addresses.get(open_as, ""))
         if is_loopback(host):
             reach, other = "this machine", f'others too:  {name} = "0.0.0.0:{port}"'
         else:
@@ -84,3 +84,7 @@ def _reach(config: Config) -> list[str]:
             other = f'this machine alone:  {name} = "127.0.0.1:{port}"'
         rows.append(f"  {port:<6} {what:<23} {reach:<14} {other}")
     return rows
+
+
+def _port(url: str) -> int:
+    return urlsplit(url).port or 0

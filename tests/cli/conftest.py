@@ -11,7 +11,6 @@ import asyncio
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from unittest.mock import patch
 import pytest
 
 from gateway.cli import main
+from gateway.control.runtime import Runtime
 from tests.client.peer import free_port
 
 GATEWAY = (sys.executable, "-m", "gateway.cli")
@@ -188,7 +188,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
             (*GATEWAY, "run", "--dev", "--data", data), env=environ, stdout=output, stderr=output
         )
     try:
-        until_accepting(process, ports[0], log)
+        until_ready(process, data, log)
         yield RunningNode(data, ports[0], ports[1], settings)
     finally:
         if process.poll() is None:
@@ -210,14 +210,10 @@ def alive(pid: int) -> bool:
     return True
 
 
-def until_accepting(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
+def until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+    """Wait until a node has opened all that it opens."""
+    deadline = time.monotonic() + 30
+    while Runtime.read(data) is None:
         assert process.poll() is None, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
-            continue
-        return
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)

@@ -22,7 +22,7 @@ from gateway.cli.diagnosis import CHECKS
 from gateway.control.certificates import issue_authority, issue_listener, new_key
 from gateway.control.identity import Identity
 from gateway.control.runtime import Runtime
-from tests.cli.conftest import RunningNode, Shell
+from tests.cli.conftest import Result, RunningNode, Shell
 from tests.client.peer import free_port
 
 DAY_S = 86_400
@@ -264,3 +264,17 @@ async def test_backups_that_are_old(shell: Shell, tmp_path: Path) -> None:
     os.utime(backup, (time.time() - 9 * DAY_S,) * 2)
     _, findings = await examined(shell, "--data", str(data))
     assert "9 days old" in found(findings, "backup-age", "warning")["text"]
+
+
+async def test_explain(shell: Shell) -> None:
+    """Every check and every problem of the API has a page; a slip of the pen is met with the nearest name."""
+
+    async def explained(*arguments: str) -> Result:
+        return await shell.run("explain", *arguments)
+
+    for slug, check in CHECKS.items():
+        assert check.explanation in (await explained(slug)).out.decode()
+    listed = (await explained()).out.decode()
+    assert set(CHECKS) <= {line.split()[0] for line in listed.splitlines()}
+    wrong = await explained("file-limt")
+    assert (wrong.code, wrong.err) == (1, "gateway: nothing is called 'file-limt'; did you mean file-limit?\n")

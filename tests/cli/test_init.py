@@ -53,7 +53,7 @@ async def test_sets_up_a_node_and_may_be_applied_again(shell: Shell, file: Path,
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("[[devices]]\nid = 'a'\nlables = {}\n", "3: devices: lables is not a field; did you mean labels?"),
+        ("[[devices]]\nid = 'a'\nlabel = {}\n", "3: devices: label is not a field; did you mean labels?"),
         ("[[devices]]\nid = 'not one'\n", "2: devices.not one.id: "),
     ],
 )

@@ -1,4 +1,4 @@
-"""A file that says which users, devices and keys a node has: what it makes, and what it says of mistakes."""
+"""A file that says which users, devices, keys and issuers a node has: what it makes, and what it says of mistakes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ name = "ci"
 role = "viewer"
 scopes = ["monitoring"]
 expires_at = 2099-01-01T00:00:00Z
+
+[[issuers]]
+issuer = "https://idp.example.org"
+kinds = ["device"]
+services = ["fleet.*"]
+[[issuers.keys.keys]]
+kty = "OKP"
+crv = "Ed25519"
+kid = "one"
+x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 """
 WRONG = """\
 [[devices]]
@@ -88,6 +98,7 @@ async def test_makes_what_it_says_and_does_so_once(file: Path, tmp_path: Path) -
         ("users", "bob", "created", False),
         ("devices", "kitchen", "created", False),
         ("keys", "ci", "created", True),
+        ("issuers", "https://idp.example.org", "created", False),
     ]
     assert first[3].secret.startswith("gk_")
     again = await applied(file, data)
@@ -100,6 +111,8 @@ async def test_makes_what_it_says_and_does_so_once(file: Path, tmp_path: Path) -
         assert device.services == ("{sub}", "{sub}.*")
         (key,) = (await control.api_keys.list()).items
         assert key.expires_at == 4070908800.0
+        (issuer,) = (await control.issuers.list()).items
+        assert (issuer.services, list(issuer.key_ids)) == (("fleet.*",), ["one"])
 
 
 async def test_changes_what_differs_and_leaves_the_rest(file: Path, tmp_path: Path) -> None:
@@ -139,14 +152,14 @@ async def test_dry_run_leaves_nothing(file: Path, tmp_path: Path) -> None:
     ("text", "mistakes"),
     [
         ("[[device]]\nid = 'a'\n", ["1: device is not a section; did you mean devices?"]),
-        ("[[devices]]\nid = 'a'\nlables = {}\n", ["3: devices: lables is not a field; did you mean labels?"]),
+        ("[[devices]]\nid = 'a'\nlabel = {}\n", ["3: devices: label is not a field; did you mean labels?"]),
         ("[[devices]]\nid = 'a'\n\n[[devices]]\nid = 'a'\n", ["5: devices: a is there twice"]),
         ("[[users]]\nrole = 'admin'\n", ["1: users: name is missing"]),
         ("devices = 1\n", ["1: devices is a list of tables: [[devices]]"]),
         (
-            "[[users]]\nname = 'a'\npasword = 'x'\n[[keys]]\nnme = 'k'\n",
+            "[[users]]\nname = 'a'\npasswd = 'x'\n[[keys]]\nnme = 'k'\n",
             [
-                "3: users: pasword is not a field; did you mean password?",
+                "3: users: passwd is not a field; did you mean password?",
                 "4: keys: name is missing",
                 "5: keys: nme is not a field; did you mean name?",
             ],

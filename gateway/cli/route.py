@@ -1,0 +1,92 @@
+"""`gateway route` and `gateway service`: who is registered, and where a request would go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli import target
+from gateway.cli.call import Listing, Query, register
+from gateway.cli.catalogue import application
+from gateway.cli.table import Column, listing, printable
+
+ROUTES = (
+    Column("SERVICE", "service"),
+    Column("SUBJECT", "subject"),
+    Column("CONNECTION", "connection"),
+    Column("PENDING", "pending"),
+    Column("TAGS", "tags"),
+    Column("ID", "id"),
+)
+CANDIDATES = (
+    Column("CHOSEN", "chosen"),
+    Column("SERVICE", "service"),
+    Column("SUBJECT", "subject"),
+    Column("CONNECTION", "connection"),
+    Column("PENDING", "pending"),
+    Column("PERMITTED", "permitted"),
+    Column("WHY", "why"),
+)
+SERVICES = (
+    Column("NAME", "name"),
+    Column("INSTANCES", "instances"),
+    Column("OPEN", "open"),
+    Column("REQUESTS", "requests"),
+    Column("OK", "ok"),
+    Column("FAILED", "failed"),
+    Column("CANCELED", "canceled"),
+    Column("REFUSED", "refused"),
+)
+
+
+def attach(app: typer.Typer) -> None:
+    route = application(help="Registrations, and where a request would go.")
+    register(route, ls)
+    register(route, resolve)
+    app.add_typer(route, name="route")
+    service = application(help="Services, and how their requests end.")
+    register(service, services, "ls")
+    app.add_typer(service, name="service")
+
+
+def ls(
+    call: Listing,
+    service: Annotated[str, typer.Option(help="Only those of this service.", show_default=False)] = "",
+    subject: Annotated[str, typer.Option(help="Only those of this device or service.", show_default=False)] = "",
+    q: Annotated[str, typer.Option("-q", help="Only those that have this in them.", show_default=False)] = "",
+) -> None:
+    """List who is registered."""
+    call.pages("/routes", ROUTES, service=service, subject=subject, q=q)
+
+
+def resolve(
+    call: Query,
+    route: Annotated[str, typer.Argument(help="Route, as in thermostat-1.set_target.")] = "",
+    tag: target.Tags = None,
+    as_: Annotated[
+        str, typer.Option("--as", metavar="SUBJECT", help="Who would ask. [whoever may do everything]")
+    ] = "",
+    multicast: Annotated[bool, typer.Option("--multicast", help="To all of them in place of one.")] = False,
+) -> None:
+    """Say where a request would go, and why. Ends with 1 when it would go nowhere."""
+    body: dict[str, object] = {"multicast": multicast}
+    body |= {name: value for name, value in (("route", route), ("tags", target.tags(tag)), ("caller", as_)) if value}
+    answer = call.api.send("POST", "/routes:resolve", body)
+    if call.for_people:
+        said = answer["reason"] or f"{answer['service'] or answer['address']} by {answer['method']}"
+        typer.echo(printable(f"{answer['verdict']}: {said}"))
+        marked = [{**entry, "chosen": entry["route"] == answer["chosen"]} for entry in answer["candidates"]]
+        if marked:
+            listing(marked, CANDIDATES, call.output)
+    else:
+        call.show(answer)
+    raise typer.Exit(0 if answer["verdict"] == "ok" else 1)
+
+
+def services(
+    call: Listing,
+    q: Annotated[str, typer.Option("-q", help="Only those that have this in their name.", show_default=False)] = "",
+) -> None:
+    """List services, their instances, and how requests to them have ended."""
+    call.pages("/services", SERVICES, q=q)
