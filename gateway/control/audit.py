@@ -28,6 +28,8 @@ _TELLING = ("password", "secret", "token", "private")
 #: Names that only sound like secrets.
 _HARMLESS = ("token_id", "must_change_password")
 _ANCHOR = "audit_anchor"
+_SHOWN_CHARACTERS = 256
+_SHOWN_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,14 @@ def _shown(name: str, value: Any) -> Any:
         return value
     if any(word in name.lower() for word in _TELLING):
         return _MASKED
-    return masked(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return masked(value)
+    # To delete something must not take as much room as it had; the digest is of all of it.
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        return value[:_SHOWN_CHARACTERS] + "…"
+    if isinstance(value, list | tuple) and len(value) > _SHOWN_ENTRIES:
+        return [*value[:_SHOWN_ENTRIES], f"and {len(value) - _SHOWN_ENTRIES} more"]
+    return value
 
 
 def _canonical(value: object) -> str:

@@ -27,6 +27,8 @@ from gateway.errors import InvalidChange, NotAllowed, TokenError
 TOKEN, KEY, SECRET = "token", "key", "secret"
 MAX_KEYS = 8
 
+_ALIVE = "(revoked_at IS NULL AND (ends_at IS NULL OR ends_at > ?) AND (expires_at IS NULL OR expires_at > ?))"
+
 
 @dataclass(frozen=True, slots=True)
 class Credential:
@@ -66,8 +68,7 @@ class Proof:
 def _active(wall: Callable[[], float]) -> Filter:
     def condition(value: object) -> tuple[str, tuple[object, ...]]:
         now = wall()
-        alive = "(revoked_at IS NULL AND IFNULL(ends_at, ?) >= ? AND IFNULL(expires_at, ?) >= ?)"
-        return (alive if value else f"NOT {alive}"), (now, now, now, now)
+        return (_ALIVE if value else f"NOT {_ALIVE}"), (now, now)
 
     return condition
 
@@ -233,7 +234,8 @@ class Credentials:
         rules = self._rules()
         if not device.enabled:
             raise NotAllowed(f"device {device.id!r} is disabled", reason="device_disabled")
-        ttl = rules.device_ttl_s if ttl_s is None else validation.number(ttl_s, "/ttl_s", 1, rules.max_lifetime_s)
+        longest = rules.max_lifetime_s
+        ttl = min(rules.device_ttl_s, longest) if ttl_s is None else validation.number(ttl_s, "/ttl_s", 1, longest)
         # A token issued in the second of a revocation must not fall under it.
         now = max(self._wall(), math.ceil(self._registry.not_before(device.id)))
         token_id = secrets.token_urlsafe(12)
@@ -320,9 +322,7 @@ class Credentials:
     def _alive(self, connection: sqlite3.Connection, device_id: str, type: str) -> tuple[Credential, ...]:
         now = self._wall()
         rows = connection.execute(
-            "SELECT * FROM credentials WHERE device_id = ? AND type = ? AND revoked_at IS NULL "
-            "AND IFNULL(ends_at, ?) >= ? AND IFNULL(expires_at, ?) >= ?",
-            (device_id, type, now, now, now, now),
+            f"SELECT * FROM credentials WHERE device_id = ? AND type = ? AND {_ALIVE}", (device_id, type, now, now)
         )
         return tuple(self._table.of(row) for row in rows)
 
