@@ -49,6 +49,7 @@ lint: style types
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 	@$(BIN)/python tools/settings_doc.py --check
+	@$(BIN)/python tools/limits_doc.py --check
 	@$(BIN)/python tools/openapi_doc.py --check
 
 style: setup

@@ -54,6 +54,10 @@ def accept(connection: Connection, setup: Setup) -> None:
         raise RejectedSetup(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error
     grant = snapshot.grant(principal)
     limits = grant.limits
+    for mime in (setup.metadata_mime, setup.data_mime):
+        if len(mime) > limits.max_mime_bytes:
+            text = f"MIME type of {len(mime)} bytes is over the limit of {limits.max_mime_bytes}"
+            raise InvalidSetup(text, reason="max_mime_bytes")
     if len(setup.metadata or b"") + len(setup.data) > limits.max_setup_bytes:
         raise RejectedSetup(f"SETUP is over the limit of {limits.max_setup_bytes} bytes", reason="max_setup_bytes")
     if principal.renewal_only:

@@ -111,8 +111,6 @@ class Connection(Endpoint):
         self.peer = peer
         self.kind = kind
         self.opened_at = plane.monotonic()
-        #: When deadlines are looked at next, by the plane's clock.
-        self.look_at = 0.0
         self.frames_in = 0
         self.bytes_in = 0
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)

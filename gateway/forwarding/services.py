@@ -200,7 +200,7 @@ def _ready(exchange: Exchange) -> None:
                 "sub": caller.principal.subject,
                 "services": [route.service for route in plane.table.of_owner(caller) if route.service],
                 "keepalive_ms": setup.keepalive_ms if setup else 0,
-                "lifetime_ms": int(caller.session.lifetime_s * 1000),
+                "lifetime_ms": round(caller.session.lifetime_s * 1000),
                 "resume": caller.resumption is not None and not caller.resumption.over,
                 "lease": caller.granted is not None,
                 "expires": int(caller.principal.expires_at) if isfinite(caller.principal.expires_at) else None,

@@ -55,5 +55,6 @@ def first_frame(data: bytes, start: int, end: int, rules: SetupRules) -> Setup:
     assert isinstance(setup, Setup)
     for mime in (setup.metadata_mime, setup.data_mime):
         if len(mime) > rules.max_mime_bytes:
-            raise InvalidSetup(f"MIME type of {len(mime)} bytes is over the limit of {rules.max_mime_bytes}")
+            text = f"MIME type of {len(mime)} bytes is over the limit of {rules.max_mime_bytes}"
+            raise InvalidSetup(text, reason="max_mime_bytes")
     return setup

@@ -540,7 +540,7 @@ class TestRetention:
         assert resumption.retained.size == 0
 
     def test_a_peer_that_is_sent_much_is_asked(self, site_with: Callable[..., Site]) -> None:
-        """P11, P54: clients say what they have every 20 s or so, which is too rare."""
+        """limits.device.resume_bytes, P11, P54: clients say what they have every 20 s or so, which is too rare."""
         site = site_with(resume_bytes=10_000)
         device = quiet(site, serves=("lamp",))
         caller = site.connect()

@@ -12,6 +12,7 @@ What is found stays in .data/fuzz: `found/TARGET` are inputs that reached someth
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--executions", type=int, default=10_000_000)
     parser.add_argument("--target", action="append", default=[], choices=sorted(TARGETS), metavar="TARGET")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--engine", choices=ENGINES, default=default_engine())
     parser.add_argument("--directory", type=Path, default=ROOT / ".data" / "fuzz")
     parser.add_argument("--input", type=Path, help="run this one input")

@@ -6,6 +6,8 @@ runs 10,000,000. `python -m tests.fuzz` is the same by hand.
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         TARGETS.values(),
         SOAK_EXECUTIONS,
         seed=SEED,
-        processes=2,
+        processes=os.cpu_count() or 1,
         engine=default_engine(),
         directory=tmp_path,
         say=say,
@@ -142,6 +144,13 @@ def test_memory_and_time_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutation, "MAX_SECONDS", 0.01)
     slow = Target("slow", lambda data: str(sum(range(1_000_000))), memory=(1 << 20, 0))
     assert "hangs" in str(run(slow, 1, seed=1).crash)
+
+
+def test_a_collection_is_not_the_targets_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutation, "MAX_SECONDS", 0.01)
+    # What a collection in the middle of an execution does, where the rest of the process has left much.
+    unlucky = Target("unlucky", lambda data: str(gc.isenabled() and sum(range(1_000_000))), memory=(1 << 20, 0))
+    assert run(unlucky, 1, seed=1).crash is None
 
 
 def _raised(data: bytes) -> BaseException:

@@ -87,7 +87,7 @@ class TestAdmission:
 
     @pytest.mark.parametrize(("already", "admitted"), [(8, True), (9, True), (10, False)])
     def test_sessions_in_all(self, already: int, admitted: bool) -> None:
-        """Faults 2: limit - 1, limit, limit + 1 sessions; whoever has none waiting is refused."""
+        """limits.resume_sessions: limit - 1, limit, limit + 1 sessions; whoever has none waiting is refused."""
         sessions = ParkedSessions[str](limit=10)
         for number in range(already):
             sessions.admit(token(number), Holder(f"device-{number}", "k"), f"session-{number}")
@@ -141,7 +141,7 @@ class TestAdmission:
         assert len(sessions) == 0
 
     def test_the_defaults_are_those_of_the_limits_table(self) -> None:
-        """Faults 2: 2,000 sessions, 60 s; an eighth each."""
+        """2,000 sessions, 60 s; an eighth each."""
         assert (MAX_SESSIONS, HOLD_S) == (2_000, 60.0)
         sessions = ParkedSessions[int]()
         for number in range(250):
