@@ -48,12 +48,18 @@ async def test_ten_thousand_cycles_leave_nothing(node: LocalNode) -> None:
     await _churn(node, 500, tokens)  # what is made once is made now
     await until(lambda: not _others(node))
     servant.heard.clear()
+    # The last that ended are remembered, so many and no more.
+    assert node.node.plane.register.closed.maxlen
+    node.node.plane.register.closed.clear()
     gc.collect()
     before = len(gc.get_objects()), _descriptors(), _resident_bytes(), len(asyncio.all_tasks())
     stats_before = len(node.node.metrics.services)
     await _churn(node, CYCLES, tokens)
     await until(lambda: not _others(node))
     servant.heard.clear()
+    # The last that ended are remembered, so many and no more.
+    assert node.node.plane.register.closed.maxlen
+    node.node.plane.register.closed.clear()
     gc.collect()
     objects, descriptors, resident, tasks = (
         len(gc.get_objects()) - before[0],
