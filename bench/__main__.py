@@ -24,7 +24,7 @@ from gateway.errors import GatewayError
 
 RESULTS = HERE / "results"
 #: Benchmarks of single parts: programs of their own that print one line a measure.
-PARTS = {"routing_table": "routing_table.py", "device_sdk": "device_sdk.py", "floods": "floods.py"}
+PARTS = {"routing_table": "routing_table.py", "device_sdk": "device_sdk.py", "floods": "floods.py", "admin": "admin.py"}
 
 
 def main() -> int:
