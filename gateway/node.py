@@ -27,7 +27,7 @@ from gateway.control import first_run
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
-from gateway.control.runtime import Runtime
+from gateway.control.runtime import Runtime, birth_of
 from gateway.control.users import ADMINISTRATOR
 from gateway.errors import ConfigError
 from gateway.forwarding.multicast import Multicast
@@ -46,7 +46,7 @@ from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRul
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.tcp import TcpCarrier
-from gateway.transport.tls import Certificate, server_context
+from gateway.transport.tls import Certificate
 from gateway.transport.websocket import Handshake, WebSocketCarrier
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ TICK_S = 0.25
 LATE_S = 0.1
 #: How often files are looked at and what is stale is forgotten, in seconds.
 CHECK_S = 2.0
+#: How often it is looked at whether the node's own certificate is near its end, in seconds.
+RENEWAL_CHECK_S = 3600.0
 #: How many peers a second are sent elsewhere when the node drains, where there is time for that.
 GOODBYES_PER_S = 200
 
@@ -93,7 +95,10 @@ class Node:
         self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
         self._log_settings = config.log
         self._goodbyes: asyncio.Task[None] | None = None
+        self._admin_certificate: Certificate | None = None
         self._admin_tls: ssl.SSLContext | None = None
+        self._renewal: asyncio.Future[bool] | None = None
+        self._renewal_at = 0.0
         self._refusals = RefusalLog(
             self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
         )
@@ -136,7 +141,8 @@ class Node:
         except BaseException:
             await self._close()
             raise
-        Runtime(os.getpid(), self.started_at, **self.addresses).write(config.node.data)
+        pid = os.getpid()
+        Runtime(pid, self.started_at, birth=birth_of(pid) or 0, **self.addresses).write(config.node.data)
         self._ticked_at = self.plane.monotonic()
         self._tick(loop)
         self.watchdog.start()
@@ -243,7 +249,8 @@ class Node:
 
         host, port = address(self.config.admin.listen)
         if not is_loopback(host) and not self.config.admin.insecure:
-            self._admin_tls = server_context(self.certificate_path, self.certificate_key_path)
+            self._admin_certificate = Certificate(self.certificate_path, self.certificate_key_path)
+            self._admin_tls = self._admin_certificate.context
         self.admin = AdminServer(
             self,
             self.plane,
@@ -359,8 +366,27 @@ class Node:
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
             self.admission.sweep(now)
+            self._renew_certificate(asyncio.get_running_loop(), now)
             self.reload_certificate(only_if_changed=True)
             self._see_who_is_here()
+
+    def _renew_certificate(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        """Renew the certificate that the node has issued itself before its end; it is loaded as any that changes.
+
+        Files are synced for that, so it is done beside the loop.
+        """
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None and not renewal.done():
+            self._renewal = renewal
+        elif renewal is not None:
+            error = renewal.exception()
+            if error is not None:
+                self.log.error("the certificate cannot be renewed", why=str(error))
+            elif renewal.result():
+                self.log.info("certificate renewed", path=str(self.identity.certificate_path))
+        elif now >= self._renewal_at and self.issues_certificate and (self.certificate or self._admin_certificate):
+            self._renewal_at = now + RENEWAL_CHECK_S
+            self._renewal = loop.run_in_executor(None, self.identity.renew_if_due, self.plane.wall())
 
     def _see_who_is_here(self) -> None:
         """Note who came and who went since the last look."""
@@ -393,13 +419,13 @@ class Node:
 
     def reload_certificate(self, *, only_if_changed: bool = False) -> None:
         """Show new connections the certificate that is in the files now; where it cannot be used, keep the old one."""
-        if self._admin_tls is not None and not only_if_changed:
-            self._admin_tls.load_cert_chain(self.certificate_path, self.certificate_key_path)
-        if self.certificate is None:
-            return
+        admin = self._admin_certificate
         try:
-            if self.certificate.refresh(only_if_changed=only_if_changed):
+            if self.certificate is not None and self.certificate.refresh(only_if_changed=only_if_changed):
                 self.log.info("certificate loaded", path=str(self.certificate.path))
+            if admin is not None and self._admin_tls is not None and admin.refresh(only_if_changed=only_if_changed):
+                # Its server keeps the context that it began with. The pair is good, or `refresh` had said so.
+                self._admin_tls.load_cert_chain(admin.path, admin.key)
         except ConfigError as error:
             self.log.error("the old certificate stays in use", why=str(error))
 

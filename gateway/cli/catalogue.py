@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("lifecycle", "Make what a node needs: id, signing key, certificates."),
     "run": ("lifecycle", "Run a node until SIGTERM or Ctrl-C, then drain and end."),
+    "stop": ("stop", "End the node of this data directory in order, and wait until it has gone."),
     "version": ("lifecycle", "Print versions, and whether the parts that make a node fast are in use."),
     "token": ("token", "Mint a token and print it, and nothing else."),
     "request": ("talk", "Send a request and print the answer."),

@@ -139,13 +139,24 @@ class Identity:
         Raises:
             StorageError: a file of the identity is damaged, missing or unreadable, or cannot be written.
         """
+        self._renew(now, only_if_due=False)
+
+    def renew_if_due(self, now: float) -> bool:
+        """As `renew_certificate`, where its end is near; returns whether that was so."""
+        return self._renew(now, only_if_due=True)
+
+    def _renew(self, now: float, *, only_if_due: bool) -> bool:
         try:
             with _locked(self.directory.with_name("identity.lock")):
                 authority_key = _private_key(self.directory / AUTHORITY_KEY)
                 assert isinstance(authority_key, EllipticCurvePrivateKey)
-                names = certificate_names(_certificate(self.directory / LISTENER))
+                current = _certificate(self.directory / LISTENER)
                 authority = _certificate(self.directory / AUTHORITY)
-                _write(self.directory / LISTENER, _listener(names, authority, authority_key, now))
+                if only_if_due and not needs_renewal(current, None, authority, now):
+                    return False
+                content = _listener(certificate_names(current), authority, authority_key, now)
+                _write(self.directory / LISTENER, content)
+                return True
         except OSError as error:
             raise StorageError(f"{error.filename or self.directory}: {error.strerror or error}") from error
 
@@ -272,13 +283,16 @@ def _maintain(directory: Path, names: Iterable[str] | None, now: float) -> None:
         _write(directory / AUTHORITY_DER, der, 0o644)
     listener = directory / LISTENER
     due = True
+    present: tuple[str, ...] = ()
     if listener.exists():
         certificate = _certificate(listener)
         if certificate.public_key() != _private_key(listener).public_key():
             raise _damaged(listener, "holds a key and a certificate that do not belong together")
         due = needs_renewal(certificate, names, authority, now)
+        present = certificate_names(certificate)
     if due:
-        _write(listener, _listener(names or _own_names(), authority, authority_key, now))
+        wanted = names if names is not None else present or _own_names()
+        _write(listener, _listener(wanted, authority, authority_key, now))
 
 
 def _listener(

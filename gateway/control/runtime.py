@@ -16,7 +16,8 @@ NAME = "runtime.json"
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """URLs are empty for what is not open. `started_at` is in seconds since the epoch."""
+    """URLs are empty for what is not open. `started_at` is in seconds since the epoch, `birth` in what the kernel
+    counts from its own start (`birth_of`)."""
 
     pid: int
     started_at: float
@@ -24,6 +25,7 @@ class Runtime:
     websocket: str = ""
     tcp: str = ""
     telemetry: str = ""
+    birth: int = 0
 
     @classmethod
     def read(cls, data: Path) -> Runtime | None:
@@ -48,11 +50,24 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """Whether a process of that number runs."""
+        """Whether that process runs. Another one that has its number by now, or has it elsewhere, is not taken for
+        it."""
         try:
             os.kill(self.pid, 0)
         except PermissionError:
-            return True
+            pass
         except (ProcessLookupError, OverflowError):
             return False
-        return True
+        return birth_of(self.pid) in (self.birth, None) if self.birth else True
+
+
+def birth_of(pid: int) -> int | None:
+    """When a process began, in ticks since the kernel did, so that no clock can be wrong; None where the system does
+    not say, 0 for one that has ended and that nobody has asked about yet."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name of the program comes second, in parentheses, and may hold anything.
+    state, *fields = text.rpartition(")")[2].split()
+    return 0 if state == "Z" else int(fields[18])

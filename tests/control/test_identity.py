@@ -202,6 +202,22 @@ def test_who_only_signs_tokens_leaves_the_names_alone(data: Path) -> None:
     assert "gw.example" in names(identity)
 
 
+def test_a_renewal_keeps_the_names(data: Path) -> None:
+    """Also where whoever only signs tokens finds that it is due."""
+    now = time.time()
+    for renew in (
+        lambda identity: identity.renew_certificate(now),
+        lambda identity: Identity.open(data, now=now),
+        lambda identity: identity.renew_if_due(now),
+    ):
+        old = Identity.open(data, ["edge.example"], now - 380 * DAY)
+        before = old.certificate_path.read_bytes()
+        renew(old)
+        assert old.certificate_path.read_bytes() != before
+        assert "edge.example" in names(old)
+        assert not old.renew_if_due(now)
+
+
 def test_a_listeners_certificate_that_was_removed_is_issued_again(data: Path) -> None:
     identity = Identity.open(data)
     identity.certificate_path.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.runtime import NAME, Runtime
+from gateway.control.runtime import NAME, Runtime, birth_of
 
 
 def test_is_read_as_written_by_its_owner_alone(tmp_path: Path) -> None:
@@ -32,3 +32,19 @@ def test_a_process_that_is_gone(tmp_path: Path) -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert not Runtime(child.pid, 0.0).alive
+
+
+def test_a_process_that_has_got_the_number_since(tmp_path: Path) -> None:
+    """After a reboot, or in another container, the number may be that of anything."""
+    birth = birth_of(os.getpid())
+    assert birth
+    assert Runtime(os.getpid(), 0.0, birth=birth).alive
+    assert not Runtime(os.getpid(), 0.0, birth=birth - 1).alive
+
+
+def test_a_process_that_nobody_has_waited_for() -> None:
+    with subprocess.Popen(["true"]) as child:
+        birth = birth_of(os.getpid())
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert birth_of(child.pid) == 0
+        assert not Runtime(child.pid, 0.0, birth=birth or 0).alive

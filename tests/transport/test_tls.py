@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -54,7 +56,7 @@ def trusting(node: LocalNode, version: ssl.TLSVersion | None = None) -> ssl.SSLC
     return context
 
 
-def _certificate(client: RawClient) -> dict[str, object]:
+def _certificate(client: RawClient) -> dict[str, Any]:
     return dict(client._writer.get_extra_info("ssl_object").getpeercert())
 
 
@@ -320,7 +322,7 @@ class _Pair:
 async def _shown(node: LocalNode, transport: str, context: ssl.SSLContext) -> str:
     """The name in the certificate that a new connection is shown."""
     client = await node.client(transport, ssl=context)
-    return str(_certificate(client)["subjectAltName"][0][1])  # type: ignore[index]
+    return str(_certificate(client)["subjectAltName"][0][1])
 
 
 @pytest.fixture
@@ -428,3 +430,65 @@ def test_one_file_and_then_the_other(tmp_path: Path, authority: trustme.CA) -> N
     with pytest.raises(ConfigError, match=r"key\.pem cannot be used"):
         certificate.refresh()
     assert not certificate.refresh(only_if_changed=True)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_own_certificate_is_renewed_while_the_node_runs(
+    start_node: StartNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """A node that is not started again for a year: near its end the certificate is issued anew, for the same names, and
+    the next connection is shown it; those that stand go on.
+    """
+    monkeypatch.setattr(gateway.node, "CHECK_S", 0.02)
+    node = await start_node({"tls.names": ["edge.example"]}, dev=False, data=tmp_path / "data")
+    identity = node.node.identity
+    trusting = ssl.create_default_context(cafile=identity.ca_path)
+    certificate = node.node.certificate
+    assert certificate is not None
+
+    async def seen() -> dict[str, Any]:
+        client = await node.client(transport, ssl=trusting, host="127.0.0.1")
+        return _certificate(client)
+
+    fresh = await seen()
+    began = certificate.context
+    # As if it had been issued 380 days ago.
+    identity.renew_certificate(time.time() - 380 * 86400)
+    await until(lambda: certificate.context is not began)
+    old = certificate.context
+    stays = await node.client(transport, ssl=trusting, host="127.0.0.1")
+    shown = await seen()
+    node.node._renewal_at = 0.0  # an hour later
+    await until(lambda: certificate.context is not old)
+    renewed = await seen()
+    assert len({fresh["serialNumber"], renewed["serialNumber"]}) == 2
+    assert shown["subjectAltName"] == renewed["subjectAltName"] == fresh["subjectAltName"]
+    assert ("DNS", "edge.example") in renewed["subjectAltName"]
+    left = ssl.cert_time_to_seconds(renewed["notAfter"]) - time.time()
+    assert left > 390 * 86400
+    await stays.barrier()
+    current = certificate.context
+    await asyncio.sleep(0.3)
+    assert certificate.context is current
+
+
+async def test_a_certificate_that_cannot_be_renewed(
+    start_node: StartNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault 67: it is said, and the old one stays in use."""
+    monkeypatch.setattr(gateway.node, "CHECK_S", 0.02)
+    monkeypatch.setattr(gateway.node, "RENEWAL_CHECK_S", 0.1)
+    node = await start_node({"tls.names": ["edge.example"]}, dev=False, data=tmp_path / "data")
+    identity = node.node.identity
+    (identity.directory / "ca-key.pem").write_text("damaged")
+    told = ""
+
+    def said() -> bool:
+        nonlocal told
+        told += capsys.readouterr().out
+        return "the certificate cannot be renewed" in told
+
+    await until(said)
+    assert "ca-key.pem" in told
+    client = await node.client("ws", ssl=ssl.create_default_context(cafile=identity.ca_path), host="127.0.0.1")
+    await client.barrier()
