@@ -5,7 +5,8 @@ serve and call. It reads one JSON command a line and prints one JSON answer a li
 when its stdin ends. Commands (``connection`` names one of the peer's connections, ``frames`` are broker frames for the
 metadata):
 
-- ``connect url token frames keepalive_ms lifetime_ms fragment_bytes``: SETUP, then ``gateway.ready`` -> ``data``
+- ``connect url token frames keepalive_ms lifetime_ms fragment_bytes resume``: SETUP, then ``gateway.ready`` ->
+  ``data``; of these libraries rsocket-java alone can resume
 - ``request route data frames`` -> ``data``
 - ``fnf route data frames`` -> nothing
 - ``stream route data frames credits`` and ``channel route items frames credits`` -> ``items``, ``completed``: asks for
@@ -64,6 +65,7 @@ class Library:
 
 
 _JAVA = HERE / "java" / "target"
+RSOCKET_JAVA = "rsocket-java-1.1.5"
 LIBRARIES = (
     Library(
         "rsocket-py-0.4.20",
@@ -86,7 +88,7 @@ LIBRARIES = (
         fragments_answers=False,
     ),
     Library(
-        "rsocket-java-1.1.5",
+        RSOCKET_JAVA,
         (
             "java",
             "-XX:+UseSerialGC",
@@ -185,6 +187,7 @@ class Peer:
         services: tuple[dict[str, Any], ...] = (),
         keepalive_ms: int = 5_000,
         lifetime_ms: int = 30_000,
+        resume: bool = False,
     ) -> dict[str, Any]:
         """Open a connection that serves ``services`` (``route_setup``); return what `gateway.ready` told it."""
         answer = self.command(
@@ -196,6 +199,7 @@ class Peer:
             keepalive_ms=keepalive_ms,
             lifetime_ms=lifetime_ms,
             fragment_bytes=FRAGMENT_BYTES,
+            resume=resume,
         )
         return dict(json.loads(answer["data"]))
 

@@ -11,6 +11,7 @@ import io.rsocket.RSocket;
 import io.rsocket.RSocketErrorException;
 import io.rsocket.SocketAcceptor;
 import io.rsocket.core.RSocketConnector;
+import io.rsocket.core.Resume;
 import io.rsocket.metadata.WellKnownMimeType;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
@@ -33,6 +34,7 @@ import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.MonoSink;
 import reactor.core.publisher.SignalType;
+import reactor.util.retry.Retry;
 
 /**
  * A peer on stock rsocket-java: serves and calls over as many connections as its driver asks for. One JSON command a line
@@ -110,6 +112,9 @@ public final class Peer {
             .fragment(command.get("fragment_bytes").getAsInt())
             .setupPayload(Metadata.setup(command.get("token").getAsString(), frames(command)))
             .acceptor(SocketAcceptor.with(responder));
+    if (command.get("resume").getAsBoolean()) {
+      connector.resume(new Resume().retry(Retry.fixedDelay(Long.MAX_VALUE, Duration.ofMillis(20))));
+    }
     return connector
         .connect(transport)
         .flatMap(
