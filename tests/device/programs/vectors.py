@@ -1,5 +1,6 @@
 """The golden vectors, as far as a device writes and reads them. Arguments: the directory, and each file's name."""
 
+import asyncio
 import json
 import sys
 from binascii import hexlify, unhexlify
@@ -72,7 +73,9 @@ class Ear:
 
 
 class Device(Ear, Connection):
-    pass
+    def __init__(self):
+        super().__init__()
+        self.up = asyncio.Event()
 
 
 def heard(raw, sid, kind):
