@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import sys
+from typing import Annotated
 
 import typer
 
@@ -45,9 +47,14 @@ def renew(call: Change) -> None:
     call.done("the certificate is issued anew", call.send("POST", "/certificates/renew"))
 
 
-def export(call: Query) -> None:
+def export(
+    call: Query,
+    der: Annotated[bool, typer.Option("--der", help="In DER, which microcontrollers read.")] = False,
+) -> None:
     """Print the authority's certificate in PEM, for clients to trust."""
-    typer.echo(_pem(call), nl=False)
+    pem = _pem(call)
+    sys.stdout.buffer.write(ssl.PEM_cert_to_DER_cert(pem) if der else pem.encode())
+    sys.stdout.buffer.flush()
 
 
 def fingerprint(call: Query) -> None:

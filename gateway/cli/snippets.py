@@ -85,6 +85,12 @@ def rendered(given: Credential, choice: Choice) -> str:
         if not given.local
         else "This address is for this machine alone: node.advertised_url is what others need.\n\n"
     )
+    if given.ca is not None and given.secure:
+        note += (
+            "The node has an authority of its own, which the device must trust:\n"
+            "  gateway ca export > ca.pem          for Python and the command line\n"
+            "  gateway ca export --der > ca.der    for boards\n\n"
+        )
     return "\n".join(
         (
             _head(given),

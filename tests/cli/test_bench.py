@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import RunningNode, Shell
 
-SHORT = ("-d", "200ms", "-o", "json")
+SHORT = ("-d", "400ms", "-o", "json")
 BRIEF = (*SHORT, "--warm-up", "50ms")
 
 

@@ -151,6 +151,7 @@ async def test_certificates(here: Shell, node: RunningNode) -> None:
     assert renewed["listener"]["serial"] != shown["listener"]["serial"]
     pem = (await here.run("ca", "export")).out
     assert pem == (node.data / "identity" / "ca.pem").read_bytes()
+    assert (await here.run("ca", "export", "--der")).out == (node.data / "identity" / "ca.der").read_bytes()
     fingerprint = (await here.run("ca", "fingerprint")).out.decode().strip()
     assert fingerprint.replace(":", "").lower() == shown["ca"]["fingerprint_sha256"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gateway.cli.snippets import Credential, environment, micropython, parsed, python, rendered
 from gateway.cli.target import target
+from gateway.control.identity import Identity
 
 GIVEN = Credential("kitchen", "wss://gw.example.org:7878/rsocket", "aa.bb.cc", "2026-11-24T08:00:00Z")
 
@@ -32,6 +35,16 @@ def test_order_of_what_is_printed() -> None:
     assert "for this machine alone" not in text
     assert "for this machine alone" in rendered(replace(GIVEN, url="ws://127.0.0.1:7878/rsocket"), "all")
     assert "MicroPython" not in rendered(GIVEN, "qr")
+
+
+def test_an_authority_of_the_node_s_own(tmp_path: Path) -> None:
+    """Its fingerprint is in the line, to be compared by whoever fetches it; how to get it is said."""
+    identity = Identity.open(tmp_path / "data")
+    given = replace(GIVEN, ca=identity.ca_path.read_bytes())
+    pin = hashlib.sha256(identity.ca_der_path.read_bytes()).hexdigest()
+    assert given.line == f"{GIVEN.line}&ca={pin}"
+    assert "gateway ca export" in rendered(given, "all")
+    assert replace(given, url="ws://gw.example.org/rsocket").line.endswith("&token=aa.bb.cc")
 
 
 @pytest.mark.parametrize("program", [micropython, python])
