@@ -127,8 +127,9 @@ class Database:
         max_bytes: int = 1024 * 1024 * 1024,
         alarm: Callable[[str, str], None] = lambda slug, text: None,
         calm: Callable[[str], None] = lambda slug: None,
+        lost: str = "restore a backup. Until then it knows no device, user, key or revocation",
     ) -> Database:
-        """Lock, check, migrate and open the file, making it on first use.
+        """Lock, check, migrate and open the file, making it on first use. `lost`: what an alarm says of a damaged one.
 
         Raises:
             StorageError: another process has it (`storage_locked`), it is another program's or a newer one's, or it
@@ -149,7 +150,7 @@ class Database:
             alarm(
                 "database_quarantined",
                 f"{path} was damaged ({prepared.damage}). It is kept as {prepared.quarantined}, and the node started "
-                "with an empty one: restore a backup. Until then it knows no device, user, key or revocation.",
+                f"with an empty one: {lost}.",
             )
         return database
 

@@ -1,0 +1,257 @@
+"""One group commit: what was acknowledged leaves, what was appended is admitted or refused, in one transaction.
+
+Runs in the writer's thread on values that the loop handed over, and returns what became of them; it changes nothing
+that is not in the database, so that a transaction that fails has changed nothing at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.errors import SpoolFull
+from gateway.spool import records
+from gateway.spool.message import LANE_SHIFT, Message, Record, checksum
+from gateway.spool.records import Removal
+from gateway.spool.rules import SpoolRules, WhenFull
+
+#: Evicted beyond what is needed when the file itself is full: only whole pages can be used again.
+PAGES_BYTES = 64 * 1024
+#: Looked at before anything is written, because most volumes have far more than a group commit needs.
+NEAR_FULL_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Head:
+    """Where a lane goes on: `number` and `seq` of its next message. `epoch` 0: it has none in this run yet."""
+
+    lane: int
+    number: int
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A destination as its appends find it: bytes in use, bytes of the volume that it may still use, lanes by priority,
+    numbers that are on their way."""
+
+    destination: str
+    rules: SpoolRules
+    used: int
+    spare: int
+    lanes: Sequence[int]
+    kept: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """All of it or nothing. `running` and `wall`: when, in ms."""
+
+    destination: str
+    messages: Sequence[Message]
+    running: int
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`stale`: messages by destination that outlived their own limit. `make_room`: the file is full, whatever the sums
+    say."""
+
+    settled: Collection[int]
+    appends: Sequence[Append]
+    grounds: Mapping[str, Ground]
+    heads: Mapping[int, Head]
+    stale: Mapping[str, Collection[int]] = field(default_factory=dict)
+    make_room: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`results`: for each append its ids (None: taken and dropped), or why it is refused."""
+
+    results: list[list[tuple[int, int] | None] | SpoolFull] = field(default_factory=list)
+    heads: dict[int, Head] = field(default_factory=dict)
+    stored: dict[int, tuple[int, int]] = field(default_factory=dict)
+    settled: Removal = field(default_factory=dict)
+    evicted: Removal = field(default_factory=dict)
+    losses: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+class Commit:
+    """A work for `Database.write`: `Commit(plan).run`. May be run again after it failed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def run(self, connection: sqlite3.Connection) -> Outcome:
+        plan = self._plan
+        self._connection = connection
+        self._outcome = Outcome(heads={lane: replace(head) for lane, head in plan.heads.items()})
+        self._rows: list[Record] = []
+        self._used = {name: ground.used for name, ground in plan.grounds.items()}
+        self._destination = {lane: name for name, ground in plan.grounds.items() for lane in ground.lanes}
+        if plan.settled:
+            self._outcome.settled = removed = records.remove(connection, plan.settled)
+            self._freed(removed)
+        for destination, numbers in plan.stale.items():
+            self._evicted(records.remove(connection, numbers), destination, "expired")
+        self._added = 0
+        self._free = 0
+        if any(ground.spare < NEAR_FULL_BYTES for ground in plan.grounds.values()):
+            # Half of what the free pages hold: records do not fill pages.
+            self._free = records.free_bytes(connection) // 2
+        for append in plan.appends:
+            self._outcome.results.append(self._admit(append, plan.grounds[append.destination]))
+        self._write()
+        if self._outcome.losses:
+            records.count_losses(connection, self._outcome.losses)
+        return self._outcome
+
+    def _admit(self, append: Append, ground: Ground) -> list[tuple[int, int] | None] | SpoolFull:
+        need = sum(message.size for message in append.messages)
+        room = self._room(ground)
+        policy = ground.rules.when_full
+        if need > room or self._plan.make_room:
+            if policy is WhenFull.DROP_NEWEST:
+                return self._what_fits(append, ground, 0 if self._plan.make_room else room)
+            if policy is WhenFull.REJECT or need > ground.rules.max_bytes:
+                return self._refusal(ground)
+            if not self._make_room(
+                append, ground, 2 * need + PAGES_BYTES if self._plan.make_room else need - room, need
+            ):
+                return self._refusal(ground)
+        return [self._take(message, append, ground) for message in append.messages]
+
+    def _room(self, ground: Ground) -> int:
+        return min(ground.rules.max_bytes - self._used[ground.destination], self._spare(ground))
+
+    def _spare(self, ground: Ground) -> int:
+        return max(0, ground.spare) + self._free - self._added
+
+    def _refusal(self, ground: Ground) -> SpoolFull:
+        if self._plan.make_room:
+            return SpoolFull("the spool's file is full and nothing may make room", reason="storage_full")
+        if self._spare(ground) < ground.rules.max_bytes - self._used[ground.destination]:
+            return SpoolFull(
+                f"the volume has less than {ground.rules.min_free:.0%} free; nothing more is taken for "
+                f"{ground.destination}",
+                reason="volume_full",
+            )
+        return SpoolFull(
+            f"the spool for {ground.destination} holds {self._used[ground.destination]} of {ground.rules.max_bytes} "
+            "bytes",
+            reason="spool_full",
+        )
+
+    def _what_fits(self, append: Append, ground: Ground, room: int) -> list[tuple[int, int] | None]:
+        results: list[tuple[int, int] | None] = []
+        for message in append.messages:
+            if message.size <= room:
+                room -= message.size
+                results.append(self._take(message, append, ground))
+            else:
+                self._lost(ground.destination, "dropped_newest", 1, message.size)
+                results.append(None)
+        return results
+
+    def _take(self, message: Message, append: Append, ground: Ground) -> tuple[int, int]:
+        lane = ground.lanes[message.priority]
+        head = self._outcome.heads[lane]
+        if not head.epoch:
+            head.epoch = records.next_epoch(self._connection)
+        number, epoch, seq = head.number, head.epoch, head.seq
+        head.number += 1
+        head.seq += 1
+        ttl = None if message.ttl_s is None else max(1, int(message.ttl_s * 1000))
+        gauge = lane if ground.rules.when_full is WhenFull.CONFLATE and message.key else None
+        crc = checksum(number, epoch, seq, append.running, append.wall, ttl, message.key, message.payload)
+        self._rows.append(
+            Record(number, epoch, seq, append.running, append.wall, ttl, gauge, crc, message.key, message.payload)
+        )
+        size = message.size
+        self._used[ground.destination] += size
+        self._added += size
+        messages, total = self._outcome.stored.get(lane, (0, 0))
+        self._outcome.stored[lane] = messages + 1, total + size
+        return epoch, seq
+
+    def _write(self) -> None:
+        records.insert(self._connection, self._rows)
+        self._rows = []
+
+    def _make_room(self, append: Append, ground: Ground, wanted: int, need: int) -> bool:
+        """Whether there is room now. Where there is not, nothing was deleted in vain."""
+        self._write()
+        self._connection.execute("SAVEPOINT room")
+        if ground.rules.when_full is WhenFull.DROP_OLDEST:
+            reason, removed = "evicted", self._drop_oldest(append, ground, wanted)
+        else:
+            reason, removed = "conflated", self._conflate(append, ground, wanted)
+        enough = _size(removed) >= (need if self._plan.make_room else wanted)
+        if enough:
+            self._evicted(removed, ground.destination, reason)
+            self._added -= _size(removed)
+        else:
+            self._connection.execute("ROLLBACK TO room")
+        self._connection.execute("RELEASE room")
+        return enough
+
+    def _drop_oldest(self, append: Append, ground: Ground, wanted: int) -> Removal:
+        removed: Removal = {}
+        for priority in range(len(ground.lanes) - 1, min(message.priority for message in append.messages) - 1, -1):
+            missing = wanted - _size(removed)
+            if missing <= 0:
+                break
+            removed |= records.remove_oldest(self._connection, ground.lanes[priority], missing, ground.kept)
+        return removed
+
+    def _conflate(self, append: Append, ground: Ground, wanted: int) -> Removal:
+        removed: Removal = {}
+        keys = {(ground.lanes[message.priority], message.key) for message in append.messages if message.key}
+        for lane, key in keys:
+            _add(removed, records.remove_earlier(self._connection, lane, key, ground.kept))
+        for lane in reversed(ground.lanes):
+            missing = wanted - _size(removed)
+            if missing <= 0:
+                break
+            _add(removed, records.remove_superseded(self._connection, lane, missing, ground.kept))
+        return removed
+
+    def _evicted(self, removed: Removal, destination: str, reason: str) -> None:
+        for lane, entries in removed.items():
+            self._lost(destination, reason, len(entries), sum(size for _, size in entries))
+            self._outcome.evicted.setdefault(lane, []).extend(entries)
+        self._freed(removed)
+
+    def _freed(self, removed: Removal) -> None:
+        for lane, entries in removed.items():
+            # What is acknowledged may be of a destination that nothing was appended to.
+            if (destination := self._destination.get(lane)) is not None:
+                self._used[destination] -= sum(size for _, size in entries)
+
+    def _lost(self, destination: str, reason: str, messages: int, size: int) -> None:
+        before = self._outcome.losses.get((destination, reason), (0, 0))
+        self._outcome.losses[destination, reason] = before[0] + messages, before[1] + size
+
+
+def _size(removed: Removal) -> int:
+    return sum(size for entries in removed.values() for _, size in entries)
+
+
+def _add(removed: Removal, more: Removal) -> None:
+    for lane, entries in more.items():
+        removed.setdefault(lane, []).extend(entries)
+
+
+def recover(lanes: Collection[int]) -> Callable[[sqlite3.Connection], dict[int, Head]]:
+    """Where lanes go on after a commit whose outcome is not known. Their next message begins an epoch."""
+
+    def work(connection: sqlite3.Connection) -> dict[int, Head]:
+        return {
+            lane: Head(lane, max(records.last_of(connection, lane), lane << LANE_SHIFT) + 1, 0, 1) for lane in lanes
+        }
+
+    return work
