@@ -24,7 +24,13 @@ from gateway.errors import GatewayError
 
 RESULTS = HERE / "results"
 #: Benchmarks of single parts: programs of their own that print one line a measure.
-PARTS = {"routing_table": "routing_table.py", "device_sdk": "device_sdk.py", "floods": "floods.py", "admin": "admin.py"}
+PARTS = {
+    "routing_table": "routing_table.py",
+    "device_sdk": "device_sdk.py",
+    "floods": "floods.py",
+    "admin": "admin.py",
+    "spool": "spool.py",
+}
 
 
 def main() -> int:
