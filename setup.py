@@ -17,6 +17,7 @@ MODULES = [
     "forwarding/ending",
     "forwarding/endpoint",
     "forwarding/flow",
+    "forwarding/lifecycle",
     "forwarding/opening",
     "forwarding/outbox",
     "forwarding/plane",

@@ -33,6 +33,7 @@ from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.lifecycle import Lifecycle
 
 
 def accept(connection: Connection, setup: Setup) -> None:
@@ -109,12 +110,12 @@ def withdraw(connection: Connection, route_id: bytes) -> None:
         be_reachable(connection)
 
 
-def be_reachable(connection: Connection) -> None:
+def be_reachable(connection: Lifecycle) -> None:
     """Every authenticated connection is reachable as itself, by its subject or its route id."""
     _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
 
 
-def withdraw_forbidden(connection: Connection) -> bool:
+def withdraw_forbidden(connection: Lifecycle) -> bool:
     """Take out of the table what the connection may not serve any more; whether there was anything."""
     table = connection.plane.table
     forbidden = [
@@ -129,7 +130,7 @@ def withdraw_forbidden(connection: Connection) -> bool:
     return bool(forbidden)
 
 
-def _enter(connection: Connection, route: Route) -> Route:
+def _enter(connection: Lifecycle, route: Route) -> Route:
     displaced = connection.plane.table.add(route)
     if displaced is not None and displaced.owner is not connection:
         cast("Connection", displaced.owner).close(

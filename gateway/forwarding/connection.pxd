@@ -4,6 +4,7 @@ from gateway.forwarding.credit cimport Credit
 from gateway.forwarding.ending cimport finish, requester_done
 from gateway.forwarding.endpoint cimport Endpoint
 from gateway.forwarding.flow cimport request_n
+from gateway.forwarding.lifecycle cimport Lifecycle
 from gateway.forwarding.opening cimport open_request
 from gateway.forwarding.outbox cimport Outbox
 from gateway.forwarding.stream cimport Stream
@@ -16,11 +17,8 @@ cdef int REQUEST_CHANNEL, REQUEST_FNF, REQUEST_RESPONSE, REQUEST_SERIES, REQUEST
 cdef int REQUESTER_DONE, RESPONDER_DONE, RESPONSE_SERIES
 
 
-cdef class Connection(Endpoint):
-    cdef public object credential, kind, peer, principal, resumption, session
-    cdef public long number
+cdef class Connection(Lifecycle):
     cdef public long long bytes_in, frames_in
-    cdef public double opened_at
 
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
@@ -32,8 +30,6 @@ cdef class Connection(Endpoint):
 
     @cython.locals(credit=Credit, state=int)
     cdef bint _response_item(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
-
-    cpdef tick(self, double now, double wall)
 
     @cython.locals(follows=int, total=long)
     cdef bint _breaks(self, Stream stream, int head, long size, bint coming) except -1

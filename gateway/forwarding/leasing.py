@@ -17,6 +17,7 @@ from gateway.wire.frames import Lease, decode, encode
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.endpoint import Endpoint
+    from gateway.forwarding.lifecycle import Lifecycle
     from gateway.routing.group import Group
     from gateway.routing.route import Route
 
@@ -53,7 +54,7 @@ def resume(connection: Connection) -> None:
         lend(connection)
 
 
-def lend(connection: Connection) -> None:
+def lend(connection: Lifecycle) -> None:
     """Send the requester a lease if one is due, or stop it when it should ask nothing more."""
     assert connection.granted is not None
     now = connection.plane.monotonic()
@@ -136,7 +137,7 @@ def exhausted() -> Overloaded:
     return Overloaded("whoever serves this takes no requests now; try again", reason="no_lease")
 
 
-def _allowance(connection: Connection, now: float) -> int:
+def _allowance(connection: Lifecycle, now: float) -> int:
     limits = connection.grant.limits
     overload = connection.plane.overload
     allowance = STRAINED if overload else GENEROUS

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.forwarding.closing import CloseReason
-from gateway.forwarding.connection import GOODBYE_S
+from gateway.forwarding.lifecycle import GOODBYE_S
 from gateway.observe.metrics import MAX_SERVICES
 from gateway.policy.principal import Kind
 from gateway.routing.route import Route
