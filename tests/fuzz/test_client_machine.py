@@ -141,7 +141,8 @@ class Place:
         runner.run(self._open(data))
 
     async def _open(self, data: Path) -> None:
-        self.node = await LocalNode.start(data)
+        # Every step waits for the answer to a KEEPALIVE.
+        self.node = await LocalNode.start(data, {"limits.device.keepalive_burst": 0})
         await self.node.servant("tcp", "echo")
         self.bystander = Voice(await self.node.client("ws", "bystander"), "bystander")
         self.asker = Voice(await self.node.client("tcp", "asker"), "asker")
