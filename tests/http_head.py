@@ -47,7 +47,7 @@ def answer_in(data: bytes) -> Answer:
     return Answer(int(status.split(" ")[1]), {name.lower(): value for name, value in headers.items()}, body)
 
 
-async def send(port: int, request: bytes, timeout: float = 5) -> Answer:
+async def send(port: int, request: bytes, timeout: float = 20) -> Answer:
     """Send bytes and return the answer; whatever is not a 101 must be followed by the end of the connection."""
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

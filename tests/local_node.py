@@ -32,7 +32,7 @@ def passing_tasks() -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() if task.get_name() not in STANDING_TASKS}
 
 
-async def until(condition: Callable[[], object], timeout: float = 5) -> None:
+async def until(condition: Callable[[], object], timeout: float = 30) -> None:
     """Wait until `condition` is true; it is looked at between turns of the loop."""
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110  (what the node does sets no events)
@@ -240,7 +240,7 @@ class Servant:
             self.client.send(*[item] * n)
 
 
-async def call(client: RawClient, route: str = "echo.it", data: bytes = b"hello", timeout: float = 5) -> bytes:
+async def call(client: RawClient, route: str = "echo.it", data: bytes = b"hello", timeout: float = 20) -> bytes:
     """Ask and return the answer's data; frames of other streams that come in between are dropped."""
     number = client.request(route, data)
     while True:

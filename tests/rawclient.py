@@ -142,7 +142,7 @@ class RawClient:
         """Send one WebSocket frame of any kind."""
         self.send_raw(_ws_frame(payload, opcode=opcode, final=final, masked=masked))
 
-    async def drain(self, timeout: float = 5) -> None:
+    async def drain(self, timeout: float = 20) -> None:
         """Wait until what was sent is mostly in the kernel's hands."""
         async with asyncio.timeout(timeout):
             await self._writer.drain()
@@ -188,7 +188,7 @@ class RawClient:
         self.send(frames.RequestResponse(number, composite(route, entries=entries), data))
         return number
 
-    async def ready(self, timeout: float = 5) -> dict[str, Any]:
+    async def ready(self, timeout: float = 20) -> dict[str, Any]:
         """Ask `gateway.ready` and return its answer: from here on the node has accepted the SETUP."""
         number = self.request("gateway.ready")
         answer = await self.recv(timeout)
@@ -196,11 +196,11 @@ class RawClient:
             raise AssertionError(f"gateway.ready was answered by {answer}")
         return dict(json.loads(answer.data))
 
-    async def recv(self, timeout: float = 5) -> frames.Frame:
+    async def recv(self, timeout: float = 20) -> frames.Frame:
         """Return the next frame; raise ConnectionEnded if the connection ends first."""
         return frames.decode(await self.recv_bytes(timeout))
 
-    async def recv_bytes(self, timeout: float = 5) -> bytes:
+    async def recv_bytes(self, timeout: float = 20) -> bytes:
         """Return the next frame's bytes, without what the transport put around it."""
         async with asyncio.timeout(timeout):
             while (frame := self._cut()) is None:
@@ -209,7 +209,7 @@ class RawClient:
                 await self._read()
             return frame
 
-    async def recv_close(self, timeout: float = 5) -> tuple[int | None, str]:
+    async def recv_close(self, timeout: float = 20) -> tuple[int | None, str]:
         """Read on to the end; return the WebSocket close code and reason, (None, "") where none was sent."""
         async with asyncio.timeout(timeout):
             while True:
@@ -218,7 +218,7 @@ class RawClient:
                 except ConnectionEnded as ended:
                     return ended.code, ended.reason
 
-    async def barrier(self, timeout: float = 5) -> list[frames.Frame]:
+    async def barrier(self, timeout: float = 20) -> list[frames.Frame]:
         """Return all frames that arrive up to the answer to a KEEPALIVE sent now: what the node sent before it."""
         mark = os.urandom(8)
         self.send(frames.KeepAlive(respond=True, data=mark))
@@ -262,7 +262,7 @@ class RawClient:
         return len(frame).to_bytes(3, "big") + frame
 
     async def _upgrade(self, key: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status = int(head.split(" ", 2)[1])
             accept = base64.b64encode(hashlib.sha1(key.encode() + WEBSOCKET_GUID).digest()).decode()
@@ -339,7 +339,7 @@ async def _open(
         if receive_buffer is not None:
             # Only before connecting does it bound the window that the peer is told.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.get_running_loop().sock_connect(opened, (host, port))
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return await asyncio.open_connection(sock=opened, ssl=ssl, server_hostname=host if ssl else None)

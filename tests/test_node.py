@@ -166,7 +166,7 @@ class Process:
     child: asyncio.subprocess.Process
     events: list[dict[str, object]] = field(default_factory=list)
 
-    async def said(self, event: str, timeout: float = 20) -> dict[str, object]:
+    async def said(self, event: str, timeout: float = 60) -> dict[str, object]:
         """Read the log up to an event; it is one JSON object a line, as nobody watches."""
         assert self.child.stderr is not None
         async with asyncio.timeout(timeout):
@@ -192,7 +192,7 @@ class Process:
         await client.ready()
         return client
 
-    async def exit(self, timeout: float = 20) -> tuple[int, bytes, str]:
+    async def exit(self, timeout: float = 60) -> tuple[int, bytes, str]:
         out, err = await asyncio.wait_for(self.child.communicate(), timeout)
         assert self.child.returncode is not None
         return self.child.returncode, out, err.decode()

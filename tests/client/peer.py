@@ -71,7 +71,7 @@ class Link:
             found[:] = [frame for frame in self.received if isinstance(frame, kind) and matches(frame)]
             return bool(found)
 
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(there)
         self.received.remove(found[0])
         return found[0]

@@ -43,7 +43,7 @@ def admitted(site: Site, token: str) -> Principal:
 
 
 async def fetched(control: ControlPlane, issuer: Issuer) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await control.issuers.get(issuer.id)).fetched_at is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.sleep(0)

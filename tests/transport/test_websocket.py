@@ -230,7 +230,7 @@ async def _raw(node: LocalNode) -> RawClient:
 
 
 async def _take_head(client: RawClient) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await client._reader.readuntil(b"\r\n\r\n")
 
 
