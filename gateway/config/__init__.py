@@ -5,9 +5,11 @@ A leaf: knows nothing of what the settings are for. ``docs/settings.md`` is gene
 """
 
 from gateway.config.advertised import advertised_host, advertised_url, certificate_names, is_wildcard
-from gateway.config.declarations import Config, KindLimits, Limits, Setting, address, is_loopback, settings
+from gateway.config.declarations import Config, Setting, settings
+from gateway.config.limits import KindLimits, Limits
 from gateway.config.live import Change, Effective, LiveSettings, Locked, NotReloadable
 from gateway.config.loading import Sources, load
+from gateway.config.values import address, is_loopback
 
 __all__ = [
     "Change",

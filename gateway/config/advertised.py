@@ -6,7 +6,8 @@ import ipaddress
 import platform
 from urllib.parse import urlsplit
 
-from gateway.config.declarations import Config, address
+from gateway.config.declarations import Config
+from gateway.config.values import address
 
 
 def advertised_url(config: Config, port: int = 0) -> str:
