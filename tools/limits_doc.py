@@ -72,6 +72,7 @@ NODE = (
     ),
 )
 KINDS = (
+    Limit("max_connections", "connections of one subject", ("taken_over",), "the oldest is closed: 4409"),
     Limit("max_frame_bytes", "one frame, and one WebSocket message", ("max_frame_bytes", "too_big"), "1009"),
     Limit(
         "max_setup_bytes", "SETUP, token and registrations included", ("max_setup_bytes", "too_big"), "REJECTED_SETUP"
@@ -133,8 +134,8 @@ Addresses are IPv4 hosts and IPv6 networks of 64 bits. Loopback is spared from r
 BETWEEN = """
 ## Of a connection, by the kind of its principal
 
-`limits.<kind>.<name>`. A user has what a device has; nodes and administrators have what services have, without resume.
-`0` in either column: no limit.
+`limits.<kind>.<name>`. A user has what a device has, in any number of places; nodes and administrators have what
+services have, without resume. `0` in either column: no limit.
 
 """
 

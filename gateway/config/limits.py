@@ -10,6 +10,9 @@ from gateway.config.values import Section, limit, setting
 class KindLimits(Section):
     """Limits of one connection, for one kind of principal. Unset: the kind's own figure."""
 
+    max_connections: int | None = limit(
+        "Connections of one subject; beyond it the oldest is closed; 0: no limit.", least=0
+    )
     max_frame_bytes: int | None = limit("One RSocket frame, and one WebSocket message.", most=0xFF_FFFF)
     max_metadata_bytes: int | None = limit("Metadata of one frame.", most=0xFF_FFFF)
     max_metadata_entries: int | None = limit("Entries of one composite metadata.")

@@ -73,6 +73,7 @@ def accept(connection: Connection, setup: Setup) -> None:
     if setup.resume_token is not None:
         resuming.admit(connection, setup.resume_token, principal, limits)
     connection.adopt(principal, grant, form, principal_entry(principal, plane.node))
+    take_over(connection)
     if setup.resume_token is not None:
         resuming.begin(connection, setup.resume_token, token)
     if setup.lease:
@@ -113,6 +114,20 @@ def withdraw(connection: Connection, route_id: bytes) -> None:
 def be_reachable(connection: Lifecycle) -> None:
     """Every authenticated connection is reachable as itself, by its subject or its route id."""
     _enter(connection, Route(uuid.uuid4().bytes, "", connection, subject=connection.principal.subject))
+
+
+def take_over(connection: Lifecycle) -> None:
+    """Close the oldest connections of this subject, where it may have only so many and this one is about to be
+    reachable (fault 59). A session that waits for its link counts: whoever begins anew will not come back to it."""
+    principal, most = connection.principal, connection.grant.limits.max_connections
+    group = connection.plane.table.subject(principal.subject) if most else None
+    if group is None:
+        return
+    owners = dict.fromkeys(cast("Lifecycle", route.owner) for route in group.routes)
+    others = [owner for owner in owners if owner.kind == connection.kind and owner.principal.kind is principal.kind]
+    others.sort(key=lambda owner: owner.number)
+    for owner in others[: max(len(others) + 1 - most, 0)]:
+        owner.turn_out(CloseReason.TAKEN_OVER, f"{principal.subject} has connected again")
 
 
 def withdraw_forbidden(connection: Lifecycle) -> bool:

@@ -97,7 +97,7 @@ class Lifecycle(Endpoint):
             self.principal = snapshot.access.judge(self.principal, self.plane.wall())
         except TokenError as error:
             self.counters.refuse_token(error.reason)
-            self._turn_out(reason_for_judgement(error.reason), error.text)
+            self.turn_out(reason_for_judgement(error.reason), error.text)
             return
         self._be_judged(snapshot.grant(self.principal))
 
@@ -109,6 +109,7 @@ class Lifecycle(Endpoint):
         if self.resumption is not None:
             self.resumption.credential = credential
         if lapsed:
+            acceptor.take_over(self)
             acceptor.be_reachable(self)
 
     def _be_judged(self, grant: Grant) -> None:
@@ -125,7 +126,7 @@ class Lifecycle(Endpoint):
                 if responder.kind != INTERNAL or responder is self.plane.multicast:
                     forbid(stream)
 
-    def _turn_out(self, reason: CloseReason, text: str) -> None:
+    def turn_out(self, reason: CloseReason, text: str) -> None:
         """Close, whether there is a link or not."""
         if self.resumption is not None and self.resumption.parked:
             self.end(reason)

@@ -1,9 +1,9 @@
 """How much one connection may use: one profile for each kind of principal.
 
-A device's figures are meant for strangers on a small box. A user's program is a stranger too and gets the same.
-Services, nodes and administrators' tools are trusted with frames up to the largest that RSocket has and with no
-rate or stream limit; their buffers are bounded all the same. Every figure can be set by ``limits.<kind>.<name>`` in
-the settings. Knows nothing of how a limit is enforced.
+A device's figures are meant for strangers on a small box. A user's program is a stranger too and gets the same, but
+may be in several places at once. Services, nodes and administrators' tools are trusted with frames up to the largest
+that RSocket has and with no rate or stream limit; their buffers are bounded all the same. Every figure can be set by
+``limits.<kind>.<name>`` in the settings. Knows nothing of how a limit is enforced.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class LimitsProfile:
     The defaults are a device's.
     """
 
+    max_connections: int = 1
+    """Connections of one subject; beyond it the oldest goes; 0: no limit. A device is in one place (fault 59)."""
     max_frame_bytes: int = 64 * KIB
     """One RSocket frame, header included; also one WebSocket message."""
     max_metadata_bytes: int = 4 * KIB
@@ -99,7 +101,10 @@ class LimitsProfile:
 
 
 _DEVICE = LimitsProfile()
+#: Somebody may have a page open in two windows.
+_USER = replace(_DEVICE, max_connections=0)
 _TRUSTED = LimitsProfile(
+    max_connections=0,
     max_frame_bytes=LARGEST_FRAME_BYTES,
     max_metadata_bytes=64 * KIB,
     max_metadata_entries=64,
@@ -129,7 +134,7 @@ _WITHOUT_RESUME = replace(_TRUSTED, resume_bytes=0)
 
 _PROFILES: Mapping[Kind, LimitsProfile] = {
     Kind.DEVICE: _DEVICE,
-    Kind.USER: _DEVICE,
+    Kind.USER: _USER,
     Kind.SERVICE: _TRUSTED,
     Kind.NODE: _WITHOUT_RESUME,
     Kind.ADMIN: _WITHOUT_RESUME,

@@ -41,7 +41,8 @@ async def test_streams_of_ordinary_items(node: LocalNode, transport: str) -> Non
     await node.servant()
     quick = await node.client(transport)
     alone = await _rate(quick, 3000)
-    stalled = [await node.client(transport, kind="device", receive_buffer=4096) for _ in range(3)]
+    names = ("slow-1", "slow-2", "slow-3")
+    stalled = [await node.client(transport, name, "device", receive_buffer=4096) for name in names]
     for client in stalled:
         client.send(stream_request(1, "echo.it", b"1000", MAX_REQUEST_N))
         client.send(frames.RequestN(1, MAX_REQUEST_N))

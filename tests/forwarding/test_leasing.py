@@ -172,7 +172,7 @@ class TestLending:
         site.turn()
         for kind, peer in before.items():
             assert lent(peer) == Lease(TTL_MS, kinds[kind][0])
-            assert lent(leased(site, kind)).requests == kinds[kind][0]
+            assert lent(leased(site, kind, subject="y")).requests == kinds[kind][0]
         site.plane.strain(Overload.NONE)
         site.wait(TTL_S * 0.75)
         for kind, peer in before.items():

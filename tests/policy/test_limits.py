@@ -44,8 +44,8 @@ def test_a_device_gets_the_figures_for_strangers() -> None:
     )
 
 
-def test_a_user_gets_what_a_device_gets() -> None:
-    assert profile_for(Kind.USER) == profile_for(Kind.DEVICE)
+def test_a_user_gets_what_a_device_gets_in_any_number_of_places() -> None:
+    assert profile_for(Kind.USER) == profile_for(Kind.DEVICE, {"max_connections": 0})
 
 
 @pytest.mark.parametrize("kind", [Kind.SERVICE, Kind.NODE, Kind.ADMIN])
