@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
-_RULE = re.compile(r"(?P<id>[PX]\d\d|fault [1-9]\d?)(?P<later> later)?: (?P<summary>\S.*)")
+_RULE = re.compile(r"(?P<id>[PX]\d\d|fault [1-9]\d{0,2})(?P<later> later)?: (?P<summary>\S.*)")
 _NAMED = re.compile(r"\b[PX]\d\d\b")
 _FAULTS = re.compile(r"\b[Ff]aults? (?P<numbers>\d+(?:(?:, and|,|\s+and|\s+to)\s+\d+\b)*)")
 _IDENTIFIER = re.compile(r"^\s*(?:async )?(?:def|class) (?P<name>[Tt]est\w*)", re.MULTILINE)
