@@ -95,6 +95,7 @@ class Node:
         self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
         self._log_settings = config.log
         self._goodbyes: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
         self._admin_certificate: Certificate | None = None
         self._admin_tls: ssl.SSLContext | None = None
         self._renewal: asyncio.Future[bool] | None = None
@@ -295,6 +296,19 @@ class Node:
         self.plane.draining = True
         self._goodbyes = asyncio.create_task(self._say_goodbye(), name="goodbyes")
 
+    def end(self) -> None:
+        """Have whoever runs this node stop it."""
+        self._ending.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the process is about to end."""
+        return self._ending.is_set()
+
+    async def wait_for_end(self) -> None:
+        """Return when `end` was called."""
+        await self._ending.wait()
+
     def undrain(self) -> None:
         """Take sessions again. Those who were told to go are not called back."""
         if self._goodbyes is not None:
@@ -489,17 +503,17 @@ def _shown(host: str) -> str:
 
 
 async def serve(settings: LiveSettings | Config) -> None:
-    """Run a node until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the certificate again."""
+    """Run a node until SIGTERM, SIGINT or its admin API ends it; then a signal ends it at once. SIGHUP reads the
+    certificate again."""
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+    node = Node(settings)
     ends = (signal.SIGTERM, signal.SIGINT)
     for number in ends:
-        loop.add_signal_handler(number, stopped.set)
-    node = Node(settings)
+        loop.add_signal_handler(number, node.end)
     loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
     await node.start()
     await node.first_run()
-    await stopped.wait()
+    await node.wait_for_end()
     for number in ends:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)

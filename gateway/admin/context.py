@@ -38,7 +38,15 @@ class NodeControls(Protocol):
         """What readiness asks."""
         ...
 
+    @property
+    def ending(self) -> bool:
+        """Whether the process is about to end."""
+        ...
+
     def drain(self) -> None: ...
+
+    def end(self) -> None:
+        """Drain, then end the process."""
 
     def undrain(self) -> None: ...
 

@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("route", "Services, and how their requests end."),
     "config": ("config", "The settings of a running node, with where each value comes from."),
     "reload": ("operation", "Read the settings and certificates again, and put into force what a running node can."),
-    "drain": ("operation", "Let nobody in any more, and send who is there elsewhere; the node stays up."),
+    "drain": ("operation", "Send who is there elsewhere, let requests in flight finish, and end the node."),
     "undrain": ("operation", "Let connections in again."),
     "logs": ("operation", "The node's log."),
     "audit": ("audit", "List who has changed what, newest first."),

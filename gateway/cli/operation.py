@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import time
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gateway.cli.call import Change, register
 from gateway.cli.catalogue import application
+from gateway.cli.durations import duration
+from gateway.control.runtime import Runtime
+from gateway.errors import GatewayError
 
+if TYPE_CHECKING:
+    from gateway.cli.api import Api
+
+#: Seconds between two looks at whether a process has gone, and between two questions to an API.
+LOOK_S, ASK_S = 0.1, 0.5
+
+Stay = Annotated[bool, typer.Option("--stay", help="Leave the node up, refusing; gateway undrain takes it back.")]
+Timeout = Annotated[
+    float, typer.Option(parser=duration, metavar="TIME", help="How long to wait for its end; 0: not at all.")
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error"], typer.Argument(help="Least severity.", show_default=False)
 ]
@@ -32,10 +46,40 @@ def reload(call: Change) -> None:
     call.done(text, answer)
 
 
-def drain(call: Change) -> None:
-    """Let nobody in any more, and send who is there elsewhere; the node stays up."""
-    call.confirm("Send all connections elsewhere, and let nobody in?")
-    call.done("draining", call.send("POST", "/node/drain"))
+def drain(call: Change, stay: Stay = False, timeout: Timeout = 45.0) -> None:
+    """Send who is there elsewhere, let requests in flight finish, and end the node.
+
+    Does what SIGTERM and gateway stop do, from anywhere. It goes on to its end when this command is interrupted.
+    """
+    if stay:
+        call.confirm("Send all connections elsewhere, and let nobody in?")
+        call.done("draining; let connections in again with gateway undrain", call.send("POST", "/node/drain"))
+        return
+    call.confirm("Send all connections elsewhere, and end the node?")
+    began = time.monotonic()
+    runtime = None if call.context.data is None else Runtime.read(call.context.data)
+    answer = call.send("POST", "/node/drain", exit=True)
+    if not call.dry_run and timeout:
+        _wait_for_end(call.api, runtime, began + timeout)
+        call.done(f"drained and ended in {time.monotonic() - began:.1f} s", answer)
+    else:
+        call.done("draining, then it ends", answer)
+
+
+def _wait_for_end(api: Api, runtime: Runtime | None, deadline: float) -> None:
+    """Wait until the node has gone: its process where it is on this machine, else its API. Raises TimeoutError."""
+    while runtime.alive if runtime is not None else _answers(api):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the node drains and is still there; it ends when requests in flight have finished")
+        time.sleep(LOOK_S if runtime is not None else ASK_S)
+
+
+def _answers(api: Api) -> bool:
+    try:
+        api.get("/node")
+    except GatewayError as error:
+        return error.reason != "unreachable"
+    return True
 
 
 def undrain(call: Change) -> None:

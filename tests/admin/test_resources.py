@@ -57,6 +57,18 @@ async def test_draining_and_back(api: Api) -> None:
     assert [entry["action"] for entry in (await api.get("/audit"))["data"][:2]] == ["node.undrain", "node.drain"]
 
 
+async def test_draining_to_the_end(api: Api) -> None:
+    """Fault 95: whoever runs the node is told to stop it; that cannot be taken back."""
+    assert (await api.send("POST", "/node/drain?exit=1&dry_run=1"))["state"] == "ready"
+    assert not api.node.ending
+    assert (await api.send("POST", "/node/drain?exit=1"))["state"] == "draining"
+    await asyncio.wait_for(api.node.wait_for_end(), 5)
+    await api.send("POST", "/node/undrain")
+    assert api.node.ending
+    (entry,) = (await api.get("/audit?action=node.drain"))["data"]
+    assert entry["outcome"] == "ok"
+
+
 # Connections
 
 

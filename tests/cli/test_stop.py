@@ -1,4 +1,4 @@
-"""`gateway stop` ends a node in order, and no process that is none."""
+"""`gateway stop` and `gateway drain` end a node in order, and no process that is none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from gateway.control.identity import Identity
 from gateway.control.runtime import Runtime
 from gateway.wire import frames
 from tests.cli.conftest import Shell
-from tests.rawclient import RawClient
+from tests.rawclient import HandshakeRefused, RawClient
 
 
 @dataclass
@@ -95,6 +97,48 @@ async def test_not_in_time(shell: Shell, tmp_path: Path) -> None:
         result = await shell.run("stop", "--data", str(node.data), "--timeout", "0")
         assert result.code in (0, 4)
         assert await asyncio.wait_for(node.process.wait(), 10) in (0, -signal.SIGTERM)
+
+
+async def test_drain_does_the_same_through_the_api(shell: Shell, tmp_path: Path) -> None:
+    """Fault 95: nobody new, lease 0 and CONNECTION_CLOSE, requests in flight finish, the process ends."""
+    async with busy(shell, tmp_path / "data") as node:
+        draining = asyncio.create_task(shell.run("drain", "--yes", "--data", str(node.data)))
+        await goodbye(node.caller)
+        await goodbye(node.service)
+        assert not draining.done()
+        await node.answer()
+        for client in (node.caller, node.service):
+            await client.recv_close()
+        result = await draining
+        assert (result.code, result.out[:21]) == (0, b"drained and ended in "), result.err
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert Runtime.read(node.data) is None
+
+
+async def test_drain_of_a_node_that_is_to_stay(shell: Shell, tmp_path: Path) -> None:
+    """It refuses, and takes connections again when it is told to; a node elsewhere is waited for by its API."""
+    async with busy(shell, tmp_path / "data") as node:
+        data = ("--data", str(node.data))
+        assert (await shell.run("drain", *data)).code == 2
+        tried = await shell.run("drain", "--dry-run", *data)
+        assert tried.out == b"draining, then it ends (dry run: nothing was changed)\n"
+        result = await shell.run("drain", "--stay", "--yes", *data)
+        assert (result.code, b"gateway undrain" in result.out) == (0, True)
+        await goodbye(node.caller)
+        runtime = Runtime.read(node.data)
+        assert runtime is not None
+        port = urlsplit(runtime.websocket).port
+        assert port
+        with pytest.raises(HandshakeRefused, match="503"):
+            await RawClient.connect_ws(port)
+        assert (await shell.run("undrain", *data)).code == 0
+        await (await RawClient.connect_ws(port)).close()
+        key = (await shell.run("key", "create", "ops", "--role", "operator", "--scope", "system", *data)).out.decode()
+        elsewhere = shell.with_environment(GATEWAY_ADMIN=runtime.admin, GATEWAY_API_KEY=key.strip())
+        await node.answer()
+        result = await elsewhere.run("drain", "--yes")
+        assert (result.code, result.out[:21]) == (0, b"drained and ended in "), result.err
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
 
 
 async def test_no_node(shell: Shell, tmp_path: Path) -> None:

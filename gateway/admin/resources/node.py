@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
 
 from gateway import __version__, forwarding
 from gateway.admin.access import By, Operations
@@ -93,6 +95,12 @@ class Reloaded(Shown):
 
     changed: list[str]
     restart_needed: list[str]
+
+
+Exit = Annotated[
+    bool,
+    Query(description="End the process when requests in flight have finished, as SIGTERM does: within 30 s usually."),
+]
 
 
 class Level(Taken):
@@ -189,19 +197,23 @@ async def get_features() -> Any:
 
 
 @operations.post("/node/drain", Action.OPERATE, response_model=State)
-async def drain_node(here: Here, by: By, dry_run: DryRun = False) -> Any:
-    """Take no new sessions or requests, tell every peer to go elsewhere; the process goes on."""
-    if not dry_run and not here.plane.draining:
-        await here.control.audit.record(by, "node.drain", "node")
+async def drain_node(here: Here, by: By, exit: Exit = False, dry_run: DryRun = False) -> Any:
+    """Take no new sessions or requests, tell every peer to go elsewhere. The process goes on, unless `exit` is set."""
+    if dry_run or here.node.ending or (here.plane.draining and not exit):
+        return State(state=_state(here))
+    await here.control.audit.record(by, "node.drain", "node", details={"exit": exit})
+    here.events.add("node.draining", by.id, exit=exit)
+    if exit:
+        here.node.end()
+    else:
         here.node.drain()
-        here.events.add("node.draining", by.id)
-    return State(state=_state(here))
+    return State(state="draining")
 
 
 @operations.post("/node/undrain", Action.OPERATE, response_model=State)
 async def undrain_node(here: Here, by: By, dry_run: DryRun = False) -> Any:
-    """Take sessions again."""
-    if not dry_run and here.plane.draining:
+    """Take sessions again, unless the process is about to end."""
+    if not dry_run and here.plane.draining and not here.node.ending:
         await here.control.audit.record(by, "node.undrain", "node")
         here.node.undrain()
         here.events.add("node.ready", by.id)
