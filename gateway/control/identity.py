@@ -20,6 +20,7 @@ The rules:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -101,9 +102,9 @@ class Identity:
                 _maintain(directory, wanted, moment)
                 return identity
         except OSError as error:
+            hint = f" The data directory {data} must belong to uid {os.geteuid()}, as which this runs, and be writable."
             raise StorageError(
-                f"{error.filename or data}: {error.strerror or error}. "
-                f"The data directory {data} must belong to the user that runs the gateway and be writable."
+                f"{error.filename or data}: {error.strerror or error}.{'' if error.errno == errno.ENOSPC else hint}"
             ) from error
 
     @property

@@ -5,6 +5,7 @@ TLS 1.2 stays because MicroPython has nothing newer.
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -26,8 +27,21 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"TLS certificate {certificate} with key {key} cannot be used: {error}") from error
+        why = _unusable(certificate, key, error)
+        raise ConfigError(f"TLS certificate {certificate} with key {key} cannot be used: {why}") from error
     return context
+
+
+def _unusable(certificate: Path, key: Path, error: OSError) -> str:
+    """Why, in words: the library's own error names neither the file nor, for half of the mistakes, the mistake."""
+    for path in (certificate, key):
+        try:
+            path.open("rb").close()
+        except OSError as problem:
+            return f"{path}: {problem.strerror or problem} for uid {os.geteuid()}"
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return str(error)
 
 
 class Certificate:

@@ -403,5 +403,5 @@ def test_a_directory_that_cannot_be_used_is_told(data: Path) -> None:
         Identity.open(data)
     assert caught.value.text == (
         f"{data}/identity.lock: Is a directory. "
-        f"The data directory {data} must belong to the user that runs the gateway and be writable."
+        f"The data directory {data} must belong to uid {os.geteuid()}, as which this runs, and be writable."
     )
