@@ -11,10 +11,13 @@ SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
 # What runs on both the compiled and the interpreted hot path.
 DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
 
-# What failed beside others on a busy machine must pass alone, all of it.
-ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+# What needs neither an hour nor a container engine.
+QUICK := not soak and not compose
 
-.PHONY: setup run test lint style types rules bench soak build clean help
+# What failed beside others on a busy machine must pass alone, all of it.
+ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
+
+.PHONY: setup run test lint style types rules bench soak image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -24,7 +27,9 @@ help:
 	  'make bench  benchmarks, one comparable line each' \
 	  'make soak   the long versions of the fault and memory tests' \
 	  'make setup  .venv with the product and its development tools' \
-	  'make build  wheel and sdist in dist/'
+	  'make build  wheel and sdist in dist/' \
+	  'make image  the container image gateway:local' \
+	  'make compose-lint, make compose-test   the compose file, without and with a container engine'
 
 setup: $(COMPILED)
 
@@ -41,8 +46,8 @@ run: setup
 
 test: setup
 	@tools/install-peers
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not soak' || $(ALONE)
-	@tools/pure-tests -n $(JOBS) -q -m 'not soak' $(DATA_PLANE_TESTS) || $(ALONE)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m '$(QUICK)' || $(ALONE)
+	@tools/pure-tests -n $(JOBS) -q -m '$(QUICK)' $(DATA_PLANE_TESTS) || $(ALONE)
 	@$(BIN)/python tools/rules.py
 
 lint: style types
@@ -72,6 +77,15 @@ soak: setup
 build: setup
 	@$(BIN)/pip install --quiet build
 	@$(BIN)/python -m build
+
+image:
+	@docker build -f deploy/Dockerfile -t gateway:local .
+
+compose-lint: setup
+	@tools/compose-lint
+
+compose-test: setup
+	@$(BIN)/python -m pytest -m compose tests/e2e
 
 clean:
 	find gateway -name '*.so' -delete
