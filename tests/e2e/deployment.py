@@ -148,3 +148,5 @@ class Deployment:
         for name in self.others:
             ran("docker", "rm", "--force", name)
         self.compose("down", "--volumes", "--timeout", "5")
+        # Compose leaves a volume that it has not made.
+        ran("docker", "volume", "rm", "--force", self.volume)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import socket
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.e2e.deployment import BASE_IMAGE, Deployment, eventually, inspected, ran, said
+from tests.e2e.deployment import BASE_IMAGE, ROOT, Deployment, eventually, inspected, ran, said
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1500)]
 
@@ -82,6 +84,20 @@ def test_it_may_do_no_more_than_it_needs(edge: Deployment) -> None:
     assert {binding["HostIp"] for binding in host["PortBindings"]["9878/tcp"]} == {"127.0.0.1"}
     written = ran("docker", "exec", edge.edge, "touch", "/etc/written", "/opt/gateway/written")
     assert written.err.count("Read-only file system") == 2
+
+
+def test_the_first_device(edge: Deployment) -> None:
+    """The quick start of docs/deploy.md, from the node to a device that is online."""
+    assert "password" in edge.inside("cat", "first-run.txt")
+    added = edge.inside("gateway", "device", "add", "demo", "--profile", "thermostat")
+    assert "wss://" in added
+    said("docker", "exec", "--detach", edge.edge, "gateway", "simulate", "--as", "demo")
+
+    def online() -> bool | None:
+        return ran("docker", "exec", edge.edge, "gateway", "request", "demo.set_target", "20").code == 0 or None
+
+    eventually(online, "the device that was added answers")
+    assert "demo" in edge.inside("gateway", "device", "ls")
 
 
 def test_a_caller_reaches_a_device(edge: Deployment, authority: Path, caller: Callable[[], str | None]) -> None:
@@ -175,7 +191,7 @@ def test_a_certificate_of_ones_own(other: Deployment, tmp_path: Path) -> None:
 
 
 def test_a_volume_of_somebody_else(other: Deployment) -> None:
-    """It is named, with the user that it must belong to."""
+    """It is named, with the user that it must belong to, and docs/deploy.md says how to change that."""
     said("docker", "volume", "create", other.volume)
     taken = "chown 0:0 /data && chmod 755 /data && touch /data/theirs"
     mount = ("--volume", f"{other.volume}:/data", "--user", "0", "--entrypoint", "sh")
@@ -184,6 +200,10 @@ def test_a_volume_of_somebody_else(other: Deployment) -> None:
     line = other.complaint()
     assert "Permission denied" in line
     assert "/var/lib/gateway must belong to uid 10001" in line
+    (command,) = re.findall(r"`docker compose (run .*?chown .*?)`", (ROOT / "docs" / "deploy.md").read_text())
+    mended = other.compose(*shlex.split(command))
+    assert mended.code == 0, mended.err
+    other.up()
 
 
 def test_a_port_that_is_taken(other: Deployment) -> None:
