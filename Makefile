@@ -17,7 +17,7 @@ QUICK := not soak and not compose
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run test lint style types rules bench soak image compose-lint compose-test build clean help
+.PHONY: setup run test lint style types rules bench soak audit image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -28,6 +28,7 @@ help:
 	  'make soak   the long versions of the fault and memory tests' \
 	  'make setup  .venv with the product and its development tools' \
 	  'make build  wheel and sdist in dist/' \
+	  'make audit  known vulnerabilities of what the image installs; asks pypi.org' \
 	  'make image  the container image gateway:local' \
 	  'make compose-lint, make compose-test   the compose file, without and with a container engine'
 
@@ -77,6 +78,12 @@ soak: setup
 build: setup
 	@$(BIN)/pip install --quiet build
 	@$(BIN)/python -m build
+
+# A package that the index does not know of is a failure: nothing is known of it then.
+audit: setup
+	@$(BIN)/pip install --quiet pip-audit==2.10.1
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+	    -r deploy/requirements.txt -r deploy/build-requirements.txt
 
 image:
 	@docker build -f deploy/Dockerfile -t gateway:local .
