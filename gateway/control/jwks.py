@@ -116,9 +116,9 @@ async def fetch(http: httpx.AsyncClient, url: str) -> object:
                 if len(content) > MAX_BYTES:
                     raise ValueError(f"it is longer than {MAX_BYTES} bytes")
         return json.loads(content)
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise ValueError(f"it took longer than {FETCH_S:g} s") from error
     except (httpx.HTTPError, OSError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
-    except TimeoutError as error:
-        raise ValueError(f"it took longer than {FETCH_S:g} s") from error
     except RecursionError as error:
         raise ValueError("it is no JSON") from error

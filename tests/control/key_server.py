@@ -55,7 +55,10 @@ class KeyServer:
         self._writers.add(writer)
         try:
             await reader.readuntil(b"\r\n\r\n")
-            await self._answer(writer)
+            if self.mood == "slow":
+                await reader.read()
+            else:
+                await self._answer(writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -63,8 +66,6 @@ class KeyServer:
             writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
-        if self.mood == "slow":
-            await asyncio.sleep(30)
         if self.mood == "endless":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n")
             for _ in range(1600):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.spool.inbox import Arrived, Inbox
 from gateway.storage.database import Database
@@ -100,3 +104,53 @@ async def test_lanes_nodes_and_files_do_not_mix(database: Database) -> None:
         Arrived("edge-2", "uplink/5", FILE + 3, FILE + 3, 1, (1,)),
     ):
         assert (await inbox.receive(other, effect)).fresh == (1,)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["arrive", "arrive", "fail", "restart"]), st.lists(st.integers(1, 12), min_size=1, max_size=6)
+    ),
+    max_size=15,
+)
+
+
+async def follow(directory: Path, steps: list[tuple[str, list[int]]]) -> None:
+    path, come = directory / "inbox.sqlite3", set[int]()
+    database = await Database.open(path, EFFECTS)
+    await Inbox(database).prepare()
+    for what, seqs in steps:
+        if what == "restart":
+            await database.close()
+            database = await Database.open(path, EFFECTS)
+        elif what == "arrive":
+            receipt = await Inbox(database).receive(arrived(*seqs), effect)
+            assert set(receipt.fresh) == set(seqs) - come
+            assert receipt.duplicates == len(seqs) - len(receipt.fresh)
+            come |= set(seqs)
+        else:
+            fresh = set(seqs) - come
+
+            def fails(connection: sqlite3.Connection, seq: int, last: int = max(fresh, default=0)) -> None:
+                effect(connection, seq)
+                if seq == last:
+                    raise LookupError(seq)
+
+            try:
+                await Inbox(database).receive(arrived(*seqs), fails)
+            except LookupError:
+                assert fresh
+            else:
+                assert not fresh
+        assert sorted(await effects(database)) == sorted(come)
+        settled = next(seq for seq in range(1, 14) if seq not in come) - 1
+        assert await marks(database) in ([], [(FILE + 1, settled)])
+        assert not come or await marks(database)
+    await database.close()
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_whatever_comes_and_fails_in_between_takes_effect_once(steps: list[tuple[str, list[int]]]) -> None:
+    """Fault 77: duplicated, reordered, gapped, undone and after a restart: effects and mark go together."""
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(follow(Path(directory), steps))

@@ -6,28 +6,22 @@ Each round starts a process that writes (`tests.storage.load`), ends it in the m
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.storage.stores import Alarms, numbers, opened
+from tests.volumes import cut_power, image, mounted
 
+__all__ = ["image"]
 ROOT = Path(__file__).parents[2]
 RESTART_S = 5.0
-#: `_IOR('X', 125, __u32)` of Linux's ext4 and xfs: the file system goes down as it stands.
-SHUTDOWN = 0x8004587D
-WITHOUT_FLUSH = 2
 
 
 class Load:
@@ -101,40 +95,6 @@ async def test_killed_at_any_instant(tmp_path: Path) -> None:
 async def test_killed_at_any_instant_for_long(tmp_path: Path) -> None:
     """fault 69: two hundred times"""
     await killed(tmp_path / "test.db", 200)
-
-
-@contextlib.contextmanager
-def mounted(image: Path, volume: Path) -> Iterator[Path]:
-    volume.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", "loop", image, volume], check=True, capture_output=True)
-    try:
-        yield volume
-    finally:
-        subprocess.run(["umount", volume], check=True)
-
-
-def cut_power(volume: Path) -> None:
-    """The file system goes down with nothing more written to its device."""
-    descriptor = os.open(volume, os.O_RDONLY)
-    try:
-        fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
-    finally:
-        os.close(descriptor)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    """A file system in a file. Where none can be mounted (no root, no loop device) the test is left out, with why."""
-    image = tmp_path / "image"
-    with image.open("wb") as file:
-        file.truncate(64 * 1024 * 1024)
-    try:
-        subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
-        with mounted(image, tmp_path / "volume"):
-            pass
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no loop device can be mounted here: {error}")
-    return image
 
 
 async def cut(image: Path, volume: Path, rounds: int) -> None:

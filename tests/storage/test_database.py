@@ -20,6 +20,7 @@ from gateway.storage import database as layer
 from gateway.storage.database import Database
 from gateway.storage.schema import Migration, Schema
 from tests.storage.stores import NEWER, SCHEMA, Alarms, delete_all, insert, numbers, opened
+from tests.volumes import resize, small_volume
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,20 +187,8 @@ async def test_a_full_database_refuses_writes_and_nothing_else(path: Path) -> No
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two MiB. Where none can be mounted (no root) the test is left out, with why."""
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    mounting = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", volume], check=False, capture_output=True
-    )
-    if mounting.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounting.stderr.decode().strip()}")
-    yield volume
-    subprocess.run(["umount", "-l", volume], check=True)
-
-
-def grow(volume: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=8m", volume], check=True)
+    with small_volume(tmp_path / "volume", "2m") as volume:
+        yield volume
 
 
 async def test_a_full_disk(volume: Path) -> None:
@@ -208,7 +197,7 @@ async def test_a_full_disk(volume: Path) -> None:
     n, refusal = await until_refused(database)
     assert refusal.reason in ("storage_full", "storage_failed")
     assert await database.read(numbers) == list(range(n))
-    grow(volume)
+    resize(volume, "8m")
     await database.write(insert(n))
     assert await database.read(numbers) == list(range(n + 1))
     await database.close()
