@@ -165,7 +165,7 @@ async def test_explain_problems(here: Shell) -> None:
 
 async def test_drain_and_undrain(here: Shell) -> None:
     """A node that drains is not ready, and lets nobody in until it is told to."""
-    assert (await here.run("drain", "--yes")).code == 0
+    assert (await here.run("drain", "--stay", "--yes")).code == 0
     draining = await here.run("status")
     assert draining.code == 3
     assert b"draining" in draining.out

@@ -49,7 +49,9 @@ async def test_fleet_in_one_process(node: RunningNode, shell: Shell, number: sig
 
 
 async def test_one_shared_token(node: RunningNode, shell: Shell) -> None:
-    minted = await shell.run("token", "--data", str(node.data), "--subject", "all", "--services", "thermostat-*")
+    minted = await shell.run(
+        "token", "--data", str(node.data), "--subject", "all", "--kind", "service", "--services", "thermostat-*"
+    )
     fleet = await shell.start("simulate", "--devices", "2", "--url", node.url, "--token", minted.out.decode().strip())
     await lines_with(fleet, "up", 2)
     standing = json.loads((await shell.run("routes", "--url", node.url, "--data", str(node.data), "-o", "json")).out)

@@ -33,6 +33,7 @@ def _start(directory: Path, loop: str) -> subprocess.Popen[bytes]:
         **os.environ,
         "GATEWAY__LISTEN__WEBSOCKET": "",
         "GATEWAY__LISTEN__TCP": "127.0.0.1:0",
+        "GATEWAY__ADMIN__LISTEN": "",
         "GATEWAY__TELEMETRY__LISTEN": "",
         "GATEWAY__AUTH__MODE": "off",
         "GATEWAY__LOG__FORMAT": "json",
