@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("database", "The database of a node that is stopped."),
     "cert": ("certificate", "The certificates that a node shows."),
     "ca": ("certificate", "The node's own authority, which devices trust."),
+    "engine": ("engine", "The engine that holds the table of central nodes: NATS JetStream."),
     "doctor": ("doctor", "Look for what keeps a node from working, and say what to do about it."),
     "healthcheck": ("healthcheck", "Ask the node of this data directory whether it takes connections."),
     "explain": ("explain", "Tell more about a problem that the API or doctor has named."),

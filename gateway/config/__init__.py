@@ -6,6 +6,7 @@ A leaf: knows nothing of what the settings are for. ``docs/settings.md`` is gene
 
 from gateway.config.advertised import advertised_host, advertised_url, certificate_names, is_wildcard
 from gateway.config.declarations import Config, Setting, settings
+from gateway.config.federation import Federation
 from gateway.config.limits import KindLimits, Limits
 from gateway.config.live import Change, Effective, LiveSettings, Locked, NotReloadable
 from gateway.config.loading import Sources, load
@@ -15,6 +16,7 @@ __all__ = [
     "Change",
     "Config",
     "Effective",
+    "Federation",
     "KindLimits",
     "Limits",
     "LiveSettings",

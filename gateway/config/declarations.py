@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.federation import Federation
 from gateway.config.limits import Limits
 from gateway.config.values import Address, File, GatewayUrl, Section, Texts, UrlPath, address, is_loopback, setting
 
@@ -190,6 +191,7 @@ class Config(BaseSettings):
     auth: Auth = Auth()
     storage: Storage = Storage()
     limits: Limits = Limits()
+    federation: Federation = Federation()
     admin: Admin = Admin()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()

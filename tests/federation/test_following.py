@@ -18,7 +18,8 @@ class Engine:
 
     def __init__(self, others: int = 4) -> None:
         self.now = 1000.0
-        self.revision = 0
+        # Of a bucket that is some days old.
+        self.revision = 10_000
         self.following = Following(TableView(), "own")
         self.alive = [f"c{number}" for number in range(others)]
         self.epoch = 5

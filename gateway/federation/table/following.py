@@ -62,6 +62,7 @@ class Following:
         self.why = "a snapshot is being read"
         if reset:
             self._echo_revision = 0
+            self.doubtful = dict.fromkeys(self.doubtful, 0)
         self.view.begin_snapshot(reset)
 
     def snapshot_ended(self, now: float) -> list[str]:
@@ -161,11 +162,11 @@ class Following:
 
     def _expired(self, key: str, revision: int, now: float) -> bool:
         try:
-            held = self.view.held_revision(key)
+            known = self.view.holds(key)
         except RecordInvalid:
             self.view.invalid += 1
             return False
-        if not held or 0 < revision <= held:
+        if not known or 0 < revision <= self.view.held_revision(key):
             return False
         if not self.fresh or now < self.hold_until:
             self._doubt(key, revision)
@@ -219,7 +220,7 @@ class Following:
         self.hold_until = now + LEASE_S
         for _, name in self._lapsed:
             key = names.node_key(name)
-            if self.view.held_revision(key) and not self.view.nodes[name].alive:
+            if self.view.holds(key) and not self.view.nodes[name].alive:
                 self.doubtful[key] = 0
                 self.view.doubt(name)
         self._lapsed.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -120,9 +120,9 @@ class SharedTable:
         self._watch = self._store.watch((names.NODE, names.EDGE, names.SERVICES, names.DEVICES), self)
         self._hosting.open_own()
         self._tasks = [
-            asyncio.create_task(self._hold(), name="table: lease"),
-            asyncio.create_task(self._writer.run(), name="table: writer"),
-            asyncio.create_task(self._tick(), name="table: deadlines"),
+            asyncio.create_task(self._standing(self._hold), name="table: lease"),
+            asyncio.create_task(self._standing(self._writer.run), name="table: writer"),
+            asyncio.create_task(self._standing(self._tick), name="table: deadlines"),
         ]
         try:
             async with asyncio.timeout(START_S):
@@ -290,10 +290,10 @@ class SharedTable:
     def snapshot_ended(self) -> None:
         now = self._clock()
         missing = set(self.following.snapshot_ended(now))
-        if self.lease.key in missing or (self.lease.epoch and not self.view.held_revision(self.lease.key)):
+        if self.lease.key in missing or (self.lease.epoch and not self.view.holds(self.lease.key)):
             self.lease.missing()
         for key in self.owned.keys_now():
-            if key in missing or not self.view.held_revision(key):
+            if key in missing or not self.view.holds(key):
                 self.owned.missing(key, now)
         self._writer.wake()
         self._turned()
@@ -353,6 +353,18 @@ class SharedTable:
                 self._calm("table_stale")
             elif before is not None:
                 self._alarm("table_stale", f"the shared table is not followed: {self.following.why}; routes stay")
+
+    async def _standing(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Whatever happens to it, a task of the table goes on: what a bug stops must not freeze what others see."""
+        while True:
+            try:
+                await task()
+                return
+            except Exception as error:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a task of the shared table failed, and is begun again", "exception": error}
+                )
+                await asyncio.sleep(1.0)
 
     async def _hold(self) -> None:
         try:

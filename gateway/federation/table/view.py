@@ -85,15 +85,18 @@ class TableView:
 
     def end_snapshot(self) -> list[str]:
         """The keys that are held and were not told."""
-        self._reset = False
         self._gone.clear()
-        mark = self._mark
-        missing = [key for key, held in self._held.items() if held.mark != mark]
+        mark, reset, self._reset = self._mark, self._reset, False
+        missing: dict[str, Shard | _Held] = {key: held for key, held in self._held.items() if held.mark != mark}
         for edge in self.edges.values():
-            missing += [
-                names.devices_key(edge.name, number) for number, shard in edge.shards.items() if shard.mark != mark
-            ]
-        return missing
+            for number, shard in edge.shards.items():
+                if shard.mark != mark:
+                    missing[names.devices_key(edge.name, number)] = shard
+        if reset:
+            # Whatever is written of them from now on is newer.
+            for held in missing.values():
+                held.revision = 0
+        return list(missing)
 
     def apply(self, key: str, value: bytes | None, revision: int) -> bool:
         """One change; False when it says nothing new. What is no record of the table is counted and left out."""
@@ -145,6 +148,9 @@ class TableView:
         """0 for a key that is not held."""
         held = self._key(names.parse(key), key)
         return 0 if held is None else held.revision
+
+    def holds(self, key: str) -> bool:
+        return self._key(names.parse(key), key) is not None
 
     def digest(self, key: str) -> int | None:
         """`hash` of the value that is held."""
