@@ -49,9 +49,9 @@ def simulate(
 ) -> None:
     """Run devices until Ctrl-C: thermostat-1, thermostat-2, …
 
-    Each gets a token of its own, signed with the keys in the data directory, or all share the one of --token, which then
-    must be a service's: a device may be in one place. --as is for a device that was added: it uses the credential in
-    --url, or asks the node in --data for one.
+    Each gets a token of its own, signed with the keys in the data directory, or all share the one of --token, which
+    then must be a service's: a device may be in one place. --as is for a device that was added: it uses the
+    credential in --url, or asks the node in --data for one.
     """
     names = (as_,) if as_ else tuple(f"{profile}-{number}" for number in range(1, devices + 1))
     to, directory = target.target(url, token, data, ca), data_directory(data)
