@@ -67,7 +67,9 @@ async def test_ten_thousand_cycles_leave_nothing(node: LocalNode) -> None:
         _resident_bytes() - before[2],
         len(asyncio.all_tasks()) - before[3],
     )
-    assert (descriptors, tasks) == (0, 0)
+    # Fewer than before are those of an earlier test, collected only now.
+    assert descriptors <= 0
+    assert tasks <= 0
     assert objects < 500, objects
     assert resident < 8 << 20, resident
     plane = node.node.plane
