@@ -26,6 +26,7 @@ MOST_BYTES_ABOVE_BASE = 90_000_000
 STOPPING_S = 30.0
 CUT_S = 15.0
 UNPRIVILEGED = 10001
+DEPLOYING = ROOT / "docs" / "deploy.md"
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def test_a_volume_of_somebody_else(other: Deployment) -> None:
     line = other.complaint()
     assert "Permission denied" in line
     assert "/var/lib/gateway must belong to uid 10001" in line
-    (command,) = re.findall(r"`docker compose (run .*?chown .*?)`", (ROOT / "docs" / "deploy.md").read_text())
+    (command,) = re.findall(r"`docker compose (run .*?chown .*?)`", DEPLOYING.read_text())
     mended = other.compose(*shlex.split(command))
     assert mended.code == 0, mended.err
     other.up()
@@ -228,6 +229,23 @@ def test_a_full_disk(image: str) -> None:
     assert full.code == 1
     (line,) = full.err.splitlines()
     assert "No space left on device" in line
+
+
+def test_a_backup_into_an_empty_volume(other: Deployment, tmp_path: Path) -> None:
+    """The node of another volume, as docs/deploy.md says: the same id, and who was registered there."""
+    other.up()
+    other.inside("gateway", "device", "add", "kept")
+    before, made = node_id(other), other.inside("gateway", "backup", "create").split(",")[0]
+    copied = other.compose("cp", f"edge:/var/lib/gateway/{made}", str(tmp_path / "restore.tar"))
+    assert copied.code == 0, copied.err
+    other.remove()
+    os.chown(tmp_path / "restore.tar", UNPRIVILEGED, UNPRIVILEGED)
+    (command,) = re.findall(r"^docker compose (run .* backup restore .*)$", DEPLOYING.read_text(), re.MULTILINE)
+    restored = other.compose(*shlex.split(command.replace("./restore.tar", str(tmp_path / "restore.tar"))))
+    assert restored.code == 0, restored.err
+    other.up()
+    assert node_id(other) == before
+    assert "kept" in other.inside("gateway", "device", "ls")
 
 
 def test_devices_to_try_it_with(other: Deployment) -> None:
