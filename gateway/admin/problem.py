@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -183,6 +183,14 @@ def _answer(request: Request, problem: Problem) -> Response:
     return answer(request.url.path, trace_of(request), problem)
 
 
+#: What people read for a pattern that an operation's description has.
+_PATTERNS: Final = {
+    r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 of A-Z a-z 0-9 _ -",
+    r"^[0-9]{1,18}$": "a number",
+    r"^https?://[!-~]+$": "an http or https URL",
+}
+
+
 def _of_validation(error: RequestValidationError) -> Problem:
     errors = [_error_at(each) for each in error.errors()[:MAX_ERRORS]]
     return Problem("invalid", "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3]), errors=errors)
@@ -193,4 +201,6 @@ def _error_at(error: Mapping[str, Any]) -> dict[str, str]:
     steps = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
     pointer = (steps or "/") if place == "body" else f"#{place}{steps}"
     detail = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        detail = _PATTERNS.get(error["ctx"]["pattern"], detail)
     return {"pointer": pointer[:_MAX_SHOWN_CHARACTERS], "detail": detail[:_MAX_SHOWN_CHARACTERS]}

@@ -7,6 +7,7 @@ their API key. Must not know: what a document means.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,9 +42,10 @@ class Problem(GatewayError):
         lines = [f"{title}: {detail}" if title and detail else title or detail or f"HTTP status {status}"]
         for error in document.get("errors") or ():
             what = error.get("detail") or error.get("source") or ""
-            lines.append(f"  {error.get('pointer', '')}: {what}")
+            if what not in lines[0]:
+                lines.append(f"  {error.get('pointer', '')}: {what}")
         if self.slug:
-            lines.append(f"  more: gateway explain {self.slug}")
+            lines[0] += f" (more: gateway explain {self.slug})"
         super().__init__("\n".join(lines), reason="problem")
 
 
@@ -58,8 +60,6 @@ class Api:
         if context.data is not None:
             self.url, ca = _local_url(context.data), context.data / "identity" / "ca.pem"
         if self.url.startswith("https:") and ca is not None:
-            import ssl
-
             try:
                 verify = ssl.create_default_context(cafile=str(ca))
             except (OSError, ssl.SSLError) as error:
@@ -163,8 +163,25 @@ class Api:
         try:
             yield
         except httpx.HTTPError as error:
-            why = "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error) or repr(error)
-            raise GatewayError(f"{self.url}: {why}", reason="unreachable") from error
+            raise GatewayError(f"{self.url}: {_why(error)}", reason="unreachable") from error
+
+
+def _why(error: httpx.HTTPError) -> str:
+    """In the system's own words, not in those of the libraries between."""
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    if isinstance(error, httpx.ProtocolError):
+        return f"what is there is no admin API ({error})"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS is spoken there ({cause.reason})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or repr(error)
 
 
 def _full(path: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import ssl
 import time
 from collections import deque
@@ -341,6 +342,8 @@ async def _dial_websocket(url: str, host: str, tls: ssl.SSLContext | None) -> Cl
 
 def _said(error: BaseException) -> str:
     """Return what went wrong in the system's own words ("connection refused"), not in those of asyncio."""
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
     # asyncio folds the failures of several addresses of one name into a text without an errno.
     number = re.search(r"\[Errno (\d+)\]", str(error)) if isinstance(error, OSError) else None
     if number is not None:

@@ -125,7 +125,9 @@ def verify_archive(path: Path, schema: Schema) -> BackupCheck:
         try:
             names = _unpack(path, Path(directory))
             _sound(Path(directory) / DATABASE, schema)
-        except (StorageError, OSError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
+        except OSError as error:
+            return BackupCheck(False, error.strerror or str(error))
+        except (StorageError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
             return BackupCheck(False, str(error))
         return BackupCheck(True, entries=names)
 

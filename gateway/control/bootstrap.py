@@ -104,7 +104,7 @@ class Bootstrap:
             text = path.read_text()
             document = tomllib.loads(text)
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from error
+            raise _unreadable(path, error) from error
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"at line (\d+)", str(error))
             raise ConfigError(f"{path}:{line[1] if line else 1}: {error}") from error
@@ -280,7 +280,7 @@ def _prepared(entry: dict[str, Any], directory: Path) -> dict[str, Any]:
     try:
         password = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise _unreadable(path, error) from error
     return {name: value for name, value in entry.items() if name != "password_file"} | {"password": password}
 
 
@@ -305,3 +305,8 @@ def _line_of(text: str, section: str, index: int = 0, field: str = "") -> int:
         return begins
     bare = re.compile(rf"\s*{name}\s*=|\s*\[\s*{name}\s*\]")
     return next((number for number, line in lines if bare.match(line)), 1)
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> ConfigError:
+    why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+    return ConfigError(f"{path} cannot be read: {why}")

@@ -104,7 +104,8 @@ async def connect(address: Address, setup: bytes, endpoint: Endpoint, timeout: f
         raise Refused(f"no answer within {timeout:g} s", "timeout") from None
     except OSError as error:
         opening.abort()
-        raise Refused(f"cannot connect: {error.strerror or error}", "unreachable") from None
+        where = f"{address.host}:{address.port}"
+        raise Refused(f"cannot connect to {where}: {error.strerror or error}", "unreachable") from None
     except BaseException:
         opening.abort()
         raise

@@ -224,7 +224,8 @@ def mint(
         TokenError: what is asked for would be refused by the verifier; the text says what.
     """
     if not 1 <= ttl <= max_lifetime:
-        raise TokenError(f"a token lives from 1 s to {_duration(max_lifetime)}, not {ttl:g} s", reason="token_lifetime")
+        text = f"a token lives from 1 s to {_duration(max_lifetime)}, not {_duration(ttl)}"
+        raise TokenError(text, reason="token_lifetime")
     issued_at = int(now)
     claims: dict[str, Any] = {
         "iss": issuer,
