@@ -16,8 +16,8 @@ from gateway.errors import GatewayError
 if TYPE_CHECKING:
     from gateway.cli.api import Api
 
-#: Seconds between two looks at whether a process has gone, and between two questions to an API.
-LOOK_S, ASK_S = 0.1, 0.5
+#: Seconds between two looks at whether the node has gone, and between two questions to its API.
+LOOK_S, ASK_S = 0.1, 1.0
 
 Stay = Annotated[bool, typer.Option("--stay", help="Leave the node up, refusing; gateway undrain takes it back.")]
 Timeout = Annotated[
@@ -67,18 +67,30 @@ def drain(call: Change, stay: Stay = False, timeout: Timeout = 45.0) -> None:
 
 
 def _wait_for_end(api: Api, runtime: Runtime | None, deadline: float) -> None:
-    """Wait until the node has gone: its process where it is on this machine, else its API. Raises TimeoutError."""
-    while runtime.alive if runtime is not None else _answers(api):
-        if time.monotonic() > deadline:
+    """Wait until the node has gone: its process where it is on this machine, else its API. Say what is left.
+
+    Raises TimeoutError.
+    """
+    ask_at = time.monotonic()
+    answers = True
+    while runtime.alive if runtime is not None else answers:
+        now = time.monotonic()
+        if now > deadline:
             raise TimeoutError("the node drains and is still there; it ends when requests in flight have finished")
-        time.sleep(LOOK_S if runtime is not None else ASK_S)
+        if now >= ask_at:
+            ask_at = now + ASK_S
+            answers = _says_what_is_left(api)
+        time.sleep(LOOK_S)
 
 
-def _answers(api: Api) -> bool:
+def _says_what_is_left(api: Api) -> bool:
+    """Print it; whether the node answers at all."""
     try:
-        api.get("/node")
+        figures = api.get("/node/stats")
     except GatewayError as error:
         return error.reason != "unreachable"
+    connections = figures["connections"]["open"].get("client", 0)
+    typer.echo(f"draining: {connections} connections, {figures['streams_open']} requests in flight", err=True)
     return True
 
 

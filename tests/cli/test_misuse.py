@@ -133,6 +133,10 @@ async def test_a_directory_that_cannot_be_written(shell: Shell, read_only: Path,
         call = shell.spawn if line.startswith("run") else shell.run
         one_line(await call(*line.format(read_only).split()), ERROR, str(read_only))
     one_line(await shell.run("backup", "restore", str(backup), "--yes", "--data", str(read_only)), ERROR, str(backup))
+    doctor = await shell.run("doctor", "--json", "--data", str(read_only))
+    (finding,) = [each for each in json.loads(doctor.out)["checks"] if each["slug"] == "data-directory"]
+    assert (doctor.code, finding["level"]) == (UNHEALTHY, "error")
+    assert "Read-only file system" in finding["text"]
     here = shell.with_environment(XDG_CONFIG_HOME=str(read_only))
     result = await here.run("context", "add", "far", "http://127.0.0.1:1", "--key", "x")
     one_line(result, ERROR, "Read-only file system")

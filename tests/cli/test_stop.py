@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -111,6 +112,7 @@ async def test_drain_does_the_same_through_the_api(shell: Shell, tmp_path: Path)
             await client.recv_close()
         result = await draining
         assert (result.code, result.out[:21]) == (0, b"drained and ended in "), result.err
+        assert re.search(r"^draining: \d connections, \d requests in flight$", result.err, re.MULTILINE), result.err
         assert await asyncio.wait_for(node.process.wait(), 10) == 0
         assert Runtime.read(node.data) is None
 
