@@ -30,6 +30,7 @@ PARTS = {
     "floods": "floods.py",
     "admin": "admin.py",
     "spool": "spool.py",
+    "federation": "federation.py",
 }
 
 

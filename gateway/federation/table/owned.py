@@ -13,8 +13,8 @@ from typing import NamedTuple
 from gateway.federation.table import names
 from gateway.federation.table.records import RECORD_S
 
-#: Changes of devices gather for so long before they are written.
-GATHER_S = 0.3
+#: A change is written after so long, with what has come meanwhile; but the same key no more often than that.
+PROMPT_S, GATHER_S = 0.02, 0.3
 #: What an edge offers is written no more often than this.
 SERVICES_EVERY_S = 5.0
 #: Every key is written again at half its age, not all of them at once.
@@ -88,11 +88,11 @@ class OwnedKeys:
         elif new is not None and not held.delete and key not in self._dirty and held.digest == hash(new):
             return
         held.delete = False
-        at = now + GATHER_S
-        if key.startswith(f"{names.SERVICES}."):
-            at = max(at, held.written_at + SERVICES_EVERY_S)
-        elif key.startswith(f"{names.EDGE}."):
+        if key.startswith(f"{names.EDGE}."):
             at = now
+        else:
+            every = SERVICES_EVERY_S if key.startswith(f"{names.SERVICES}.") else GATHER_S
+            at = max(now + PROMPT_S, held.written_at + every)
         held.dirty_at = min(held.dirty_at, at)
         self._dirty.add(key)
 
@@ -109,7 +109,7 @@ class OwnedKeys:
         held = self._keys.get(key)
         if held is None:
             held = self._enter(key)
-        # A shard goes after what replaces it was written, which gathers changes first.
+        # A shard goes after what replaces it was written, which may take so long.
         held.delete, held.dirty_at = True, now + GATHER_S if key.startswith(f"{names.DEVICES}.") else now
         self._dirty.add(key)
 
