@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from gateway.errors import FederationError
 from gateway.federation.nats import NatsClient, NatsOptions, NatsStore
 from gateway.federation.nats.bucket import configuration, unfit
-from gateway.federation.nats.client import Denied, require
+from gateway.federation.nats.client import Denied, OnMessage, require
 from gateway.federation.table import Claim, Offer, SharedTable, TableOptions, shared
 from gateway.federation.table.records import LEASE_S, RECORD_S
 from gateway.federation.table.store import Put
@@ -260,6 +261,35 @@ async def test_a_watch_that_missed_a_message_begins_anew(cluster: NatsCluster) -
     assert recorder.interruptions
     assert recorder.resets == 0
     await watch.stop()
+    await store.stop()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in the middle", "at the end"])
+async def test_a_message_that_is_lost_on_the_way_is_noticed(cluster: NatsCluster, last: bool) -> None:
+    """A number that is missing says so at once; where nothing follows, the heartbeat's count does."""
+    store = cluster.store("c1")
+    await store.start()
+    subscribe, lose = store.client.subscribe, [3]
+
+    async def lossy(subject: str, on_message: OnMessage) -> object:
+        async def pass_on(message: Msg) -> None:
+            if message.data and lose and lose[0] == int(message.data):
+                lose.clear()
+            else:
+                await on_message(message)
+
+        return await subscribe(subject, pass_on)
+
+    store.client.subscribe = lossy  # type: ignore[method-assign, assignment]
+    recorder = Recorder()
+    watch = store.watch(PREFIXES, recorder)
+    await until(lambda: recorder.snapshots == 1)
+    for number in range(1, 4 if last else 6):
+        await store.put(Put(f"e.e{number}", b"%d" % number, RECORD_S))
+    await until(lambda: recorder.snapshots == 2)
+    assert watch.gaps == 1
+    assert len(recorder.held) == (3 if last else 5)
+    assert ("heartbeat" if last else "came after") in recorder.interruptions[0]
     await store.stop()
 
 
