@@ -156,6 +156,13 @@ class LocalNode:
         except TimeoutError:
             raise AssertionError(f"left behind: {self.residue()}") from None
 
+    async def _tasks_end(self, timeout: float = SETTLING_S) -> None:
+        """Wait until no task is left that was not there when the node had started."""
+        try:
+            await until(lambda: len(passing_tasks()) <= self._tasks_before, timeout)
+        except TimeoutError:
+            raise AssertionError(f"left behind: {passing_tasks()}") from None
+
     def _left_behind(self) -> dict[str, object]:
         # Nobody comes back to a session any more; the node itself would wait for a minute.
         for connection in self.node.plane.parked.expire(math.inf):
@@ -182,8 +189,7 @@ class LocalNode:
                     await client.close()
             else:
                 await self.leave()
-                tasks = passing_tasks()
-                assert len(tasks) <= self._tasks_before, tasks
+                await self._tasks_end()
         finally:
             await self.stop()
         # A connection that nobody holds must not complain when it is collected either.

