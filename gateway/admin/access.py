@@ -10,6 +10,7 @@ signed for `LOCAL_AUDIENCE`, which is how the command line comes in on the same 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol, TypeVar, cast
@@ -121,7 +122,9 @@ class Operation(APIRoute):
         async def guarded(request: Request) -> Response:
             context = context_of(request)
             if self.scope is not None:
+                await asyncio.sleep(0)
                 request.state.caller = await self._let_in(request, context)
+                await asyncio.sleep(0)
             key = request.headers.get("idempotency-key")
             if not self.idempotent or key is None:
                 return await handle(request)

@@ -88,6 +88,7 @@ class Boundary:
             try:
                 body = _Body(receive)
                 async with asyncio.timeout(None if scope["path"] in self._endless else self._timeout_s):
+                    await asyncio.sleep(0)
                     await self._app(scope, body.receive, send_marked)
                 return
             except TimeoutError:

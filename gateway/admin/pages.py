@@ -1,5 +1,7 @@
 """Lists: `{"data": […], "meta": {"limit", "next"}}`, a page at a time, with opaque cursors.
 
+Rows are sorted and written in slices of time (`export.spaced`): a page of 1,000 rows must not hold up the data plane.
+
 For what lives in memory, a page is cut from what is there now: `slice_page` sorts by a key and an id that breaks ties,
 and the cursor holds both of the last row shown, so that rows which come and go between two pages shift nothing. What
 control stores has cursors of its own.
@@ -8,15 +10,20 @@ control stores has cursors of its own.
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Query
+from fastapi.responses import Response
 from pydantic import BaseModel
 
+from gateway.admin.export import JSON, spaced
 from gateway.admin.problem import Problem
+from gateway.admin.shapes import Shown
+from gateway.control.paging import Page
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1000
@@ -43,7 +50,7 @@ class PageOf(BaseModel, Generic[View]):
     meta: Meta
 
 
-def slice_page(
+async def slice_page(
     rows: Iterable[Row],
     *,
     sort: str,
@@ -63,22 +70,22 @@ def slice_page(
     key = keys[name]
     descending = sort.startswith("-")
 
-    def place(row: Row) -> tuple[Any, Any]:
-        return key(row), identity(row)
-
+    # The number keeps rows themselves from being compared.
+    number = itertools.count()
+    placed = [((key(row), identity(row)), next(number), row) async for row in spaced(rows)]
     if cursor is not None:
         after = _decoded(cursor, sort)
-        sample = next(iter(rows := list(rows)), None)
-        if sample is not None and [type(_plain(part)) for part in place(sample)] != [type(part) for part in after]:
+        if placed and [type(_plain(part)) for part in placed[0][0]] != [type(part) for part in after]:
             raise _no_cursor()
         behind = tuple(after)
-        rows = [row for row in rows if (place(row) < behind if descending else place(row) > behind)]
+        placed = [each for each in placed if (each[0] < behind if descending else each[0] > behind)]
     pick = heapq.nlargest if descending else heapq.nsmallest
-    page = pick(limit + 1, rows, key=place)
-    if len(page) <= limit:
-        return page, None
-    page.pop()
-    return page, _encoded(sort, *place(page[-1]))
+    page = pick(limit + 1, placed)
+    following = None
+    if len(page) > limit:
+        page.pop()
+        following = _encoded(sort, *page[-1][0])
+    return [row for _, _, row in page], following
 
 
 def _plain(part: Any) -> Any:
@@ -104,7 +111,19 @@ def _no_cursor() -> Problem:
     return Problem("invalid", errors=[{"pointer": "#query/cursor", "detail": "is no cursor of this list and order"}])
 
 
-def stored_page(view: type[View], page: Any, limit: int, count: int | None = None) -> PageOf[View]:
-    """A page of what control has listed (`control.paging.Page`)."""
-    data = [view.of(record) for record in page.items]  # type: ignore[attr-defined]
-    return PageOf[view](data=data, meta=Meta(limit=limit, next=page.next, count=count))  # type: ignore[valid-type]
+async def written(
+    rows: Iterable[Row],
+    view: Callable[[Row], BaseModel],
+    limit: int,
+    following: str | None = None,
+    count: int | None = None,
+) -> Response:
+    """The answer: each row as `view` shows it. `following` is the next page's cursor."""
+    data = ",".join([view(row).model_dump_json() async for row in spaced(rows)])
+    meta = Meta(limit=limit, next=following, count=count).model_dump_json()
+    return Response(f'{{"data":[{data}],"meta":{meta}}}', media_type=JSON)
+
+
+async def stored_page(view: type[Shown], page: Page[Any], limit: int, count: int | None = None) -> Response:
+    """The answer with a page of what control has listed."""
+    return await written(page.items, view.of, limit, page.next, count)

@@ -23,6 +23,8 @@ from gateway.storage.database import Database
 
 GENESIS = "0" * 64
 KEPT_S = 90 * 86_400
+#: Rows that are read in one piece.
+EXPORTED_AT_ONCE = 100
 _MASKED = "***"
 _TELLING = ("password", "secret", "token", "private")
 #: Names that only sound like secrets.
@@ -181,7 +183,9 @@ class Audit:
         cursor: str | None = None
         while True:
             page = await self._database.read(
-                lambda connection, after=cursor: self._table.page(connection, after, 1000, "id", None, filters)  # type: ignore[misc]
+                lambda connection, after=cursor: self._table.page(
+                    connection, after, EXPORTED_AT_ONCE, "id", None, filters
+                )  # type: ignore[misc]
             )
             for entry in page.items:
                 yield entry

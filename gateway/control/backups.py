@@ -22,6 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any, BinaryIO
 
 from gateway.control.audit import Actor, Audit
 from gateway.errors import NotFound, StorageError
@@ -33,6 +34,9 @@ DATABASE = "gateway.db"
 IDENTITY = "identity"
 MANIFEST = "manifest.json"
 FORMAT = 1
+#: What is read at once: a database may have a gigabyte, and the node not so much memory.
+_PIECE = 1024 * 1024
+_MAX_MANIFEST = 1024 * 1024
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar")
 _MEMBER = re.compile(r"manifest\.json|gateway\.db|identity/[A-Za-z0-9._-]{1,64}")
@@ -70,6 +74,7 @@ class Backups:
         self._identity = identity
         self._wall = wall
         self._directory = database.path.parent / "backups"
+        self._digests: dict[tuple[str, int, int], str] = {}
 
     async def create(self, *, by: Actor) -> Backup:
         """Back up while the node runs. Raises StorageError; then there is no backup."""
@@ -88,7 +93,7 @@ class Backups:
             raise StorageError(
                 f"{error.filename or path}: {error.strerror or error}", reason="storage_failed"
             ) from error
-        return await asyncio.to_thread(_described, path)
+        return await asyncio.to_thread(self._described, path)
 
     async def list(self) -> tuple[Backup, ...]:
         """Newest first."""
@@ -96,11 +101,11 @@ class Backups:
 
     def _all(self) -> tuple[Backup, ...]:
         paths = self._directory.glob("*.tar") if self._directory.is_dir() else ()
-        return tuple(_described(path) for path in sorted(paths, reverse=True) if _NAME.fullmatch(path.name))
+        return tuple(self._described(path) for path in sorted(paths, reverse=True) if _NAME.fullmatch(path.name))
 
     async def get(self, backup_id: str) -> Backup:
         """Raises NotFound."""
-        return await asyncio.to_thread(_described, self._path(backup_id))
+        return await asyncio.to_thread(self._described, self._path(backup_id))
 
     async def verify(self, backup_id: str) -> BackupCheck:
         """Whether it could be restored. Raises NotFound."""
@@ -111,6 +116,15 @@ class Backups:
         path = self._path(backup_id)
         await self._audit.record(by, "backup.delete", f"backup:{backup_id}")
         await asyncio.to_thread(path.unlink)
+        self._digests = {state: digest for state, digest in self._digests.items() if state[0] != backup_id}
+
+    def _described(self, path: Path) -> Backup:
+        found = path.stat()
+        state = (path.name, found.st_size, found.st_mtime_ns)
+        if state not in self._digests:
+            self._digests[state] = _digest_of(path)
+        made = datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+        return Backup(path.name, path, found.st_size, made.timestamp(), self._digests[state])
 
     def _path(self, backup_id: str) -> Path:
         path = self._directory / backup_id
@@ -120,8 +134,12 @@ class Backups:
 
 
 def verify_archive(path: Path, schema: Schema) -> BackupCheck:
-    """Whether an archive is whole, its digests hold and its database is sound."""
-    with tempfile.TemporaryDirectory(prefix="gateway-verify-") as directory:
+    """Whether an archive is whole, its digests hold and its database is sound.
+
+    It is unpacked beside itself where that can be: /tmp may be a small part of the memory.
+    """
+    beside = path.parent if os.access(path.parent, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=beside) as directory:
         try:
             names = _unpack(path, Path(directory))
             _sound(Path(directory) / DATABASE, schema)
@@ -170,23 +188,30 @@ def _put_in_place(fresh: Path, data: Path) -> tuple[Path, ...]:
 
 
 def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
-    files = {DATABASE: database.read_bytes()}
-    for entry in sorted(identity.iterdir()):
-        if entry.is_file() and not entry.name.startswith("."):
-            files[f"{IDENTITY}/{entry.name}"] = entry.read_bytes()
-    manifest = {
-        "format": FORMAT,
-        "created_at": now,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    keys = {
+        f"{IDENTITY}/{entry.name}": entry.read_bytes()
+        for entry in sorted(identity.iterdir())
+        if entry.is_file() and not entry.name.startswith(".")
     }
+    digests = {DATABASE: _digest_of(database)} | {
+        name: hashlib.sha256(content).hexdigest() for name, content in keys.items()
+    }
+    manifest = json.dumps({"format": FORMAT, "created_at": now, "files": digests}, indent=1).encode()
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in {MANIFEST: json.dumps(manifest, indent=1).encode(), **files}.items():
+    with os.fdopen(descriptor, "wb") as file, tarfile.TarFile(None, "w", file, copybufsize=_PIECE) as archive:
+
+        def add(name: str, size: int, content: BinaryIO) -> None:
             member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(content), 0o600, int(now)
-            archive.addfile(member, io.BytesIO(content))
+            member.size, member.mode, member.mtime = size, 0o600, int(now)
+            archive.addfile(member, content)
+
+        add(MANIFEST, len(manifest), io.BytesIO(manifest))
+        with database.open("rb") as content:
+            add(DATABASE, database.stat().st_size, content)
+        for name, key in keys.items():
+            add(name, len(key), io.BytesIO(key))
     sync_file(fresh)
     fresh.rename(path)
     sync_directory(path.parent)
@@ -194,29 +219,39 @@ def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
 
 def _unpack(path: Path, to: Path) -> tuple[str, ...]:
     """Write what is in the archive into a directory, each file checked against the manifest."""
+    manifest: dict[str, Any] = {}
+    found: dict[str, str] = {}
     with tarfile.open(path, mode="r:") as archive:
-        contents: dict[str, bytes] = {}
         for member in archive:
             file = archive.extractfile(member) if member.isreg() else None
             if file is None or _MEMBER.fullmatch(member.name) is None or "/.." in member.name:
                 raise ValueError(f"{member.name!r} does not belong in a backup")
-            contents[member.name] = file.read()
-    manifest = json.loads(contents.pop(MANIFEST))
+            if member.name == MANIFEST:
+                manifest = json.loads(file.read(_MAX_MANIFEST))
+            else:
+                found[member.name] = _write_out(file, to / member.name)
     if manifest["format"] != FORMAT:
         raise ValueError(f"it has format {manifest['format']!r}, this program knows {FORMAT}")
-    if set(manifest["files"]) != set(contents) or DATABASE not in contents:
+    if set(manifest["files"]) != set(found) or DATABASE not in found:
         raise ValueError("it lacks files that its manifest names, or has others")
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != manifest["files"][name]:
+    for name, digest in found.items():
+        if digest != manifest["files"][name]:
             raise ValueError(f"{name} is damaged")
-        target = to / name
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as written:
-            written.write(content)
-            written.flush()
-            os.fsync(descriptor)
-    return tuple(sorted(contents))
+    return tuple(sorted(found))
+
+
+def _write_out(content: IO[bytes], target: Path) -> str:
+    """Copy it to a new file, onto the disk; return the digest."""
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    digest = hashlib.sha256()
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as written:
+        while piece := content.read(_PIECE):
+            digest.update(piece)
+            written.write(piece)
+        written.flush()
+        os.fsync(descriptor)
+    return digest.hexdigest()
 
 
 def _sound(path: Path, schema: Schema) -> None:
@@ -227,7 +262,6 @@ def _sound(path: Path, schema: Schema) -> None:
         version_of(connection)
 
 
-def _described(path: Path) -> Backup:
-    content = path.read_bytes()
-    made = datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
-    return Backup(path.name, path, len(content), made.timestamp(), hashlib.sha256(content).hexdigest())
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

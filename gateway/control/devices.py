@@ -24,6 +24,7 @@ from gateway.policy.principal import Kind
 
 OWN_NAME = ("{sub}", "{sub}.*")
 MAX_BULK = 10_000
+EXPORTED_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +157,16 @@ class Devices:
     async def count(self, *, q: str | None = None, **filters: object) -> int:
         return await self._database.read(lambda connection: _LISTING.count(connection, q, filters))
 
-    async def export(self) -> AsyncIterator[Device]:
-        """Every device by id, read in pages: nobody is held up by it."""
-        cursor: str | None = None
+    async def export(self, names: Sequence[str]) -> AsyncIterator[str]:
+        """Every device by id, with these of its values: JSON lines, many at a time, as SQLite writes them."""
+        last = ""
         while True:
-            page = await self.list(cursor=cursor, limit=500)
-            for device in page.items:
-                yield device
-            cursor = page.next
-            if cursor is None:
+            lines, last = await self._database.read(
+                lambda connection, after=last: self._table.json_lines(connection, names, after, EXPORTED_AT_ONCE)  # type: ignore[misc]
+            )
+            if not lines:
                 return
+            yield lines
 
     async def create(self, new: NewDevice, *, by: Actor, dry_run: bool = False) -> Device:
         """Raises AlreadyExists, InvalidChange."""

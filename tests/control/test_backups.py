@@ -34,7 +34,7 @@ async def test_a_node_is_as_it_was(site: Site, tmp_path: Path) -> None:
     kept = restore_archive(backup.path, site.data, schema())
     assert {path.name.split(".before-")[0] for path in kept} == {"gateway.db", "identity"}
     control = await site.open()
-    assert [device.id async for device in control.devices.export()] == ["a"]
+    assert [device.id for device in (await control.devices.list()).items] == ["a"]
     assert (await control.authenticate(text)).id == key.id
     assert (await control.audit.verify()).ok
     await site.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
 
 from gateway.control.devices import NewDevice
 from gateway.control.plane import ControlPlane
+from gateway.control.table import public
 from gateway.errors import AlreadyExists, InvalidChange, NotFound, StaleVersion
 from gateway.policy.principal import Kind
 from tests.control.conftest import OPERATOR, Site
@@ -109,7 +111,22 @@ async def test_pages_go_on_where_the_last_one_ended(control: ControlPlane) -> No
         assert sorted(seen) == [f"d{n:03}" for n in range(25)], sort
     assert await control.devices.count(profile="p1", group="even") == 4
     assert [d.id for d in (await control.devices.list(q="D01", limit=3, sort="-id")).items] == ["d019", "d018", "d017"]
-    assert [d.id async for d in control.devices.export()] == [f"d{n:03}" for n in range(25)]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 24, 25, 26])
+async def test_an_export_has_every_device_once_as_it_is(
+    control: ControlPlane, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """SQLite writes the lines: whatever is in a text comes out as it went in."""
+    monkeypatch.setattr("gateway.control.devices.EXPORTED_AT_ONCE", at_once)
+    odd = 'a "b" \\ \n \t \x01 \u2028 é 😀 , ;'
+    for number in range(25):
+        new = NewDevice(f"d{number:03}", labels={"k": odd}, groups=["g", odd], notes=odd, enabled=number % 2 == 0)
+        await control.devices.create(new, by=OPERATOR)
+    names = ("id", "kind", "labels", "groups", "notes", "enabled", "last_seen_at", "version")
+    found = [json.loads(line) async for text in control.devices.export(names) for line in text.split("\n")]
+    listed = (await control.devices.list()).items
+    assert found == [{name: public(device)[name] for name in names} for device in listed]
 
 
 async def test_a_cursor_of_another_list_is_refused(control: ControlPlane) -> None:

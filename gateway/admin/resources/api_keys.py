@@ -73,7 +73,7 @@ async def list_api_keys(
 ) -> Any:
     """The API keys, without the keys themselves."""
     page = await here.control.api_keys.list(cursor=cursor, limit=limit, sort=sort, q=q)
-    return stored_page(ApiKeyView, page, limit)
+    return await stored_page(ApiKeyView, page, limit)
 
 
 @operations.post("/api-keys", creates=True, secret=True, response_model=ApiKeyCreated)

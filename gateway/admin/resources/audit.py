@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
-from gateway.admin.export import CSV, JSON_LINES, csv_line, spaced
+from gateway.admin.export import CSV, JSON_LINES, csv_line, joined
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, stored_page
 from gateway.admin.shapes import GivenTime, Shown, Time, seconds
 from gateway.control.roles import Action
@@ -81,7 +81,7 @@ async def list_audit(
 ) -> Any:
     """What was done, newest first."""
     page = await here.control.audit.list(cursor=cursor, limit=limit, sort=sort, q=q, **filters)
-    return stored_page(AuditView, page, limit)
+    return await stored_page(AuditView, page, limit)
 
 
 @operations.get(
@@ -96,10 +96,10 @@ async def export_audit(
     await here.control.audit.record(by, "audit.export", "audit:*")
     columns = tuple(AuditView.model_fields)
 
-    async def parts() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncIterator[bytes]:
         if format == "csv":
             yield csv_line(columns)
-        async for entry in spaced(here.control.audit.export(**filters)):
+        async for entry in here.control.audit.export(**filters):
             shown = AuditView.of(entry).model_dump(mode="json")
             if format == "csv":
                 shown["diff"] = json.dumps(shown["diff"]) if shown["diff"] else ""
@@ -108,7 +108,7 @@ async def export_audit(
                 yield json.dumps(shown, separators=(",", ":")).encode() + b"\n"
 
     return StreamingResponse(
-        parts(),
+        joined(lines()),
         media_type=f"{CSV}; charset=utf-8" if format == "csv" else JSON_LINES,
         headers={"content-disposition": f'attachment; filename="audit.{format}"'},
     )

@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, slice_page
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, slice_page, written
 from gateway.admin.shapes import DryRun, Shown, Time
 from gateway.control.roles import Action
 
@@ -47,7 +47,7 @@ class Planned(Shown):
 @operations.get("/backups", response_model=PageOf[BackupView])
 async def list_backups(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
     """The backups in the data directory, newest first."""
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         await here.control.backups.list(),
         sort="-created_at",
         keys={"created_at": lambda b: b.created_at},
@@ -55,7 +55,7 @@ async def list_backups(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor 
         limit=limit,
         cursor=cursor,
     )
-    return PageOf[BackupView](data=[BackupView.of(each) for each in page], meta=Meta(limit=limit, next=next_cursor))
+    return await written(page, BackupView.of, limit, next_cursor)
 
 
 @operations.post("/backups", creates=True, response_model=BackupView | Planned)

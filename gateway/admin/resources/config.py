@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, written
 from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.problem import Problem
 from gateway.admin.shapes import DryRun, Shown, Taken, Time, moment
@@ -156,7 +156,7 @@ async def validate_config(here: Here, candidate: Candidate) -> Any:
 async def list_config_history(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
     """The changes that were made here, newest first."""
     page = await here.control.config_history.list(cursor=cursor, limit=limit)
-    return PageOf[RevisionView](data=[_view(each) for each in page.items], meta=Meta(limit=limit, next=page.next))
+    return await written(page.items, _view, limit, page.next)
 
 
 @operations.get("/config/history/{revision}", response_model=RevisionText)

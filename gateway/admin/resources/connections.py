@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Response
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Search, slice_page
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, slice_page, written
 from gateway.admin.problem import Problem
 from gateway.admin.round_trip import round_trip_ms
 from gateway.admin.shapes import MaybeTime, Shown, Time, moment
@@ -174,10 +175,10 @@ async def list_connections(
             and (reason is None or each.reason == reason)
             and (q is None or q in each.subject or q in each.peer or q in each.reason)
         )
-        ended, next_cursor = slice_page(
+        ended, next_cursor = await slice_page(
             closed, sort=sort or "-id", keys=_CLOSED_KEYS, identity=lambda c: c.number, limit=limit, cursor=cursor
         )
-        return PageOf[ClosedConnection](data=list(map(closed_view, ended)), meta=Meta(limit=limit, next=next_cursor))
+        return await written(ended, closed_view, limit, next_cursor)
     opened = (
         each
         for each in list(here.plane.connections.values())
@@ -186,12 +187,10 @@ async def list_connections(
         and (kind is None or each.principal.kind == kind)
         and (q is None or q in each.principal.subject or q in each.peer)
     )
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         opened, sort=sort or "id", keys=_OPEN_KEYS, identity=lambda c: c.number, limit=limit, cursor=cursor
     )
-    return PageOf[OpenConnection](
-        data=[open_view(here, each) for each in page], meta=Meta(limit=limit, next=next_cursor)
-    )
+    return await written(page, partial(open_view, here), limit, next_cursor)
 
 
 @operations.get("/connections/{id}", response_model=OpenConnection | ClosedConnection)
@@ -226,13 +225,10 @@ async def list_streams(here: Here, id: Number, limit: Limit = DEFAULT_LIMIT, cur
         *((stream.requester_id, "requests", stream) for stream in list(connection.requesting.values())),
         *((stream.responder_id, "serves", stream) for stream in list(connection.serving.values())),
     ]
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         streams, sort="id", keys={"id": lambda s: s[0]}, identity=lambda s: s[1], limit=limit, cursor=cursor
     )
-    return PageOf[StreamView](
-        data=[_stream_view(number, direction, stream, now) for number, direction, stream in page],
-        meta=Meta(limit=limit, next=next_cursor),
-    )
+    return await written(page, lambda each: _stream_view(*each, now), limit, next_cursor)
 
 
 def kick(connection: Connection) -> None:

@@ -83,7 +83,7 @@ async def list_credentials(
     """The credentials of a device, without their secrets."""
     await here.control.devices.get(id)
     page = await here.control.credentials.list(id, cursor=cursor, limit=limit, sort=sort, active=active)
-    return stored_page(CredentialView, page, limit)
+    return await stored_page(CredentialView, page, limit)
 
 
 @operations.post("/devices/{id}/credentials", creates=True, secret=True, response_model=IssuedView)
@@ -116,7 +116,7 @@ async def list_revocations(
     """What is refused."""
     filters: dict[str, Any] = {} if kind is None else {"kind": kind}
     page = await here.control.revocations.list(cursor=cursor, limit=limit, sort=sort, **filters)
-    return stored_page(RevocationView, page, limit)
+    return await stored_page(RevocationView, page, limit)
 
 
 @operations.post("/revocations", Action.OPERATE, creates=True, response_model=RevocationView)

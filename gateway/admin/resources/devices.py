@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Path, Query, Response
@@ -9,7 +10,7 @@ from pydantic import Field, Strict, field_validator
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Search
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, written
 from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, kick, open_view
 from gateway.admin.resources.events import EventView
@@ -181,9 +182,7 @@ async def list_devices(
     filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     page = await here.control.devices.list(cursor=cursor, limit=limit, sort=sort, q=q, **filters)
     total = await here.control.devices.count(q=q, **filters) if count else None
-    return PageOf[DeviceView](
-        data=[view(here, device) for device in page.items], meta=Meta(limit=limit, next=page.next, count=total)
-    )
+    return await written(page.items, partial(view, here), limit, page.next, total)
 
 
 @operations.post("/devices", creates=True, secret=True, response_model=DeviceCreated)
@@ -266,14 +265,14 @@ async def list_device_sessions(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT)
     shown += [closed_view(closed) for closed in reversed(here.plane.register.closed) if closed.subject == id]
     if not shown:
         await here.control.devices.get(id)
-    return PageOf[OpenConnection | ClosedConnection](data=shown[:limit], meta=Meta(limit=limit))
+    return await written(shown[:limit], lambda each: each, limit)
 
 
 @operations.get("/devices/{id}/events", scope="monitoring", response_model=PageOf[EventView])
 async def list_device_events(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT) -> Any:
     """What happened to it lately, newest first."""
     events, _ = here.events.since(0, 1 << 30)
-    mine = [EventView.of(event) for event in reversed(events) if event.subject == id]
+    mine = [event for event in reversed(events) if event.subject == id]
     if not mine:
         await here.control.devices.get(id)
-    return PageOf[EventView](data=mine[:limit], meta=Meta(limit=limit))
+    return await written(mine[:limit], EventView.of, limit)

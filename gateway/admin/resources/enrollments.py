@@ -97,7 +97,7 @@ async def list_enrollments(
     """The enrolments, without their tokens."""
     filters: dict[str, Any] = {} if active is None else {"active": active}
     page = await here.control.enrolments.list(cursor=cursor, limit=limit, sort=sort, **filters)
-    return stored_page(EnrollmentView, page, limit)
+    return await stored_page(EnrollmentView, page, limit)
 
 
 @operations.post("/enrollments", creates=True, secret=True, response_model=EnrollmentCreated)

@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from gateway.admin.access import Operations, Who
 from gateway.admin.context import Here
 from gateway.admin.events import CAPACITY, Event
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, slice_page
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, slice_page, written
 from gateway.admin.resources.node import stats_view
 from gateway.admin.server_sent import MEDIA_TYPE, follow, message, repeat
 from gateway.admin.shapes import Shown, Time
@@ -49,7 +49,7 @@ async def list_events(
     """The last 10,000 events of this run of the node, newest first."""
     matches = _filter(kind, subject)
     events, _ = here.events.since(0, CAPACITY)
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         [event for event in events if matches(event)],
         sort="-id",
         keys={"id": lambda e: e.id},
@@ -57,7 +57,7 @@ async def list_events(
         limit=limit,
         cursor=cursor,
     )
-    return PageOf[EventView](data=[EventView.of(event) for event in page], meta=Meta(limit=limit, next=next_cursor))
+    return await written(page, EventView.of, limit, next_cursor)
 
 
 @operations.get("/stream/events", response_class=StreamingResponse, responses=_STREAM)

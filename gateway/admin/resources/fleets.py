@@ -89,7 +89,7 @@ async def list_fleets(
 ) -> Any:
     """The fleets, without their keys."""
     page = await here.control.fleets.list(cursor=cursor, limit=limit, sort=sort, q=q)
-    return stored_page(FleetView, page, limit)
+    return await stored_page(FleetView, page, limit)
 
 
 @operations.post("/fleets", creates=True, secret=True, response_model=FleetCreated)
@@ -118,7 +118,7 @@ async def revoke_fleet(here: Here, by: By, id: Id, if_match: IfMatch = None, dry
 @operations.get("/fleets/{id}/serials", response_model=PageOf[SerialView])
 async def list_serials(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
     """Its serial numbers, and the device of each that has one."""
-    return stored_page(SerialView, await here.control.fleets.serials(id, cursor=cursor, limit=limit), limit)
+    return await stored_page(SerialView, await here.control.fleets.serials(id, cursor=cursor, limit=limit), limit)
 
 
 @operations.post("/fleets/{id}/serials", response_model=FleetView)

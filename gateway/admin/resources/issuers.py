@@ -73,7 +73,7 @@ async def list_issuers(
     cursor: Cursor = None,
 ) -> Any:
     """The issuers."""
-    return stored_page(IssuerView, await here.control.issuers.list(cursor=cursor, limit=limit, sort=sort), limit)
+    return await stored_page(IssuerView, await here.control.issuers.list(cursor=cursor, limit=limit, sort=sort), limit)
 
 
 @operations.post("/issuers", creates=True, response_model=IssuerView)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.admin.access import Operations, Who
 from gateway.admin.context import Context, Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Search, slice_page
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, slice_page, written
 from gateway.admin.problem import Problem
 from gateway.admin.shapes import Shown, Taken
 from gateway.control.plane import Caller
@@ -119,7 +119,7 @@ async def list_routes(
         rows = [route for route in rows if route.subject == subject]
     if q is not None:
         rows = [route for route in rows if q in route.service or q in route.subject]
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         rows,
         sort=sort,
         keys={"service": lambda r: r.service, "subject": lambda r: r.subject, "pending": lambda r: r.owner.pending},
@@ -127,7 +127,7 @@ async def list_routes(
         limit=limit,
         cursor=cursor,
     )
-    return PageOf[RouteView](data=list(map(route_view, page)), meta=Meta(limit=limit, next=next_cursor))
+    return await written(page, route_view, limit, next_cursor)
 
 
 @operations.get("/routes/{id}", response_model=RouteView)

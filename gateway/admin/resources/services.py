@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Here
-from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, Meta, PageOf, Search, slice_page
+from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, slice_page, written
 from gateway.admin.problem import Problem
 from gateway.admin.resources.routes import administrator
 from gateway.admin.shapes import Shown, Taken
@@ -83,14 +83,11 @@ class Called(Shown):
 async def list_services(here: Here, q: Search = None, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
     """The registered services by name, with their counters."""
     rows = [(name, count) for name, count in here.plane.table.services() if q is None or q in name]
-    page, next_cursor = slice_page(
+    page, next_cursor = await slice_page(
         rows, sort="name", keys={"name": lambda r: r[0]}, identity=lambda r: r[0], limit=limit, cursor=cursor
     )
     stats = here.metrics.services
-    return PageOf[ServiceView](
-        data=[_view(name, count, stats.get(name or UNNAMED)) for name, count in page],
-        meta=Meta(limit=limit, next=next_cursor),
-    )
+    return await written(page, lambda row: _view(*row, stats.get(row[0] or UNNAMED)), limit, next_cursor)
 
 
 @operations.post("/services/{name}:call", Action.PUBLISH, scope="publish", response_model=Called)

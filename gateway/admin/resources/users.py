@@ -81,7 +81,7 @@ async def list_users(
     filters: dict[str, Any] = {
         name: value for name, value in (("role", role), ("enabled", enabled)) if value is not None
     }
-    return stored_page(
+    return await stored_page(
         UserView, await here.control.users.list(cursor=cursor, limit=limit, sort=sort, q=q, **filters), limit
     )
 
