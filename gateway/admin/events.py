@@ -1,8 +1,8 @@
 """What happened on this node lately: a ring of events that can be read again, and waited for.
 
-The data plane's register and routing table report here, synchronously and for less than a microsecond each; readers
-take what is new at their own pace. Who is too slow for the ring learns how much it missed. Must not know: HTTP, who
-reads.
+The data plane's register and routing table and the audit trail report here, synchronously and within microseconds;
+readers take what is new at their own pace. Who is too slow for the ring learns how much it missed. Must not know: HTTP,
+who reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from gateway.control.audit import AuditEntry
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.register import Closed
@@ -21,6 +22,52 @@ from gateway.routing.table import Event as RouteEvent
 from gateway.routing.table import Joined
 
 CAPACITY: Final = 10_000
+
+#: What an audited change is called once it has happened. What is not here is no event, or has one of its own.
+HAPPENED: Final = {
+    "api_key.create": "api_key.created",
+    "api_key.delete": "api_key.deleted",
+    "api_key.rotate": "api_key.rotated",
+    "api_key.update": "api_key.changed",
+    "credential.add_key": "credential.key_added",
+    "credential.issue": "credential.issued",
+    "credential.renew": "credential.renewed",
+    "credential.revoke": "credential.revoked",
+    "credential.rotate": "credential.rotated",
+    "device.create": "device.created",
+    "device.create_many": "device.imported",
+    "device.delete": "device.deleted",
+    "device.disable": "device.disabled",
+    "device.enable": "device.enabled",
+    "device.update": "device.changed",
+    "enrolment.create": "enrolment.created",
+    "enrolment.redeem": "device.enrolled",
+    "enrolment.revoke": "enrolment.revoked",
+    "fleet.add_serials": "fleet.serials_added",
+    "fleet.claim": "device.enrolled",
+    "fleet.create": "fleet.created",
+    "fleet.release": "fleet.serial_released",
+    "fleet.revoke": "fleet.revoked",
+    "issuer.create": "issuer.created",
+    "issuer.delete": "issuer.deleted",
+    "issuer.refresh": "issuer.refreshed",
+    "issuer.update": "issuer.changed",
+    "key.revoke": "key.revoked",
+    "revocation.lift": "revocation.lifted",
+    "session.end": "session.ended",
+    "session.login": "session.opened",
+    "subject.revoke": "subject.revoked",
+    "token.revoke": "token.revoked",
+    "user.change_password": "user.password_changed",
+    "user.create": "user.created",
+    "user.delete": "user.deleted",
+    "user.set_password": "user.password_changed",
+    "user.update": "user.changed",
+}
+#: Events of these nouns take this scope, too.
+GUARDED: Final = {"api_key": "api_keys", "session": "users", "user": "users"}
+
+_ALWAYS_DIFFERENT: Final = frozenset({"updated_at", "version"})
 
 
 class Event(NamedTuple):
@@ -126,3 +173,30 @@ class PlaneWatcher:
             route=str(uuid.UUID(bytes=route.route_id)),
             service=route.service,
         )
+
+
+class ChangeWatcher:
+    """Reports what the control plane has changed: what, by whom, and which values; none of the values."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def __call__(self, entry: AuditEntry) -> None:
+        kind = HAPPENED.get(entry.action)
+        if kind is None:
+            return
+        _, _, subject = entry.object.partition(":")
+        data: dict[str, Any] = {"object": entry.object, "by": f"{entry.actor_type}:{entry.actor_id}"}
+        if entry.outcome != "ok":
+            kind = f"{entry.action.partition('.')[0]}.refused"
+            data["reason"] = entry.reason
+        elif entry.before is not None and entry.after is not None:
+            data["changed"] = sorted(set(entry.diff) - _ALWAYS_DIFFERENT)
+        elif "count" in entry.diff:
+            data["count"] = entry.diff["count"]
+        self._log.add(kind, subject, **data)
+
+
+def guard_of(event: Event) -> str | None:
+    """The scope that it takes to read it beyond that of events: no names of users for who may not list them."""
+    return GUARDED.get(event.kind.partition(".")[0])

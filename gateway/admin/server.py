@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.admin.access import LOCAL_AUDIENCE, LocalKeys
 from gateway.admin.application import create
 from gateway.admin.context import Context, NodeControls
-from gateway.admin.events import EventLog, PlaneWatcher
+from gateway.admin.events import ChangeWatcher, EventLog, PlaneWatcher
 from gateway.admin.http_server import HttpServer
 from gateway.admin.replays import SecretReplays
 from gateway.admin.server_sent import Audience
@@ -46,6 +46,7 @@ class AdminServer:
     ) -> None:
         self.events = EventLog(plane.wall)
         self._plane = plane
+        self._control = control
         self._settings = settings
         self._stopping = False
         self._unwatch: Callable[[], None] | None = None
@@ -70,6 +71,7 @@ class AdminServer:
         """Listen, and return the bound port. Raises ConfigError, naming setting and address."""
         port = await self._http.start()
         self._unwatch = PlaneWatcher(self.events).watch(self._plane)
+        self._control.audit.listener = ChangeWatcher(self.events)
         return port
 
     async def stop(self) -> None:
@@ -78,6 +80,7 @@ class AdminServer:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+            self._control.audit.listener = None
         self.events.add("node.stopping", "")
         await self._http.stop()
 

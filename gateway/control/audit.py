@@ -106,6 +106,8 @@ class Audit:
     SORTS = tuple(_LISTING.sorts)
 
     def __init__(self, database: Database, wall: Callable[[], float]) -> None:
+        #: Told of each entry once it is on disk, in the loop; must not raise.
+        self.listener: Callable[[AuditEntry], None] | None = None
         self._database = database
         self._wall = wall
         self._table = Table(AuditEntry, "audit entry", _LISTING)
@@ -166,7 +168,12 @@ class Audit:
         def work(connection: sqlite3.Connection) -> AuditEntry:
             return self.add(connection, by, action, object, outcome=outcome, reason=reason, details=details or {})
 
-        return await self._database.write(work, reserve=True)
+        return await self._database.write(work, reserve=True, committed=self.tell)
+
+    def tell(self, entry: AuditEntry) -> None:
+        """Let the listener know of an entry that is on disk."""
+        if self.listener is not None:
+            self.listener(entry)
 
     async def list(
         self, *, cursor: str | None = None, limit: int = 50, sort: str = "-id", q: str | None = None, **filters: object

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from gateway.control.audit import Actor, Audit
+from gateway.control.audit import Actor, Audit, AuditEntry
 from gateway.errors import StorageError
 from gateway.storage.database import Database
 
@@ -60,10 +60,10 @@ class Changes:
             StorageError: it could not be stored, or not be audited (`audit_failed`).
         """
 
-        def changed(connection: sqlite3.Connection) -> Change[T]:
+        def changed(connection: sqlite3.Connection) -> tuple[Change[T], AuditEntry]:
             change = work(connection)
             try:
-                self._audit.add(
+                entry = self._audit.add(
                     connection,
                     by,
                     action,
@@ -76,15 +76,16 @@ class Changes:
                 raise StorageError(f"{action} cannot be audited: {error}", reason="audit_failed") from error
             if dry_run:
                 raise _Rehearsed(change.result)
-            return change
+            return change, entry
 
         try:
-            change = await self.database.write(changed, reserve=reserve, committed=_take_over)
+            change, _ = await self.database.write(changed, reserve=reserve, committed=self._take_over)
         except _Rehearsed as rehearsed:
             return rehearsed.result  # type: ignore[return-value]
         return change.result
 
-
-def _take_over(change: Change[Any]) -> None:
-    if change.then is not None:
-        change.then()
+    def _take_over(self, done: tuple[Change[Any], AuditEntry]) -> None:
+        change, entry = done
+        if change.then is not None:
+            change.then()
+        self._audit.tell(entry)

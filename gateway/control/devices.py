@@ -199,7 +199,11 @@ class Devices:
                 for device in created:
                     self._registry.device(device)
 
-            details = {"created": [device.id for device in created], "refused": len(outcomes) - len(created)}
+            details = {
+                "count": len(created),
+                "created": [device.id for device in created],
+                "refused": len(outcomes) - len(created),
+            }
             return Change(tuple(outcomes), "devices", details=details, then=then)
 
         return await self._changes.make(by, "device.create_many", work, dry_run=dry_run)

@@ -95,7 +95,9 @@ async def test_status_audit_events(here: Shell) -> None:
     assert json.loads(exported[0])["object"] == "device:audited"
     assert (await here.run("logs", "level", "info")).code == 0
     assert (await here.run("reload")).code == 0
-    assert any(event["kind"] == "node.reloaded" for event in await document(here, "events"))
+    events = await document(here, "events")
+    assert any(event["kind"] == "node.reloaded" for event in events)
+    assert any((event["kind"], event["subject"]) == ("device.created", "audited") for event in events)
     top = (await here.run("top", "--count", "1")).out.decode()
     assert top.startswith("up ")
     assert b"gateway" in (await here.run("service", "ls")).out

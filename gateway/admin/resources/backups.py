@@ -63,7 +63,9 @@ async def create_backup(here: Here, by: By, dry_run: DryRun = False) -> Any:
     """Back up database, keys and settings. The node goes on meanwhile."""
     if dry_run:
         return Planned()
-    return BackupView.of(await here.control.backups.create(by=by))
+    made = await here.control.backups.create(by=by)
+    here.events.add("backup.created", made.id, by=f"{by.type}:{by.id}", bytes=made.bytes)
+    return BackupView.of(made)
 
 
 @operations.get(
@@ -104,4 +106,5 @@ async def delete_backup(here: Here, by: By, id: Id, dry_run: DryRun = False) -> 
     backup = await here.control.backups.get(id)
     if not dry_run:
         await here.control.backups.delete(backup.id, by=by)
+        here.events.add("backup.deleted", backup.id, by=f"{by.type}:{by.id}")
     return Response(status_code=204)

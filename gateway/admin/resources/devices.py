@@ -10,6 +10,7 @@ from pydantic import Field, Strict, field_validator
 
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
+from gateway.admin.events import guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, written
 from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, kick, open_view
@@ -272,7 +273,7 @@ async def list_device_sessions(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT)
 async def list_device_events(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT) -> Any:
     """What happened to it lately, newest first."""
     events, _ = here.events.since(0, 1 << 30)
-    mine = [event for event in reversed(events) if event.subject == id]
+    mine = [event for event in reversed(events) if event.subject == id and guard_of(event) is None]
     if not mine:
         await here.control.devices.get(id)
     return await written(mine[:limit], EventView.of, limit)

@@ -1,4 +1,7 @@
-"""Events: what happened lately, as a list and as a stream, and the node's figures as a stream."""
+"""Events: what happened lately, as a list and as a stream, and the node's figures as a stream.
+
+Events of users, sessions and API keys are for who may read those.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from fastapi.responses import Response, StreamingResponse
 
 from gateway.admin.access import Operations, Who
 from gateway.admin.context import Here
-from gateway.admin.events import CAPACITY, Event
+from gateway.admin.events import CAPACITY, Event, guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, slice_page, written
 from gateway.admin.resources.node import stats_view
 from gateway.admin.server_sent import MEDIA_TYPE, follow, message, repeat
 from gateway.admin.shapes import Shown, Time
+from gateway.control.plane import Caller
+from gateway.control.roles import Action
 
 operations = Operations("events", "monitoring")
 
@@ -44,10 +49,15 @@ class EventView(Shown):
 
 @operations.get("/events", response_model=PageOf[EventView])
 async def list_events(
-    here: Here, kind: Kind = None, subject: Subject = None, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    here: Here,
+    who: Who,
+    kind: Kind = None,
+    subject: Subject = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Any:
     """The last 10,000 events of this run of the node, newest first."""
-    matches = _filter(kind, subject)
+    matches = _filter(kind, subject, who)
     events, _ = here.events.since(0, CAPACITY)
     page, next_cursor = await slice_page(
         [event for event in events if matches(event)],
@@ -74,7 +84,7 @@ async def stream_events(
     last = here.events.latest
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
         last = int(last_event_id)
-    source = follow(here.events, last, _filter(kind, subject), ttl, here.stopping)
+    source = follow(here.events, last, _filter(kind, subject, who), ttl, here.stopping)
     return _streamed(here, f"{who.type}:{who.id}", source)
 
 
@@ -104,8 +114,11 @@ def _streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
     return StreamingResponse(counted(), media_type=MEDIA_TYPE, headers={"x-accel-buffering": "no"})
 
 
-def _filter(kind: str | None, subject: str | None) -> Callable[[Event], bool]:
+def _filter(kind: str | None, subject: str | None, who: Caller) -> Callable[[Event], bool]:
     def matches(event: Event) -> bool:
+        guard = guard_of(event)
+        if guard is not None and not who.may(guard, Action.READ):
+            return False
         if subject is not None and event.subject != subject:
             return False
         if kind is None or event.kind == kind:
