@@ -126,7 +126,7 @@ class Operation(APIRoute):
                 request.state.caller = await self._let_in(request, context)
                 await asyncio.sleep(0)
             key = request.headers.get("idempotency-key")
-            if not self.idempotent or key is None:
+            if not self.idempotent or key is None or _is_rehearsal(request):
                 return await handle(request)
             store = context.secret_replays if self.secret else context.control.idempotency
             return await _once(request, store, key, handle)
@@ -152,6 +152,11 @@ class _Replays(Protocol):
     async def begin(self, key: str, caller: str, digest: str) -> Stored | None: ...
     async def finish(self, key: str, caller: str, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
     async def abandon(self, key: str, caller: str) -> None: ...
+
+
+def _is_rehearsal(request: Request) -> bool:
+    """A dry run, which leaves nothing: no answer under the key of what may follow it either."""
+    return request.query_params.get("dry_run", "").lower() in ("1", "true", "on", "yes", "t", "y")
 
 
 async def _once(request: Request, store: _Replays, key: str, handle: Handler) -> Response:

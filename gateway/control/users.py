@@ -7,7 +7,8 @@ One enabled administrator with the scope `users` always stays, so that nobody lo
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,8 +125,8 @@ class Users:
         def work(connection: sqlite3.Connection) -> Change[User]:
             old = self._table.get(connection, name, expect)
             new = replace(old, **values, updated_at=self._wall(), version=old.version + 1)
-            self._table.put(connection, new)
-            self._someone_stays(connection)
+            with self._someone_stays(connection):
+                self._table.put(connection, new)
             return Change(
                 new,
                 f"user:{name}",
@@ -141,8 +142,8 @@ class Users:
 
         def work(connection: sqlite3.Connection) -> Change[None]:
             old = self._table.get(connection, name, expect)
-            self._table.delete(connection, name)
-            self._someone_stays(connection)
+            with self._someone_stays(connection):
+                self._table.delete(connection, name)
             return Change(None, f"user:{name}", before=public(old), then=lambda: self._changed(name, None))
 
         await self._changes.make(by, "user.delete", work, dry_run=dry_run, reserve=True)
@@ -201,12 +202,20 @@ class Users:
         _, password = await self.create(ADMINISTRATOR, role=Role.ADMIN, scopes=SCOPES, by=SYSTEM)
         return password
 
+    @classmethod
+    @contextmanager
+    def _someone_stays(cls, connection: sqlite3.Connection) -> Iterator[None]:
+        """Raises InvalidChange when the change that is made within takes the last one who could undo it."""
+        before = cls._is_managed(connection)
+        yield
+        if before and not cls._is_managed(connection):
+            raise InvalidChange("nobody could manage users any more: one enabled admin with the scope users stays")
+
     @staticmethod
-    def _someone_stays(connection: sqlite3.Connection) -> None:
+    def _is_managed(connection: sqlite3.Connection) -> bool:
         row = connection.execute(
             "SELECT 1 FROM users WHERE role = ? AND enabled = 1 "
             "AND EXISTS (SELECT 1 FROM json_each(scopes) WHERE value = 'users')",
             (Role.ADMIN.value,),
         ).fetchone()
-        if row is None:
-            raise InvalidChange("nobody could manage users any more: one enabled admin with the scope users stays")
+        return row is not None

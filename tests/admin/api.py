@@ -73,9 +73,13 @@ class Api:
     async def finish(self) -> None:
         await self.http.aclose()
         if not self.local.stopped:
-            # An answer ends a moment after its reader has gone.
-            await until(lambda: not [task for task in asyncio.all_tasks() if "run_asgi" in repr(task.get_coro())])
+            # An answer ends a moment after its reader has gone; an issuer that was just added is asked for its keys.
+            await until(lambda: not [task for task in asyncio.all_tasks() if _is_ending(task)])
         await self.local.finish()
+
+
+def _is_ending(task: asyncio.Task[Any]) -> bool:
+    return any(name in repr(task.get_coro()) for name in ("run_asgi", "Issuers._fetch"))
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:

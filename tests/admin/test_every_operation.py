@@ -5,204 +5,26 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.control.roles import Role
-from tests.admin.api import PASSWORD, Api, problem
-from tests.admin.test_access import walk
-from tests.control.key_server import KeyServer
-
-NOBODY = {
-    "connections": "999999",
-    "routes": "00000000-0000-0000-0000-000000000001",
-    "config": "999999",
-    "backups": "20260101T000000.000000Z.tar",
-}
-#: What a service that nobody has answers is an answer of the call.
-ASKS_ANYBODY = {"call_service"}
-#: They end the login that asks, so they come last, each with a login of its own.
-ENDING = {"change_password", "log_out"}
-OPERATIONS = walk()
-JSON_LINES = {"content-type": "application/x-ndjson"}
-
-
-class Place:
-    """A node with something of each kind to do things to."""
-
-    def __init__(self, api: Api, keys: KeyServer) -> None:
-        self.api = api
-        self.keys = keys
-        self._numbers = itertools.count(1)
-
-    def fresh(self, what: str) -> str:
-        return f"{what}-{next(self._numbers)}"
-
-    async def user(self) -> str:
-        name = self.fresh("user")
-        await self.api.send("POST", "/users", 201, json={"name": name, "role": "viewer", "scopes": []})
-        return name
-
-    async def key(self) -> str:
-        made = await self.api.send("POST", "/api-keys", 201, json={"name": "k", "role": "viewer", "scopes": []})
-        return str(made["api_key"]["id"])
-
-    async def device(self) -> str:
-        name = self.fresh("device")
-        await self.api.send("POST", "/devices", 201, json={"id": name})
-        return name
-
-    async def credential(self) -> str:
-        made = await self.api.send("POST", f"/devices/{await self.device()}/credentials", 201, json={})
-        return str(made["credential_id"])
-
-    async def revocation(self) -> str:
-        body = {"kind": "token", "value": self.fresh("token")}
-        return str((await self.api.send("POST", "/revocations", 201, json=body))["id"])
-
-    async def enrollment(self) -> str:
-        return str((await self.api.send("POST", "/enrollments", 201, json={}))["enrollment"]["id"])
-
-    async def fleet(self) -> str:
-        """It has one device, whose serial is the fleet's id."""
-        made = await self.api.send("POST", "/fleets", 201, json={"name": self.fresh("fleet")})
-        serial = str(made["fleet"]["id"])
-        await self.api.send("POST", f"/fleets/{serial}/serials", json={"serials": [serial]})
-        await self.api.send("POST", "/enroll/fleet", json={"key": made["key"], "serial": serial})
-        return serial
-
-    async def connection(self) -> str:
-        client = await self.api.local.client(subject=self.fresh("client"), kind="device")
-        return str(self.api.local.connection(client).number)
-
-    async def route(self) -> str:
-        return str((await self.api.get("/routes?service=echo"))["data"][0]["id"])
-
-    async def service(self) -> str:
-        return "echo"
-
-    async def issuer(self) -> str:
-        return str((await self.api.send("POST", "/issuers", 201, json=self.new_issuer()))["id"])
-
-    def new_issuer(self) -> dict[str, str]:
-        return {"issuer": self.fresh("https://idp.example/"), "jwks_url": self.keys.url}
-
-    async def revision(self) -> str:
-        changes = {"limits.setup_timeout_s": next(self._numbers) / 100 + 1}
-        answer = await self.api.send("PATCH", "/config", headers={"if-match": "*"}, json=changes)
-        return str(answer["revision"])
-
-    async def backup(self) -> str:
-        return str((await self.api.send("POST", "/backups", 201))["id"])
-
-    async def path(self, path: str) -> str:
-        """A path with something that is there in it."""
-        makers: dict[str, Callable[[], Awaitable[str]]] = {
-            "users": self.user,
-            "api-keys": self.key,
-            "devices": self.device,
-            "credentials": self.credential,
-            "revocations": self.revocation,
-            "enrollments": self.enrollment,
-            "fleets": self.fleet,
-            "connections": self.connection,
-            "routes": self.route,
-            "services": self.service,
-            "issuers": self.issuer,
-            "config": self.revision,
-            "backups": self.backup,
-        }
-        return filled(path, await makers[noun_of(path)]()) if "{" in path else path
-
-    async def request(self, operation: str, path: str) -> dict[str, Any]:
-        """What goes with the path, so that it works."""
-        match operation:
-            case "create_user":
-                return {"json": {"name": self.fresh("user"), "role": "viewer", "scopes": []}}
-            case "create_api_key":
-                return {"json": {"name": "k", "role": "viewer", "scopes": []}}
-            case "create_device":
-                return {"json": {"id": self.fresh("device")}}
-            case "import_devices":
-                return {"content": json.dumps({"id": self.fresh("device")}), "headers": JSON_LINES}
-            case "change_user" | "change_api_key":
-                return {"json": {"scopes": ["monitoring"]}}
-            case "change_device":
-                return {"json": {"profile": "thermo"}}
-            case "change_issuer":
-                return {"json": {"services": ["a.*"]}}
-            case "change_config":
-                return {"json": {"limits.setup_timeout_s": next(self._numbers) / 100 + 1}}
-            case "validate_config":
-                return {"json": {"changes": {"limits.setup_timeout_s": 2}}}
-            case "set_log_level":
-                return {"json": {"level": "info"}}
-            case "add_device_key":
-                public = Ed25519PrivateKey.generate().public_key()
-                pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-                return {"json": {"public_key": pem.decode()}}
-            case "create_revocation":
-                return {"json": {"kind": "token", "value": self.fresh("token")}}
-            case "draw_enrollment":
-                made = await self.api.send("POST", "/enrollments", 201, json={})
-                return {"json": {"token": made["token"]}, "instead": made["enrollment"]["id"]}
-            case "create_fleet":
-                return {"json": {"name": self.fresh("fleet")}}
-            case "add_serials":
-                return {"json": {"serials": [self.fresh("serial")]}}
-            case "create_issuer":
-                return {"json": self.new_issuer()}
-            case "stream_events" | "stream_stats":
-                return {"params": {"ttl": 0}}
-        return {} if path.startswith("/api/v1/auth/") else {"json": {}}
-
-
-def noun_of(path: str) -> str:
-    return path.removeprefix("/api/v1/").partition("/")[0]
-
-
-def filled(path: str, name: str) -> str:
-    for hole in ("{id}", "{name}", "{serial}", "{revision}"):
-        path = path.replace(hole, name)
-    return path
-
-
-async def ask(client: httpx.AsyncClient, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
-    more = dict(more)
-    headers = more.pop("headers", {}) | (
-        {"if-match": "*"} if method in ("PATCH", "DELETE") or "rollback" in path else {}
-    )
-    if method in ("GET", "DELETE"):
-        more.pop("json", None)
-    return await client.request(method, path, headers=headers, **more)
+from tests.admin.api import PASSWORD, problem
+from tests.admin.place import ASKS_ANYBODY, ENDING, NOBODY, OPERATIONS, ask, filled, noun_of, place_in
 
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_each_role_can_do_what_it_may_and_nothing_else(tmp_path: Path, role: Role) -> None:
     """Fault 98: 2xx where the description names the role, else 403, whether the object is there or not."""
-    keys = KeyServer()
-    await keys.start()
-    keys.add_key("k1")
-    api = await Api.start(tmp_path / "data")
-    await api.local.servant()
-    place = Place(api, keys)
     done = 0
-    async with await api.user(role) as somebody:
+    async with place_in(tmp_path / "data") as place, await place.api.user(role) as somebody:
+        api = place.api
         for method, path, description in OPERATIONS:
             operation = description["operationId"]
             if "x-open" in description or operation in ENDING:
                 continue
-            more = await place.request(operation, path)
-            instead = more.pop("instead", None)
-            there = filled(path, instead) if instead else await place.path(path)
+            there, more = await place.working(operation, path)
             nobody = filled(path, NOBODY.get(noun_of(path), "nobody"))
             if role in description["x-roles"]:
                 if nobody != path and operation not in ASKS_ANYBODY:
@@ -220,9 +42,7 @@ async def test_each_role_can_do_what_it_may_and_nothing_else(tmp_path: Path, rol
                 await api.local.servant()
         new = {"json": {"old_password": PASSWORD, "new_password": f"{PASSWORD}!"}}
         assert (await ask(somebody, "POST", "/api/v1/auth/password", new)).status_code == 200
-    login = await api.send("POST", "/auth/login", json={"name": role.value, "password": f"{PASSWORD}!"})
-    async with api.client(login["access_token"]) as somebody:
-        assert (await ask(somebody, "POST", "/api/v1/auth/logout", {})).status_code == 204
+        login = await api.send("POST", "/auth/login", json={"name": role.value, "password": f"{PASSWORD}!"})
+        async with api.client(login["access_token"]) as leaving:
+            assert (await ask(leaving, "POST", "/api/v1/auth/logout", {})).status_code == 204
     assert done == sum(role in d.get("x-roles", ()) and d["operationId"] not in ENDING for _, _, d in OPERATIONS) > 5
-    await api.finish()
-    await keys.stop()
