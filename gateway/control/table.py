@@ -125,7 +125,7 @@ def _as_json(name: str, hint: Any) -> str:
     if get_origin(hint) in (tuple, dict):
         return f"json({name})"
     if hint is bool:
-        return f"json(iif({name}, 'true', 'false'))"
+        return f"json(CASE WHEN {name} THEN 'true' ELSE 'false' END)"
     return name
 
 
