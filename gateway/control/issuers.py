@@ -15,9 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from gateway.control import jwks, validation
 from gateway.control.audit import SYSTEM, Actor
@@ -30,6 +28,9 @@ from gateway.policy.access import Rights
 from gateway.policy.access_list import IssuerBounds
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import VerificationKey
+
+if TYPE_CHECKING:
+    import httpx
 
 REFRESH_S = 300.0
 STALE_S = 86_400.0

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-import httpx
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from gateway.config import is_loopback
 from gateway.errors import InvalidChange
 from gateway.policy.tokens import MAX_KEY_ID_CHARACTERS, PublicKey, VerificationKey
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_KEYS = 32
 MAX_BYTES = 64 * 1024
@@ -93,10 +95,15 @@ def checked_url(url: object) -> str:
 
 async def client() -> httpx.AsyncClient:
     """What `fetch` goes through. Made off the loop: reading the system's authorities takes tens of milliseconds."""
-    return await asyncio.to_thread(
-        lambda: httpx.AsyncClient(
-            timeout=FETCH_S, follow_redirects=False, trust_env=False, headers={"accept": "application/json"}
-        )
+    return await asyncio.to_thread(_made)
+
+
+def _made() -> httpx.AsyncClient:
+    # Most nodes know no issuer with keys to fetch, and need not hold the memory that this takes.
+    import httpx
+
+    return httpx.AsyncClient(
+        timeout=FETCH_S, follow_redirects=False, trust_env=False, headers={"accept": "application/json"}
     )
 
 
@@ -106,6 +113,8 @@ async def fetch(http: httpx.AsyncClient, url: str) -> object:
     Raises:
         ValueError: it did not come whole within three seconds and 64 KiB, or is no JSON; the text says which.
     """
+    import httpx
+
     content = bytearray()
     try:
         async with asyncio.timeout(FETCH_S), http.stream("GET", url) as response:

@@ -9,6 +9,7 @@ side (streams that are open may finish), CLOSED.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 
 from gateway.errors import ConnectionFailed
@@ -90,9 +91,9 @@ TRANSITIONS: dict[State, dict[int, Action]] = {
 class Session:
     """One side of stream 0. The owner calls `set_up` with the first frame, then `receive` with each frame on stream 0.
 
-    Attributes: `state`; `setup`, the accepted SETUP; `lifetime_s`, how long the peer may be silent (P12);
-    `last_received`, when anything last came, kept by the owner (seconds of its monotonic clock); `received`, set by the
-    owner of a session that can be resumed, how much has come.
+    Attributes: `state`; `setup`, what SETUP said, without its metadata and data; `lifetime_s`, how long the peer may be
+    silent (P12); `last_received`, when anything last came, kept by the owner (seconds of its monotonic clock);
+    `received`, set by the owner of a session that can be resumed, how much has come.
     """
 
     __slots__ = ("last_received", "lifetime_s", "received", "rules", "setup", "state")
@@ -116,7 +117,8 @@ class Session:
         """Take the first frame. Raises a ProtocolError that refuses the connection (P01, P03-P06, P08)."""
         self.state = State.CLOSED
         setup = first_frame(data, start, end, self.rules)
-        self.setup = setup
+        # A token and what else came with it are the greater part of what an idle connection would hold.
+        self.setup = replace(setup, metadata=None, data=b"")
         self.lifetime_s = lifetime_ms(setup, self.rules) / 1000
         return setup
 

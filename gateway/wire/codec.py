@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.errors import FrameError, InvalidSetup
+from gateway.wire import mimetypes
 from gateway.wire.header import (
     COMPLETE,
     FOLLOWS,
@@ -350,7 +351,7 @@ def _setup_mime(data: Buffer, at: int, size: int) -> tuple[str, int]:
     name = bytes(data[at + 1 : end])
     if not name.isascii():
         _refuse_setup("MIME type is not ASCII")
-    return name.decode("ascii"), end
+    return mimetypes.shared(name), end
 
 
 def _decode_lease(data: Buffer, stream_id: int, flags: int) -> Lease:

@@ -112,6 +112,11 @@ def normalise(mime: str) -> str:
     return name + semicolon + parameters
 
 
+def shared(name: bytes) -> str:
+    """``name``, which is ASCII, as text; one string for all who send it where it is well known."""
+    return _KEY_BY_BYTES.get(name) or name.decode("ascii")
+
+
 def encode_mime(mime: str) -> bytes:
     """``mime`` as id where it has one, else as length minus 1 and name (X01).
 

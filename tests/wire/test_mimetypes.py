@@ -134,3 +134,9 @@ def test_constants_of_well_known_types_are_in_the_table() -> None:
     for name in ("MIME_TYPE", "ACCEPT_MIME_TYPES", "AUTHENTICATION", "ZIPKIN", "ROUTING", "COMPOSITE", "JSON", "CBOR"):
         assert getattr(mimetypes, name) in WELL_KNOWN.values()
     assert len(encode_mime(BROKER_FRAME)) == 1 + 33
+
+
+def test_connections_share_the_names_they_announce() -> None:
+    """Ten thousand devices announce the same two types: the node holds each once."""
+    assert mimetypes.shared(bytes(mimetypes.COMPOSITE.encode())) is mimetypes.COMPOSITE
+    assert mimetypes.shared(b"application/x.other") == "application/x.other"
