@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import resource
 import select
 import socket
@@ -19,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 
 from gateway.load.opening import setup_frame
 from gateway.wire import frames, metadata, mimetypes
@@ -58,6 +58,12 @@ def _series(data: bytes) -> Iterator[frames.Frame]:
     yield frames.RequestResponse(1, _about(_TO_SERVICE), data, follows=True)
     for _ in range(2_000_000 // max(len(data), 200)):
         yield frames.Payload(1, None, data, follows=True)
+
+
+def _nonsense() -> bytes:
+    """Random bytes. One frame in four may have to be ignored, by the flag that says so; the one behind it may not."""
+    chance = Random(51)
+    return b"".join(masked_message(chance.randbytes(64), _KEY) for _ in range(_STREAMS))
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ FLOODS = {
     "tiny fragments": Flood(_nothing, lambda: _messages(*_series(b"")), frozenset({1008, 1009})),
     "pings": Flood(_nothing, lambda: masked_message(bytes(125), _KEY, Opcode.PING) * _STREAMS, frozenset({1008})),
     "oversized": Flood(_nothing, lambda: masked_message(bytes(70_000), _KEY), frozenset({1009})),
-    "nonsense": Flood(_nothing, lambda: masked_message(os.urandom(64), _KEY) * 10, frozenset({1002})),
+    "nonsense": Flood(_nothing, _nonsense, frozenset({1002})),
 }
 #: Those that never say who they are.
 STRANGERS = {"connections": b"", "silence": b"", "slow heads": b"GET /rsocket HTTP/1.1\r\nX: ", "tokens": b""}

@@ -46,6 +46,7 @@ from gateway.renewal import Renewal
 from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRules
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
+from gateway.transport.reception import Reception
 from gateway.transport.tcp import TcpCarrier
 from gateway.transport.tls import Certificate
 from gateway.transport.websocket import Handshake, WebSocketCarrier
@@ -203,6 +204,7 @@ class Node:
         if config.tls.enabled:
             self.certificate = Certificate(self.certificate_path, self.certificate_key_path)
         self.admission = Admission(_admission_rules(config), plane.monotonic())
+        reception = Reception(loop.call_soon, plane.monotonic)
         self.handshake = Handshake(
             paths=frozenset({config.listen.path, "/"}),
             origins=config.listen.origins,
@@ -223,6 +225,7 @@ class Node:
                     *address(text),
                     make,
                     admission=self.admission,
+                    reception=reception,
                     counters=self.metrics.counters,
                     monotonic=plane.monotonic,
                     tls=lambda: self.certificate.context if self.certificate is not None else None,

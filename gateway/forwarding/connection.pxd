@@ -23,7 +23,8 @@ cdef class Connection(Lifecycle):
     @cython.locals(counters=Counters, head=int, kind=int, stream=Stream, stream_id=long)
     cpdef frame_received(self, bytes data, Py_ssize_t start, Py_ssize_t end)
 
-    cpdef read(self, object feed, bytes data)
+    @cython.locals(behind=bint)
+    cpdef bint read(self, object feed, bytes data) except -1
 
     @cython.locals(outbox=Outbox)
     cdef _response(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end)

@@ -369,10 +369,10 @@ class Connection(Lifecycle):
                 self.counters.refuse("pushes_per_second")
             self.ignore(end - start)
 
-    def read(self, feed: Callable[[bytes], None], data: bytes) -> None:
-        """The carrier has read `data`, which `feed` cuts into frames."""
+    def read(self, feed: Callable[[bytes], bool], data: bytes) -> bool:
+        """The carrier has read `data`, which `feed` cuts into frames. Returns what `feed` does: whether some wait."""
         self.session.last_received = self.plane.wake()
-        feed(data)
+        behind = feed(data)
         budgets = self.budgets
         if budgets is not None and budgets.read(len(data), self.plane.now):
             self.counters.refuse("bytes_per_second")
@@ -380,6 +380,7 @@ class Connection(Lifecycle):
         if self.outbox.size > self.outbox.hard:
             # It asks faster than it reads the answers (faults 29, 31).
             self.pause_for(self.outbox)
+        return behind
 
 
 def _torn(data: bytes, start: int, end: int) -> bool:

@@ -9,7 +9,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
-from gateway.transport.carrier import House, SocketCarrier
+from gateway.transport.carrier import FRAMES_AT_ONCE, House, SocketCarrier
 from gateway.wire.prefix import FrameReader
 from gateway.wire.sink import FrameSink
 
@@ -36,7 +36,12 @@ class TcpCarrier(SocketCarrier):
             prefixed=True,
         )
         self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
-        self.reader = FrameReader(self.connection, self._failure, max_frame=plane.snapshot.setup_rules.max_bytes)
+        self.reader = FrameReader(
+            self.connection,
+            self._failure,
+            max_frame=plane.snapshot.setup_rules.max_bytes,
+            at_once=FRAMES_AT_ONCE,
+        )
         self.feed = self.reader.feed
 
     def held(self) -> int:

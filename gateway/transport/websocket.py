@@ -24,7 +24,7 @@ from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.admission import Refusal
-from gateway.transport.carrier import House, SocketCarrier
+from gateway.transport.carrier import FRAMES_AT_ONCE, House, SocketCarrier
 from gateway.wire.sink import FrameSink
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
 
@@ -120,6 +120,11 @@ class WebSocketCarrier(SocketCarrier):
         self.head = b""
         if self._beyond_bounds(head):
             return
+        if self.refusal is not None:
+            # Whatever it asks for; that is not looked at, because those who come in floods have to be cheap.
+            status = http.HTTPStatus(self.refusal.status)
+            self.finish(_plain(status, self.refusal.text, self._retry_after()))
+            return
         protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],
             select_subprotocol=_select,
@@ -138,15 +143,13 @@ class WebSocketCarrier(SocketCarrier):
         answer = b"".join(protocol.data_to_send())
         if response.status_code == http.HTTPStatus.OK:
             self.close_with(CloseCode.NORMAL, answer)
-        elif self.refusal is not None:
-            self.finish(answer)
         elif response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse(answer)
         else:
             self.write(answer)
             self._established(_bearer(request))
-            if rest and self.connection is not None:
-                self.connection.read(self.feed, rest)
+            if rest:
+                self.read(rest)
 
     def _beyond_bounds(self, head: bytes) -> bool:
         """Whether the head has a line that is too long or too many of them; it is answered then (fault 4)."""
@@ -175,8 +178,6 @@ class WebSocketCarrier(SocketCarrier):
         return [None, *(Origin(origin) for origin in self.handshake.origins)]
 
     def _answer(self, protocol: ServerProtocol, request: Request) -> Response:
-        if self.refusal is not None:
-            return self._put_off(protocol, self.refusal.status, self.refusal.text)
         path = request.path.partition("?")[0]
         if request.method == "GET" and path == "/healthz":
             return protocol.reject(http.HTTPStatus.OK, "ok\n")
@@ -187,16 +188,16 @@ class WebSocketCarrier(SocketCarrier):
             response.headers["Sec-WebSocket-Version"] = "13"
             return response
         if self.plane.draining:
-            return self._put_off(protocol, http.HTTPStatus.SERVICE_UNAVAILABLE, "this node is draining")
+            response = protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, "this node is draining\n")
+            response.headers["Retry-After"] = str(self._retry_after())
+            return response
         if _names_this_endpoint(request):
             protocol.origins = None
         return protocol.accept(request)
 
-    def _put_off(self, protocol: ServerProtocol, status: int, text: str) -> Response:
-        """Not now. When to come again is different for each, so that they do not all come at once (fault 86)."""
-        response = protocol.reject(http.HTTPStatus(status), f"{text}\n")
-        response.headers["Retry-After"] = str(self.plane.random.randint(*_RETRY_AFTER_S))
-        return response
+    def _retry_after(self) -> int:
+        """When to come again is different for each, so that they do not all come at once (fault 86)."""
+        return self.plane.random.randint(*_RETRY_AFTER_S)
 
     def _established(self, credential: bytes | None) -> None:
         plane = self.plane
@@ -212,6 +213,7 @@ class WebSocketCarrier(SocketCarrier):
             self._violation,
             max_message=plane.snapshot.setup_rules.max_bytes,
             max_fragments=self.handshake.max_fragments,
+            at_once=FRAMES_AT_ONCE,
         )
         self.feed = self.reader.feed
         self.house.established(self)
@@ -276,9 +278,10 @@ class WebSocketCarrier(SocketCarrier):
         self.close_with(code, close_frame(code, text))
 
 
-def _plain(status: http.HTTPStatus, text: str) -> bytes:
+def _plain(status: http.HTTPStatus, text: str, retry_after_s: int = 0) -> bytes:
     body = text.encode() + b"\n"
+    retry = f"Retry-After: {retry_after_s}\r\n" if retry_after_s else ""
     return (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n{retry}"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+#: For a reader that cuts whatever it is given in one go.
+UNBOUNDED: Final = -1
+
 
 class FrameSink:
     """Whoever takes the frames that a reader cuts. `pending`: requests that it has yet to answer, a balancer's load."""

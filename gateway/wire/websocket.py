@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from gateway.wire.octets import apply_mask, unmask
-from gateway.wire.sink import FrameSink
+from gateway.wire.sink import UNBOUNDED, FrameSink
 
 Buffer = bytes | bytearray | memoryview
 
@@ -94,9 +94,14 @@ class MessageReader:
     `sink.frame_received(buffer, start, end)` gets each binary message as a span.
     `on_ping(payload)`, `on_close(code, text)` and `on_failure(close_code, text)` get what their names say; `on_pong()`
     only tells that one came. After a close or a failure nothing is reported any more.
+
+    `at_once` bounds the frames that one call of `feed` handles, so that whoever sends many small ones does not keep
+    others waiting for the whole of a read.
     """
 
     __slots__ = (
+        "_at",
+        "_at_once",
         "_done",
         "_fragments",
         "_fragments_bytes",
@@ -106,6 +111,7 @@ class MessageReader:
         "_on_pong",
         "_sink",
         "_tail",
+        "_waiting",
         "_wanted",
         "limit_broken",
         "max_fragments",
@@ -122,6 +128,7 @@ class MessageReader:
         *,
         max_message: int,
         max_fragments: int = 1024,
+        at_once: int = UNBOUNDED,
     ) -> None:
         self._sink = sink
         self._on_ping = on_ping
@@ -133,6 +140,10 @@ class MessageReader:
         #: The frame that is not complete, and the bytes it takes with its header; 0 while the header is cut, too.
         self._tail = bytearray()
         self._wanted = 0
+        #: What `at_once` left for the next call, from `_at` on; there is no tail then.
+        self._waiting: bytes | None = None
+        self._at = 0
+        self._at_once = at_once
         self._fragments: list[bytes] | None = None
         self._fragments_bytes = 0
         self._done = False
@@ -145,8 +156,9 @@ class MessageReader:
 
     @property
     def held(self) -> int:
-        """Bytes kept for a message that is not complete: never more than `max_message` and two headers."""
-        return len(self._tail) + self._fragments_bytes
+        """Bytes kept: what waits for the next call; of one message never more than `max_message` and two headers."""
+        waiting = 0 if self._waiting is None else len(self._waiting) - self._at
+        return len(self._tail) + self._fragments_bytes + waiting
 
     def redirect(self, sink: FrameSink) -> None:
         """Give what is cut from now on to another sink, also the rest of what is being fed."""
@@ -156,25 +168,35 @@ class MessageReader:
         """Drop what is buffered and ignore whatever comes."""
         self._done = True
         self._tail.clear()
+        self._waiting = None
         self._fragments = None
         self._fragments_bytes = 0
 
-    def feed(self, data: bytes) -> None:
-        """Take what the socket gave."""
+    def feed(self, data: bytes) -> bool:
+        """Take what the socket gave. Returns whether some of it waits for another call, which may bring nothing new."""
         tail = self._tail
-        if tail:
+        at = 0
+        if self._waiting is not None:
+            data, at = (self._waiting, self._at) if not data else (self._waiting[self._at :] + data, 0)
+            self._waiting = None
+        elif tail:
             # A long message arrives in many reads: joining only when its last byte is there keeps this linear.
             if len(tail) + len(data) < self._wanted:
                 tail += data
-                return
+                return False
             # A header that was cut is looked at with what came: its limits hold before the body is there.
             data = b"".join((tail, data))
             tail.clear()
-        at = 0
         size = len(data)
+        left = self._at_once
         while size - at >= 6:
             if self._done:
-                return
+                return False
+            if left == 0:
+                self._waiting = data
+                self._at = at
+                return True
+            left -= 1
             length = data[at + 1] - 0x80
             if data[at] != 0x82 or length < 0 or length == 127 or self._fragments is not None:
                 after = self._slow(data, at, size)
@@ -191,7 +213,7 @@ class MessageReader:
                 body = at + 8
             if length > self.max_message:
                 self._too_big(length)
-                return
+                return False
             end = body + length
             if end > size:
                 break
@@ -202,7 +224,7 @@ class MessageReader:
                 self._sink.frame_received(payload, 0, length)
             at = end
         if self._done:
-            return
+            return False
         if at < size:
             rest = data[at:] if at else data
             # A violation shows in the header: it must not wait for a body that never comes.
@@ -211,6 +233,7 @@ class MessageReader:
                 tail += rest
                 announced, offset = self._length(rest[:14])
                 self._wanted = 0 if announced is None else offset + announced
+        return False
 
     @staticmethod
     def _length(head: bytes) -> tuple[int | None, int]:

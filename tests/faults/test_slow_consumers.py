@@ -94,13 +94,15 @@ async def test_large_items(start_node: StartNode, model: str) -> None:
     calling = asyncio.create_task(_calls(healthy, done))
     loop = asyncio.get_running_loop()
     start = loop.time()
+    given_up = False
     while loop.time() - start < 2.5:
         await slow._reader.read(10_000)
         await asyncio.sleep(0.01)
+        given_up = given_up or connection.outbox.slow
     done.set()
     took = await calling
     assert not connection.closed
-    assert connection.outbox.slow
+    assert given_up
     assert max(took) < 1.8  # one pause, of a second at most
     assert sum(1 for seconds in took if seconds > 0.5) <= 1
     assert connection.outbox.size < 20 << 20

@@ -68,6 +68,9 @@ class _Transport(asyncio.Transport):
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
@@ -79,6 +82,9 @@ class _House(House):
 
     def opened(self, carrier: SocketCarrier) -> None:
         self.told.append("opened")
+
+    def queue(self, work: Callable[[], None]) -> None:
+        work()
 
     def established(self, carrier: SocketCarrier) -> None:
         self.told.append("established")

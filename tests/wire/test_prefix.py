@@ -77,3 +77,33 @@ def test_nothing_is_read_after_a_stop() -> None:
     reader.feed(prefix(1) + b"c")
     assert got == [b"a"]
     assert reader.done
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=30), st.integers(1, 7), st.integers(0, 12))
+def test_a_bound_on_frames_at_once(frames: list[bytes], at_once: int, cut: int) -> None:
+    """What a call leaves is handled by the next, in order, also where something comes before."""
+    stream = b"".join(prefix(len(frame)) + frame for frame in frames)
+    got: list[bytes] = []
+    reader = FrameReader(Sink(got.append), lambda text: None, max_frame=1000, at_once=at_once)
+    waits = reader.feed(stream[:-cut] if cut else stream)
+    if waits:
+        assert len(got) == at_once
+        assert reader.held
+    waits = reader.feed(stream[-cut:] if cut else b"")
+    while waits:
+        before = len(got)
+        waits = reader.feed(b"")
+        assert len(got) - before <= at_once
+    assert got == frames
+    assert reader.held == 0
+
+
+def test_a_stop_drops_what_waits() -> None:
+    got: list[bytes] = []
+    reader = FrameReader(Sink(got.append), lambda text: None, max_frame=1000, at_once=2)
+    assert reader.feed((prefix(1) + b"a") * 5)
+    assert reader.held == 3 * 4
+    reader.stop()
+    assert reader.held == 0
+    assert not reader.feed(b"")
+    assert got == [b"a", b"a"]

@@ -9,7 +9,7 @@ from websockets.frames import Frame
 from websockets.frames import Opcode as StockOpcode
 
 from gateway.wire import websocket as ws
-from gateway.wire.sink import FrameSink
+from gateway.wire.sink import UNBOUNDED, FrameSink
 
 KEY = b"\x01\x02\x03\x04"
 
@@ -20,7 +20,7 @@ class Log(FrameSink):
         if self.stops:
             self.reader.stop()
 
-    def __init__(self, max_message: int = 1 << 20, max_fragments: int = 1024) -> None:
+    def __init__(self, max_message: int = 1 << 20, max_fragments: int = 1024, at_once: int = UNBOUNDED) -> None:
         self.events: list[tuple[object, ...]] = []
         self.stops = False
         self.reader = ws.MessageReader(
@@ -31,6 +31,7 @@ class Log(FrameSink):
             lambda code, text: self.events.append(("failure", int(code))),
             max_message=max_message,
             max_fragments=max_fragments,
+            at_once=at_once,
         )
 
     def feed(self, *chunks: bytes) -> list[tuple[object, ...]]:
@@ -187,3 +188,44 @@ def test_pong_echoes() -> None:
 def test_random_bytes_never_raise(noise: bytes) -> None:
     """Fault 51."""
     Log(max_message=1000).feed(noise)
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=30), st.integers(1, 7), st.integers(0, 12))
+def test_a_bound_on_frames_at_once(payloads: list[bytes], at_once: int, cut: int) -> None:
+    """What a call leaves is handled by the next, in order, also where something comes before; pings count."""
+    expected: list[tuple[object, ...]] = []
+    stream = b""
+    for number, payload in enumerate(payloads):
+        kind = ("ping", ws.Opcode.PING) if number % 3 == 2 else ("message", ws.Opcode.BINARY)
+        expected.append((kind[0], payload))
+        stream += ws.masked_message(payload, KEY, kind[1])
+    log = Log(at_once=at_once)
+    waits = log.reader.feed(stream[:-cut] if cut else stream)
+    if waits:
+        assert len(log.events) == at_once
+        assert log.reader.held
+    waits = log.reader.feed(stream[-cut:] if cut else b"")
+    while waits:
+        before = len(log.events)
+        waits = log.reader.feed(b"")
+        assert len(log.events) - before <= at_once
+    assert log.events == expected
+    assert log.reader.held == 0
+
+
+def test_a_stop_drops_what_waits() -> None:
+    log = Log(at_once=2)
+    assert log.reader.feed(stock(StockOpcode.BINARY, b"a") * 5)
+    assert log.reader.held == 3 * 7
+    log.reader.stop()
+    assert log.reader.held == 0
+    assert not log.reader.feed(b"")
+    assert log.events == [("message", b"a")] * 2
+
+
+def test_a_failure_among_what_waits() -> None:
+    log = Log(at_once=2)
+    assert log.reader.feed(stock(StockOpcode.BINARY, b"a") * 3 + stock(StockOpcode.TEXT, b"b") * 9)
+    assert not log.reader.feed(b"")
+    assert log.events == [("message", b"a")] * 3 + [("failure", 1003)]
+    assert log.reader.held == 0
