@@ -83,10 +83,14 @@ class Book:
         """A shard's value; None when there is none of that number (any more)."""
         if shard >= self.shards:
             return None
-        return ShardRecord.encode(
-            self.epoch,
-            ((claim.device, claim.stamp, self._numbered(claim.services)) for claim in self._parts[shard].values()),
-        )
+        numbered: dict[tuple[str, ...], Services] = {}
+        rows = []
+        for device, stamp, services in self._parts[shard].values():
+            numbers = numbered.get(services)
+            if numbers is None:
+                numbers = numbered[services] = self._numbered(services)
+            rows.append((device, stamp, numbers))
+        return ShardRecord.encode(self.epoch, rows)
 
     def encode_services(self) -> bytes:
         """Raises RecordInvalid when they are too many for one record."""

@@ -260,27 +260,35 @@ class TableView:
         before: tuple[str, ...] = () if old is None else old.record.devices
         after: tuple[str, ...] = ()
         if shard is not None:
-            # The same text as before, not an equal one: the index keeps the first that it saw.
-            known = {device: device for device in before}
-            after = shard.record.devices = tuple([known.get(device, device) for device in shard.record.devices])
             edge.shards[number] = shard
+            after = shard.record.devices
+            if after == before:
+                # Claimed anew, or served otherwise: the most frequent change of all.
+                after = shard.record.devices = before
+            elif before:
+                # The same text as before, not an equal one: the index keeps the first that it saw.
+                known = {device: device for device in before}
+                after = shard.record.devices = tuple([known.get(device, device) for device in after])
             edge.others += shard.record.epoch != edge.epoch
             if number >= edge.widest:
                 edge.widest = 1 << number.bit_length()
         if old is not None:
             edge.others -= old.record.epoch != edge.epoch
-        left = set(before).difference(after)
-        for device in left:
-            if not edge.holding(device):
-                self._unclaim(device, edge)
-        joined = after if not before else [device for device in after if device not in known]
-        for device in joined:
-            self._claim(device, edge)
+        changed: list[str] = []
+        if after is not before:
+            left, joined = set(before).difference(after), set(after).difference(before)
+            for device in left:
+                if not edge.holding(device):
+                    self._unclaim(device, edge)
+            for device in joined:
+                self._claim(device, edge)
+            changed = [*left, *joined]
         if old is None or shard is None or old.record.epoch != shard.record.epoch:
-            self.touched.named(before)
-            self.touched.named(after)
-        else:
-            self.touched.named([*left, *joined])
+            changed = [*before, *after]
+        elif self.contested:
+            # A later claim may decide now.
+            changed += self.contested.intersection(after)
+        self.touched.named(changed)
 
     # Indexes
 
