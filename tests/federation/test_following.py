@@ -224,3 +224,11 @@ def test_the_names_of_the_dead_are_forgotten(engine: Engine) -> None:
     engine.told(names.edge_key("e0"), None, Gone.DELETED)
     engine.run(3700)
     assert "c0" not in engine.following.view.nodes
+
+
+def test_a_lease_that_is_none_changes_nothing(engine: Engine) -> None:
+    engine.told("n.=%%", b"{}")
+    engine.told(names.node_key("c0"), b"[]")
+    engine.told("n.=%%", None, Gone.EXPIRED)
+    assert engine.following.view.invalid == 3
+    assert engine.routed() == {"c0", "c1", "c2", "c3"}

@@ -219,6 +219,9 @@ class NatsClient:
                 if not isinstance(error, Unavailable):
                     self._hopeless = error
                     self._alarm(error.reason, error.text)
+            except Exception as error:
+                self.why = f"the connection to the engine failed: {_said(error)}"
+                loop.call_exception_handler({"message": self.why, "exception": error})
             finally:
                 self.ready.clear()
                 self._connection = None

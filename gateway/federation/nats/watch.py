@@ -83,6 +83,11 @@ class NatsWatch:
                 await session.run()
             except FederationError as error:
                 self._follower.interrupted(error.text)
+            except Exception as error:
+                self._follower.interrupted(f"the watch failed: {error}")
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "the watch of the shared table failed, and is begun again", "exception": error}
+                )
             finally:
                 await session.close()
             pause = first if session.ended else min(pause * 2, last)

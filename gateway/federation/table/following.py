@@ -98,7 +98,11 @@ class Following:
         news = self.view.apply(key, value, revision)
         self.doubtful.pop(key, None)
         if key.startswith("n."):
-            self._lease(names.parse(key).name, value, revision, now)
+            try:
+                self._lease(names.parse(key).name, value, revision, now)
+            except RecordInvalid:
+                # Counted by the view.
+                pass
         return news
 
     # Deadlines
