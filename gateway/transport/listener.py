@@ -39,7 +39,7 @@ RESERVED_DESCRIPTORS: Final = 64
 #: How long accepting rests when the system has no descriptor or no memory for another socket.
 REST_S: Final = 0.1
 #: Accepted in one go, some 50 µs each; then others have their turn of the loop.
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 8
 #: Refusals that are being said at a time.
 _MAX_ANSWERS: Final = 64
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

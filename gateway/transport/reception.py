@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 #: What a loop turn may spend on strangers, in seconds; the last of them may take it a little beyond.
-TURN_S: Final = 0.002
+TURN_S: Final = 0.001
 
 
 class Reception:
