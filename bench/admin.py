@@ -30,7 +30,7 @@ from gateway.policy.principal import Kind
 DEVICES = 10_000
 PAGES = 100
 SECONDS = 1.5
-ROUNDS = 7
+ROUNDS = 5
 PAGE_GOAL_MS = 50.0
 BESIDE_GOAL = 2.0
 WORK = ("list", "export", "backup")
