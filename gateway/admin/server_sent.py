@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_S: Final = 15.0
+#: How often it is looked at whether the stream is over, whatever happens.
+JUDGED_S: Final = 5.0
 #: Events that are written before others get their turn.
 BATCH: Final = 100
 _HEARTBEAT: Final = b": alive\n\n"
@@ -69,14 +71,14 @@ def message(kind: str, data: object, number: int | None = None) -> bytes:
 
 
 async def follow(
-    log: EventLog, last: int, matches: Callable[[Event], bool], ttl: float, stopping: Callable[[], bool]
+    log: EventLog, last: int, matches: Callable[[Event], bool], ttl: float, over: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """What is in the log after `last`, then what happens, for `ttl` seconds."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + ttl
     spoke = loop.time()
     yield b"retry: 2000\n\n"
-    while True:
+    while not over():
         events, missed = log.since(last, BATCH)
         if missed:
             yield message("gap", {"missed": missed})
@@ -89,25 +91,23 @@ async def follow(
             await asyncio.sleep(0)
             continue
         now = loop.time()
-        if now >= ends or stopping():
+        if now >= ends:
             return
         if now - spoke >= HEARTBEAT_S:
             spoke = now
             yield _HEARTBEAT
-        await log.wait(last, max(0.0, min(ends, spoke + HEARTBEAT_S) - now))
-        if stopping():
-            return
+        await log.wait(last, max(0.0, min(ends, spoke + HEARTBEAT_S, now + JUDGED_S) - now))
 
 
-async def repeat(
-    make: Callable[[], bytes], every: float, ttl: float, stopping: Callable[[], bool]
-) -> AsyncIterator[bytes]:
+async def repeat(make: Callable[[], bytes], every: float, ttl: float, over: Callable[[], bool]) -> AsyncIterator[bytes]:
     """What `make` gives, at once and then every so many seconds, for `ttl` seconds."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + ttl
-    while not stopping():
-        yield make()
-        now = loop.time()
-        if now + every > ends:
-            return
-        await asyncio.sleep(every)
+    due = loop.time()
+    while not over():
+        if loop.time() >= due:
+            yield make()
+            due = loop.time() + every
+            if due > ends:
+                return
+        await asyncio.sleep(min(JUDGED_S, max(0.0, due - loop.time())))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from gateway.control.access_rules import AccessRules
-from gateway.control.api_keys import ApiKeys
+from gateway.control.api_keys import ApiKey, ApiKeys
 from gateway.control.attempts import Attempts
 from gateway.control.audit import KEPT_S, Actor, Audit
 from gateway.control.backups import DATABASE, Backups
@@ -212,20 +212,30 @@ class ControlPlane:
         if bearer.startswith("gk_"):
             found = self.api_keys.authenticate(bearer)
             if found is not None:
-                return Caller("api_key", found.id, found.role, frozenset(found.scopes))
+                return _of_key(found)
         else:
             session = self.sessions.authenticate(bearer)
             if session is not None:
-                user, session_id = session
-                return Caller(
-                    "user", user.name, user.role, frozenset(user.scopes), session_id, user.must_change_password
-                )
+                return _of_user(*session)
         # Only now: whoever holds a credential is not locked out by others at its address. None of them can be guessed;
         # this is against whoever tries, and the log it would fill.
         key = f"ip:{ip}" if ip else ""
         self.attempts.check(key)
         self.attempts.failed(key)
         raise LoginRefused(REFUSED)
+
+    def still(self, caller: Caller, bearer: str) -> Caller | None:
+        """A caller as it stands now, for what goes on after it was let in; None when it is to end.
+
+        An access token that has run out since is no matter, as long as its login stands.
+        """
+        if caller.type == "api_key":
+            found = self.api_keys.authenticate(bearer)
+            return None if found is None else _of_key(found)
+        if caller.session_id is not None:
+            user = self.sessions.standing(caller.id, caller.session_id)
+            return None if user is None else _of_user(user, caller.session_id)
+        return caller
 
     def seen(self, subject: str, now: float, firmware: str | None = None) -> None:
         """A device was here; written within half a minute."""
@@ -268,3 +278,11 @@ class ControlPlane:
         await self.credentials.prune(self._wall() - self.rules.renewal_grace_s - self.rules.max_lifetime_s)
         await self.sessions.prune()
         await self.audit.prune(self._wall() - KEPT_S)
+
+
+def _of_key(key: ApiKey) -> Caller:
+    return Caller("api_key", key.id, key.role, frozenset(key.scopes))
+
+
+def _of_user(user: User, session_id: str) -> Caller:
+    return Caller("user", user.name, user.role, frozenset(user.scopes), session_id, user.must_change_password)

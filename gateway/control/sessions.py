@@ -205,11 +205,16 @@ class Sessions:
             principal = verifier.verify(access_token, self._wall())
         except TokenError:
             return None
-        session = self._alive.get(principal.token_id)
-        user = self._known.get(principal.subject)
+        user = self.standing(principal.subject, principal.token_id)
+        return None if user is None else (user, principal.token_id)
+
+    def standing(self, name: str, session_id: str) -> User | None:
+        """The user of a session, while both stand."""
+        session = self._alive.get(session_id)
+        user = self._known.get(name)
         if session is None or user is None or session.user != user.name or not user.enabled:
             return None
-        return user, session.id
+        return user
 
     async def prune(self) -> None:
         """Forget sessions that have ended."""

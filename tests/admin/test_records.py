@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.control.roles import Role
 from tests.admin.api import TESTER, Api, problem
 from tests.admin.test_events import Listening
+from tests.local_node import until
 
 
 async def test_the_audit_is_searched_and_exported(api: Api) -> None:
@@ -106,6 +108,33 @@ async def test_a_stream_of_forgotten_events_says_so(api: Api) -> None:
     assert listening.events == [{"missed": 4}]
     problem(await api.http.get("/api/v1/stream/events", headers={"last-event-id": "1" * 21}), 422, "invalid")
     problem(await api.http.get("/api/v1/stream/stats?interval_s=0"), 422, "invalid")
+
+
+@pytest.mark.parametrize("stream", ["events", "stats?interval_s=60"])
+@pytest.mark.parametrize("how", ["key disabled", "key rotated", "scope taken", "logged out"])
+async def test_a_stream_ends_with_the_rights_of_who_opened_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, stream: str, how: str
+) -> None:
+    """Fault 98: it does not go on for a day because it was open already."""
+    monkeypatch.setattr("gateway.admin.server_sent.JUDGED_S", 0.05)
+    change = {"enabled": False} if how == "key disabled" else {"scopes": []}
+    if how == "logged out":
+        somebody = await api.user(Role.VIEWER)
+    else:
+        body = {"name": "ci", "role": "viewer", "scopes": ["monitoring"]}
+        made = await api.send("POST", "/api-keys", 201, json=body)
+        somebody = api.client(made["secret"])
+    async with somebody:
+        listening = Listening(somebody, f"/api/v1/stream/{stream}")
+        await until(lambda: listening.status == 200)
+        if how == "logged out":
+            assert (await somebody.post("/api/v1/auth/logout")).status_code == 204
+        elif how == "key rotated":
+            await api.send("POST", f"/api-keys/{made['api_key']['id']}/rotate", json={})
+        else:
+            path = f"/api-keys/{made['api_key']['id']}"
+            await api.send("PATCH", path, json=change, headers={"if-match": "*"})
+        await listening.ended()
 
 
 async def test_what_the_environment_holds_is_not_set_here(tmp_path: Path) -> None:

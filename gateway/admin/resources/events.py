@@ -1,6 +1,6 @@
 """Events: what happened lately, as a list and as a stream, and the node's figures as a stream.
 
-Events of users, sessions and API keys are for who may read those.
+Events of users, sessions and API keys are for who may read those. A stream ends within seconds of its caller's rights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastapi import Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from gateway.admin.access import Operations, Who
-from gateway.admin.context import Here
+from gateway.admin.context import Context, Here
 from gateway.admin.events import CAPACITY, Event, guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, slice_page, written
 from gateway.admin.resources.node import stats_view
@@ -21,7 +21,9 @@ from gateway.admin.shapes import Shown, Time
 from gateway.control.plane import Caller
 from gateway.control.roles import Action
 
-operations = Operations("events", "monitoring")
+SCOPE: Final = "monitoring"
+
+operations = Operations("events", SCOPE)
 
 MAX_TTL_S: Final = 86_400.0
 
@@ -57,7 +59,7 @@ async def list_events(
     cursor: Cursor = None,
 ) -> Any:
     """The last 10,000 events of this run of the node, newest first."""
-    matches = _filter(kind, subject, who)
+    matches = _filter(kind, subject, lambda scope: who.may(scope, Action.READ))
     events, _ = here.events.since(0, CAPACITY)
     page, next_cursor = await slice_page(
         [event for event in events if matches(event)],
@@ -84,7 +86,8 @@ async def stream_events(
     last = here.events.latest
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
         last = int(last_event_id)
-    source = follow(here.events, last, _filter(kind, subject, who), ttl, here.stopping)
+    may = _judge(here, who, request)
+    source = follow(here.events, last, _filter(kind, subject, may), ttl, lambda: here.stopping() or not may(SCOPE))
     return _streamed(here, f"{who.type}:{who.id}", source)
 
 
@@ -92,6 +95,7 @@ async def stream_events(
 async def stream_stats(
     here: Here,
     who: Who,
+    request: Request,
     interval_s: Annotated[float, Query(ge=0.5, le=60, allow_inf_nan=False)] = 1.0,
     ttl: Ttl = MAX_TTL_S,
 ) -> Response:
@@ -100,7 +104,20 @@ async def stream_stats(
     def figures() -> bytes:
         return message("stats", stats_view(here).model_dump(mode="json"))
 
-    return _streamed(here, f"{who.type}:{who.id}", repeat(figures, interval_s, ttl, here.stopping))
+    may = _judge(here, who, request)
+    source = repeat(figures, interval_s, ttl, lambda: here.stopping() or not may(SCOPE))
+    return _streamed(here, f"{who.type}:{who.id}", source)
+
+
+def _judge(here: Context, who: Caller, request: Request) -> Callable[[str], bool]:
+    """Whether who opened a stream may still read what is of this scope."""
+    bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
+
+    def may(scope: str) -> bool:
+        caller = here.control.still(who, bearer)
+        return caller is not None and caller.may(scope, Action.READ)
+
+    return may
 
 
 def _streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
@@ -114,10 +131,10 @@ def _streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
     return StreamingResponse(counted(), media_type=MEDIA_TYPE, headers={"x-accel-buffering": "no"})
 
 
-def _filter(kind: str | None, subject: str | None, who: Caller) -> Callable[[Event], bool]:
+def _filter(kind: str | None, subject: str | None, may: Callable[[str], bool]) -> Callable[[Event], bool]:
     def matches(event: Event) -> bool:
         guard = guard_of(event)
-        if guard is not None and not who.may(guard, Action.READ):
+        if guard is not None and not may(guard):
             return False
         if subject is not None and event.subject != subject:
             return False
