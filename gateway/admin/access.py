@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol, TypeVar, cast
 
@@ -32,6 +33,7 @@ LOCAL_AUDIENCE: Final = "gateway-admin"
 MAX_CREDENTIAL_BYTES: Final = 8 * 1024
 SECURITY: Final = "bearer"
 _MAX_IDEMPOTENCY_KEY: Final = 128
+_IDEMPOTENCY_PATTERN: Final = re.compile(rf"[!-~]{{1,{_MAX_IDEMPOTENCY_KEY}}}")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -126,7 +128,13 @@ class Operation(APIRoute):
                 request.state.caller = await self._let_in(request, context)
                 await asyncio.sleep(0)
             key = request.headers.get("idempotency-key")
-            if not self.idempotent or key is None or _is_rehearsal(request):
+            if not self.idempotent or key is None:
+                return await handle(request)
+            if _IDEMPOTENCY_PATTERN.fullmatch(key) is None:
+                raise Problem(
+                    "bad-request", f"Idempotency-Key has 1 to {_MAX_IDEMPOTENCY_KEY} of the characters ! to ~"
+                )
+            if _is_rehearsal(request):
                 return await handle(request)
             store = context.secret_replays if self.secret else context.control.idempotency
             return await _once(request, store, key, handle)
@@ -161,8 +169,6 @@ def _is_rehearsal(request: Request) -> bool:
 
 async def _once(request: Request, store: _Replays, key: str, handle: Handler) -> Response:
     """Do what the key stands for once: a repetition gets the first one's answer."""
-    if not 0 < len(key) <= _MAX_IDEMPOTENCY_KEY or not key.isascii() or not key.isprintable():
-        raise Problem("bad-request", f"Idempotency-Key has 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII characters")
     caller = caller_of(request)
     whose = f"{caller.type}:{caller.id}"
     what = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()

@@ -121,9 +121,10 @@ async def test_a_key_is_free_again_when_nothing_was_done(api: Api) -> None:
     assert (await send("/api/v1/devices?dry_run=1", json={"id": "new"}, headers=headers)).status_code == 201
     made = await send("/api/v1/devices", json={"id": "new"}, headers=headers)
     assert (made.status_code, "idempotency-replayed" in made.headers) == (201, False)
-    for bad in ("", "x" * 129):
-        answer = await send("/api/v1/devices", json={"id": "other"}, headers={"idempotency-key": bad})
-        problem(answer, 400, "bad-request")
+    for bad in ("", "x" * 129, "a b", "\x7f"):
+        for path in ("/api/v1/devices", "/api/v1/devices?dry_run=1"):
+            answer = await send(path, json={"id": "other"}, headers={"idempotency-key": bad})
+            problem(answer, 400, "bad-request")
 
 
 async def test_the_same_twice_at_once_is_done_once(api: Api) -> None:
