@@ -12,12 +12,14 @@ the text is for a person. Anything outside this tree is a bug.
         RequestError        ends one stream
             NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid
         ControlError        the control plane refuses; nothing was changed
-            NotFound AlreadyExists StaleVersion InvalidChange NotAllowed LoginRefused TooManyAttempts EnrolmentRefused
+            NotFound AlreadyExists StaleVersion InvalidChange InvalidDocument NotAllowed LoginRefused TooManyAttempts
+            EnrolmentRefused
         ConfigError StorageError SpoolFull BridgeError FederationError TokenError
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -184,6 +186,16 @@ class InvalidChange(ControlError):
     def __init__(self, text: str, pointer: str = "", *, reason: str | None = None) -> None:
         super().__init__(text, reason=reason)
         self.pointer = pointer
+
+
+class InvalidDocument(ControlError):
+    """`findings`: all that the validator says, each with `code`, `text`, `document`, `pointer`, `line`, `fix`."""
+
+    reason = "invalid_document"
+
+    def __init__(self, findings: Sequence[object]) -> None:
+        super().__init__("; ".join(map(str, findings[:3])))
+        self.findings = tuple(findings)
 
 
 class NotAllowed(ControlError):

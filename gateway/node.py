@@ -6,9 +6,7 @@ The only file that constructs across layers. `run` reads top to bottom as a node
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
 import ssl
 import sys
 import time
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.admin.exposition import Sources
+from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
 from gateway.control import first_run
@@ -29,7 +27,6 @@ from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime, birth_of
-from gateway.control.users import ADMINISTRATOR
 from gateway.errors import ConfigError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import INTERNAL, Plane
@@ -41,9 +38,10 @@ from gateway.observe.refusal_log import RefusalLog
 from gateway.observe.watchdog import Watchdog
 from gateway.policy.access_list import AccessList
 from gateway.policy.overload import LoopLoad, Overload
-from gateway.publishing import access_rules, snapshot
+from gateway.publishing import access_rules, admission_rules, snapshot
 from gateway.renewal import Renewal
-from gateway.transport.admission import LATE, NO_MEMORY, Admission, AdmissionRules
+from gateway.spooling.depot import Depot
+from gateway.transport.admission import LATE, NO_MEMORY, Admission
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
 from gateway.transport.reception import Reception
@@ -83,6 +81,7 @@ class Node:
         self.telemetry: TelemetryServer | None = None
         self.admin: AdminServer | None = None
         self.control: ControlPlane | None = None
+        self.depot: Depot | None = None
         self.started_at = 0.0
         self.admin_port = 0
         self.certificate: Certificate | None = None
@@ -144,6 +143,8 @@ class Node:
                 max_bytes=config.storage.max_bytes,
             )
             self.renewal = Renewal(self.services, self.control, time.monotonic)
+            self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
+            await self.depot.start()
             await self._open()
         except BaseException:
             await self._close()
@@ -154,6 +155,13 @@ class Node:
         self._tick(loop)
         self.watchdog.start()
         self._announce()
+
+    def _spool_figures(self) -> list[SpoolFigures]:
+        return [] if self.depot is None else self.depot.figures()
+
+    def _tell(self, kind: str, subject: str, **data: object) -> None:
+        if self.admin is not None:
+            self.admin.events.add(kind, subject, **data)
 
     def publish(self, publication: Publication) -> None:
         """Let the data plane go by what the control plane knows now."""
@@ -203,7 +211,7 @@ class Node:
         plane = self.plane
         if config.tls.enabled:
             self.certificate = Certificate(self.certificate_path, self.certificate_key_path)
-        self.admission = Admission(_admission_rules(config), plane.monotonic())
+        self.admission = Admission(admission_rules(config), plane.monotonic())
         reception = Reception(loop.call_soon, plane.monotonic)
         self.handshake = Handshake(
             paths=frozenset({config.listen.path, "/"}),
@@ -243,7 +251,7 @@ class Node:
             self.telemetry = TelemetryServer(
                 self.metrics,
                 self.checks(),
-                Sources(outbox_bytes=self.plane.outbox_bytes, routes=lambda: len(self.plane.table)),
+                Sources(self.plane.outbox_bytes, lambda: len(self.plane.table), self._spool_figures),
                 host,
                 port,
             )
@@ -296,6 +304,8 @@ class Node:
             await self.admin.stop()
         if self.renewal is not None:
             await self.renewal.stop()
+        if self.depot is not None:
+            await self.depot.stop()
         if self.control is not None:
             await self.control.close()
 
@@ -338,12 +348,6 @@ class Node:
         )
         for listener in self.listeners.values():
             listener.tls_timeout_s = config.limits.tls_handshake_timeout_s
-
-    async def first_run(self) -> None:
-        """Make an administrator where there is no user yet, and say so, once, on standard output."""
-        password = None if self.control is None else await self.control.users.bootstrap()
-        if password is not None:
-            print(first_run.announce(self.config, self.addresses, ADMINISTRATOR, password), end="", flush=True)
 
     def first_login(self, name: str) -> None:
         """Somebody has logged in with a password: what the first start left for that is not needed any more."""
@@ -492,62 +496,5 @@ def _overload_by(pressure: Pressure) -> Overload:
     return Overload.LATE if pressure >= Pressure.NO_NEW_CONNECTIONS else Overload.NONE
 
 
-def _admission_rules(config: Config) -> AdmissionRules:
-    limits = config.limits
-    return AdmissionRules(
-        max_connections=limits.max_connections,
-        accept_rate=limits.accept_rate,
-        accept_burst=limits.accept_burst,
-        max_unauthenticated=limits.max_unauthenticated,
-        max_flaps=limits.flapping,
-        max_token_failures=limits.token_failures,
-        ban_s=limits.ban_s,
-        loopback=limits.loopback,
-    )
-
-
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-async def serve(settings: LiveSettings | Config) -> None:
-    """Run a node until SIGTERM, SIGINT or its admin API ends it; then a signal ends it at once. SIGHUP reads the
-    certificate again."""
-    loop = asyncio.get_running_loop()
-    node = Node(settings)
-    ends = (signal.SIGTERM, signal.SIGINT)
-    for number in ends:
-        loop.add_signal_handler(number, node.end)
-    loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
-    await node.start()
-    await node.first_run()
-    await node.wait_for_end()
-    for number in ends:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-    await node.stop()
-
-
-def run(settings: LiveSettings | Config) -> int:
-    """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
-    config = settings.config if isinstance(settings, LiveSettings) else settings
-    configure(config.log.level, config.log.format)
-    _spare_the_collector()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings))
-    return 0
-
-
-def _spare_the_collector() -> None:
-    """What was imported stays for ever, and what requests leave behind goes by reference counts: look rarely."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # it has no wheel for this platform
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

@@ -144,6 +144,14 @@ PROBLEMS = _table(
         "Correct what the pointers show; unknown fields are errors, so check their spelling.",
     ),
     ProblemKind(
+        "invalid-document",
+        422,
+        "A document is wrong",
+        "The validator refuses what was to be applied, and nothing of it was stored; `errors` has a code, a pointer "
+        "and a line for each thing that is wrong.",
+        "Correct what they say; `gateway apply -f FILE --dry-run` checks without storing. Codes: docs/documents.md.",
+    ),
+    ProblemKind(
         "precondition-required",
         428,
         "If-Match is missing",

@@ -17,6 +17,7 @@ from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import TokenVerifier
 from gateway.session.setup import SetupRules
+from gateway.transport.admission import AdmissionRules
 
 #: How long a device whose token has run out has for its renewal, in seconds.
 RENEWAL_S = 60.0
@@ -31,6 +32,20 @@ def access_rules(config: Config) -> AccessRules:
         registered_only=auth.registered_only,
         device_ttl_s=min(auth.device_ttl_s, auth.max_lifetime_s),
         renewal_grace_s=auth.renewal_grace_s,
+    )
+
+
+def admission_rules(config: Config) -> AdmissionRules:
+    limits = config.limits
+    return AdmissionRules(
+        max_connections=limits.max_connections,
+        accept_rate=limits.accept_rate,
+        accept_burst=limits.accept_burst,
+        max_unauthenticated=limits.max_unauthenticated,
+        max_flaps=limits.flapping,
+        max_token_failures=limits.token_failures,
+        ban_s=limits.ban_s,
+        loopback=limits.loopback,
     )
 
 

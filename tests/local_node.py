@@ -24,7 +24,17 @@ from tests.rawclient import RawClient, composite
 
 SETTLING_S = 5.0
 #: Tasks that a node has from its start to its end; a test may have started several nodes.
-STANDING_TASKS = {"writer of gateway.db", "control plane", "issuers"}
+STANDING_TASKS = {
+    "writer of gateway.db",
+    "control plane",
+    "issuers",
+    "writer of spool.sqlite3",
+    "spool: group commits",
+    "spool: upkeep",
+    "spool: looking",
+    "spool: opening",
+    "spool: delivery",
+}
 
 
 def passing_tasks() -> set[asyncio.Task[Any]]:

@@ -207,6 +207,9 @@ class Operations:
     def post(self, path: str, action: Action = Action.WRITE, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._operation("POST", path, action, **options)
 
+    def put(self, path: str, action: Action = Action.WRITE, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._operation("PUT", path, action, **options)
+
     def patch(self, path: str, action: Action = Action.WRITE, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._operation("PATCH", path, action, **options)
 

@@ -22,12 +22,35 @@ if TYPE_CHECKING:
     from gateway.control.plane import ControlPlane
     from gateway.forwarding.plane import Plane
     from gateway.observe.metrics import Metrics
+    from gateway.spool.message import Opened, Waiting
+    from gateway.spool.spool import Spool
+
+
+class Spools(Protocol):
+    """What waits on this node, by name (`document/service`). A name that is not there is a KeyError."""
+
+    def spools(self) -> Mapping[str, Spool]: ...
+
+    def is_behind(self, name: str) -> bool:
+        """Whether new requests wait there, too."""
+        ...
+
+    def replay(self, name: str) -> int:
+        """Send what waits now, and what is on its way once more; how many messages wait."""
+        ...
+
+    def opened(self, message: Waiting) -> Opened:
+        """What a message says. Raises StorageError."""
+        ...
 
 
 class NodeControls(Protocol):
     """What can be asked of the node."""
 
     started_at: float
+
+    @property
+    def depot(self) -> Spools | None: ...
 
     @property
     def addresses(self) -> Mapping[str, str]:

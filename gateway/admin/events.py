@@ -40,6 +40,8 @@ HAPPENED: Final = {
     "device.disable": "device.disabled",
     "device.enable": "device.enabled",
     "device.update": "device.changed",
+    "document.apply": "document.applied",
+    "document.delete": "document.deleted",
     "enrolment.create": "enrolment.created",
     "enrolment.redeem": "device.enrolled",
     "enrolment.revoke": "enrolment.revoked",

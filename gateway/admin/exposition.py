@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -21,6 +22,9 @@ from prometheus_client.registry import Collector
 
 from gateway.observe.metrics import Durations, Metrics
 from gateway.observe.process import ProcessUsage, process_usage
+
+if TYPE_CHECKING:
+    from gateway.spool.spool import SpoolStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -37,6 +41,42 @@ _SLICE_SECONDS: Final = 0.001
 Row: TypeAlias = tuple[tuple[str, ...], float | Durations]
 
 
+class SpoolFigures(NamedTuple):
+    """What waits by one document, for all services together. Times are seconds; `lost` and `refused` by reason."""
+
+    document: str
+    messages: int
+    bytes: int
+    oldest_age_s: float
+    drain_eta_s: float | None
+    appended: int
+    delivered: int
+    sent_again: int
+    lost: dict[str, int]
+    refused: dict[str, int]
+
+    @classmethod
+    def of(cls, document: str, statuses: Sequence[SpoolStatus]) -> SpoolFigures:
+        etas = [each.drain_eta_s for each in statuses]
+        lost: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        for each in statuses:
+            lost.update(each.lost)
+            refused.update(each.refused)
+        return cls(
+            document,
+            sum(each.messages for each in statuses),
+            sum(each.bytes for each in statuses),
+            max(each.oldest_age_s or 0.0 for each in statuses),
+            None if None in etas else max(eta or 0.0 for eta in etas),
+            sum(each.appended for each in statuses),
+            sum(each.delivered for each in statuses),
+            sum(each.sent_again for each in statuses),
+            dict(lost),
+            dict(refused),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Figures that are asked for at scrape time instead of counted; each is called in the event loop."""
@@ -45,6 +85,8 @@ class Sources:
     """Bytes that wait in every connection's outbox."""
     routes: Callable[[], int]
     """Routes in the table."""
+    spools: Callable[[], Sequence[SpoolFigures]] = tuple
+    """What waits, by document."""
 
 
 class Reading(NamedTuple):
@@ -118,6 +160,63 @@ def _outcomes(reading: Reading) -> list[Row]:
 
 def _in_and_out(received: int, sent: int) -> list[Row]:
     return [(("received",), received), (("sent",), sent)]
+
+
+def _spool_families() -> list[Family]:
+    def of(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [
+            ((each.document,), value) for each in r.sources.spools() if (value := getattr(each, name)) is not None
+        ]
+
+    def by_reason(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [
+            ((each.document, reason), count)
+            for each in r.sources.spools()
+            for reason, count in getattr(each, name).items()
+        ]
+
+    spool = ("spool",)
+    return [
+        Family("gateway_spool_messages", "gauge", "Messages that wait, by document.", of("messages"), spool),
+        Family("gateway_spool_bytes", "gauge", "Bytes of the messages that wait.", of("bytes"), spool),
+        Family(
+            "gateway_spool_oldest_age_seconds",
+            "gauge",
+            "Age of the message that has waited longest.",
+            of("oldest_age_s"),
+            spool,
+        ),
+        Family(
+            "gateway_spool_drain_eta_seconds",
+            "gauge",
+            "When nothing will wait any more, as it goes now; absent while it does not get less.",
+            of("drain_eta_s"),
+            spool,
+        ),
+        Family("gateway_spool_appended_total", "counter", "Messages taken to wait.", of("appended"), spool),
+        Family("gateway_spool_delivered_total", "counter", "Messages that arrived.", of("delivered"), spool),
+        Family(
+            "gateway_spool_sent_again_total",
+            "counter",
+            "Messages that were sent and had to be sent again.",
+            of("sent_again"),
+            spool,
+        ),
+        Family(
+            "gateway_spool_lost_total",
+            "counter",
+            "Messages that left other than by delivery, since the file was made.",
+            by_reason("lost"),
+            ("spool", "reason"),
+        ),
+        Family(
+            "gateway_spool_refused_total",
+            "counter",
+            "Messages that were not taken to wait.",
+            by_reason("refused"),
+            ("spool", "reason"),
+        ),
+    ]
 
 
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -237,6 +336,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         lambda r: _one(r.sources.outbox_bytes()),
     ),
     Family("gateway_routes", "gauge", "Routes in the routing table.", lambda r: _one(r.sources.routes())),
+    *_spool_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",

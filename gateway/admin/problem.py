@@ -23,6 +23,7 @@ from gateway.errors import (
     EnrolmentRefused,
     GatewayError,
     InvalidChange,
+    InvalidDocument,
     LoginRefused,
     NotAllowed,
     NotFound,
@@ -173,10 +174,17 @@ def of_gateway_error(error: GatewayError) -> Problem:
         return Problem("too-many-requests", str(error), headers={"retry-after": wait})
     if isinstance(error, InvalidChange):
         return Problem("invalid", str(error), errors=[{"pointer": error.pointer, "detail": str(error)}])
+    if isinstance(error, InvalidDocument):
+        return Problem("invalid-document", str(error), errors=[_of_finding(each) for each in error.findings])
     for kind, slug in _OF_ERRORS:
         if isinstance(error, kind):
             return Problem("storage-full" if error.reason == "storage_full" else slug, str(error))
     return Problem("conflict", str(error))
+
+
+def _of_finding(finding: Any) -> dict[str, Any]:
+    more = {name: value for name in ("code", "document", "line", "fix", "warning") if (value := getattr(finding, name))}
+    return {"pointer": finding.pointer[:_MAX_SHOWN_CHARACTERS], "detail": finding.text[:_MAX_SHOWN_CHARACTERS], **more}
 
 
 def _answer(request: Request, problem: Problem) -> Response:

@@ -42,8 +42,9 @@ class Problem(GatewayError):
         lines = [f"{title}: {detail}" if title and detail else title or detail or f"HTTP status {status}"]
         for error in document.get("errors") or ():
             what = error.get("detail") or error.get("source") or ""
-            if what not in lines[0]:
-                lines.append(f"  {error.get('pointer', '')}: {what}")
+            code = f"{error['code']} " if error.get("code") else ""
+            if code or what not in lines[0]:
+                lines.append(f"  {error.get('document', '')}{error.get('pointer', '')}: {code}{what}")
         if self.slug:
             lines[0] += f" (more: gateway explain {self.slug})"
         super().__init__("\n".join(lines), reason="problem")

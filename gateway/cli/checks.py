@@ -26,7 +26,14 @@ from gateway.control.runtime import Runtime
 if TYPE_CHECKING:
     from cryptography import x509
 
-PRIVATE = ("identity/signing-key.pem", "identity/ca-key.pem", "identity/listener.pem", "gateway.db", "first-run.txt")
+PRIVATE = (
+    "identity/signing-key.pem",
+    "identity/ca-key.pem",
+    "identity/listener.pem",
+    "gateway.db",
+    "spool.sqlite3",
+    "first-run.txt",
+)
 FEW_BYTES, TOO_FEW_BYTES = 256 << 20, 16 << 20
 SKEW_S, LARGE_SKEW_S = 5.0, 30.0
 SOON_DAYS = 21
@@ -34,6 +41,7 @@ BACKUP_DAYS = 7
 #: Descriptors that a node needs for itself.
 OWN_FILES = 128
 DAY_S = 86_400
+SPOOL = "spool.sqlite3"
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,23 @@ def directory(scene: Scene) -> Iterator[Finding]:
         yield warning("disk-space", room, fix)
     else:
         yield ok("disk-space", room)
+
+
+def spool(scene: Scene) -> Iterator[Finding]:
+    """Room for what may wait; a node that lets nothing wait needs none."""
+    path = scene.data / SPOOL
+    if not path.exists():
+        yield skipped("spool-space", "nothing waits on this node")
+        return
+    size, most = path.stat().st_size, scene.config.spool.max_bytes
+    volume = shutil.disk_usage(scene.data)
+    room = f"{size >> 20} of {most >> 20} MiB are in use, and {volume.free >> 20} MiB free on the volume"
+    if volume.free < TOO_FEW_BYTES:
+        yield error("spool-space", room, "free some, or gateway spool drop what nobody wants any more")
+    elif volume.free < most - size:
+        yield warning("spool-space", room, f"a smaller spool.max_bytes, or free some: du -sh {scene.data}")
+    else:
+        yield ok("spool-space", room)
 
 
 def secrets(scene: Scene) -> Iterator[Finding]:

@@ -100,6 +100,13 @@ CHECKS = _table(
         "Without room for its database a node answers reads, goes on forwarding, and refuses changes.",
     ),
     Check(
+        "spool-space",
+        "data directory",
+        "What may wait has room",
+        "Messages that wait for a service lie in spool.sqlite3, which may grow to `spool.max_bytes`. On a volume with "
+        "less room they are refused, or others dropped, before that; the documents say which.",
+    ),
+    Check(
         "secrets-private",
         "data directory",
         "Keys are for their owner alone",

@@ -61,6 +61,7 @@ def _findings(data: Path | None, config: Path | None, dev: bool, against: str) -
     steps: tuple[Callable[[checks.Scene], Iterator[Finding]], ...] = (
         checks.safe,
         checks.directory,
+        checks.spool,
         checks.secrets,
         checks.backups,
         checks.clock,

@@ -119,9 +119,9 @@ def run(
     if check:
         typer.echo("settings are good")
         return
-    from gateway import node
+    from gateway import serving
 
-    raise typer.Exit(node.run(settings))
+    raise typer.Exit(serving.run(settings))
 
 
 def version(output: TextOrJson = "text") -> None:

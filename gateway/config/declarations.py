@@ -138,6 +138,26 @@ class Storage(Section):
     )
 
 
+class Spool(Section):
+    """The file of messages that wait, in `node.data`. Which ones do is for documents to say."""
+
+    max_bytes: int = setting(
+        1280 * 1024 * 1024,
+        "Size that the file may grow to, for everything that waits together.",
+        ge=1024 * 1024,
+        le=2**40,
+    )
+    group_messages: int = setting(
+        100, "Messages that wait for one write to the disk; it begins with so many at the latest.", ge=1, le=4096
+    )
+    group_ms: int = setting(
+        20,
+        "Milliseconds that a message waits for others to be written with. SD cards want more: each write wears them.",
+        ge=0,
+        le=1000,
+    )
+
+
 class Admin(Section):
     """The admin API."""
 
@@ -190,6 +210,7 @@ class Config(BaseSettings):
     tls: Tls = Tls()
     auth: Auth = Auth()
     storage: Storage = Storage()
+    spool: Spool = Spool()
     limits: Limits = Limits()
     federation: Federation = Federation()
     admin: Admin = Admin()

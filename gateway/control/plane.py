@@ -24,6 +24,7 @@ from gateway.control.config_history import ConfigHistory
 from gateway.control.credentials import Credentials
 from gateway.control.device_keys import DeviceProofs
 from gateway.control.devices import Devices
+from gateway.control.documents import Documents
 from gateway.control.enrolments import Enrolments
 from gateway.control.fleets import Fleets
 from gateway.control.idempotency import Idempotency
@@ -95,6 +96,8 @@ class ControlPlane:
         self.identity = identity
         self.rules = access
         self.alarms: tuple[Alarm, ...] = ()
+        self.raise_alarm = alarm
+        self.calm = calm
         self._wall = wall
         self._tasks: list[asyncio.Task[None]] = []
         self.registry = Registry(identity.verification_keys(), publish, wall, registered_only=access.registered_only)
@@ -121,6 +124,7 @@ class ControlPlane:
         self.sessions = Sessions(changes, self.audit, self.users, identity, attempts, lambda: self.rules, wall)
         self.api_keys = ApiKeys(changes, wall)
         self.config_history = ConfigHistory(changes, wall)
+        self.documents = Documents(changes, wall, alarm)
         self.idempotency = Idempotency(database, wall)
         self.backups = Backups(database, schema(), self.audit, identity.directory, wall)
 
@@ -255,6 +259,7 @@ class ControlPlane:
             self.issuers.take_over(issuer)
         self.api_keys.load(connection)
         self.sessions.load(connection)
+        self.documents.load(connection)
 
     async def _keep_house(self) -> None:
         pruned_at = float("-inf")

@@ -353,6 +353,8 @@ class Connection(Lifecycle):
                 assert isinstance(detail, bytes)
                 self.outbox.put_frame(detail)
                 self.pause_when_congested()
+            if not detail:
+                self.plane.soundings.answered(self.number, data[start + 14 : end])
             if self.resumption is not None:
                 self.resumption.confirm(keepalive.claimed(data, start, end))
         elif event is Event.LEASED:

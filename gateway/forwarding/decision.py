@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import NotPermitted, RequestInvalid
+from gateway.errors import NoRoute, NotPermitted, RequestInvalid
 from gateway.forwarding import leasing
 from gateway.forwarding.stamp import Deciding, Form, rewrite
 from gateway.routing.address import Address, address_from
@@ -34,7 +34,8 @@ class Decision:
     """`generation`: the table's when this was last known to hold. `leased`: some candidates take requests by lease.
     `stats`: the counters of the service asked for, or None when the candidates belong to several services. `sections`:
     by target form, the metadata section that goes out (its length, then the metadata), for requests whose metadata is
-    nothing but what decides."""
+    nothing but what decides. `told`: who takes the request is one of the node's own and is told of each stream
+    (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool."""
 
     __slots__ = (
         "_candidates",
@@ -48,6 +49,7 @@ class Decision:
         "sections",
         "shard_key",
         "stats",
+        "told",
     )
 
     def __init__(self, address: Address, default: Method) -> None:
@@ -57,6 +59,7 @@ class Decision:
         self.shard_key = address.shard_key
         self.generation = -1
         self.leased = False
+        self.told = self.multicast
         self.stats: ServiceStats | None = None
         self.sections: list[bytes | None] = [None] * len(Form)
         self._group: Group | None = None
@@ -75,12 +78,31 @@ class Decision:
     def refresh(self, plane: Plane, grant: Grant) -> None:
         """Make the decision hold again. Raises NoRoute or NotPermitted; it is then asked again at the next request."""
         table = plane.table
-        group = locate(table, self.address)
+        group = self._locate(plane)
         if group is not self._group or group.version != self._version:
             self._permit(group, grant, plane)
             self._group = group
             self._version = group.version
         self.generation = table.generation
+
+    def _locate(self, plane: Plane) -> Group:
+        """Who serves the address; the spool where nobody does, or where others wait for them already."""
+        intake = plane.intake
+        if intake is None or self.multicast:
+            return locate(plane.table, self.address)
+        self.told = True
+        try:
+            group = locate(plane.table, self.address)
+        except NoRoute:
+            kept = intake.candidates(self.address, here=False)
+            if kept is None:
+                raise
+            return kept
+        kept = intake.candidates(self.address, here=True)
+        if kept is not None:
+            return kept
+        self.told = False
+        return group
 
     def pick(self, plane: Plane) -> Route:
         """Choose one candidate. Raises NoRoute when the last one has left, Overloaded when none has a lease left."""
@@ -89,6 +111,10 @@ class Decision:
         if self.shard_key is not None:
             return shard(self._candidates, self.shard_key)
         return pick(self._candidates, self.method, plane.random)
+
+    def pick_by(self, plane: Plane, key: bytes) -> Route:
+        """Choose as for a shard: the same one for the same key while it is there. Raises NoRoute."""
+        return shard(self._candidates, key)
 
     def _pick_leased(self, plane: Plane) -> Route:
         now = plane.monotonic()

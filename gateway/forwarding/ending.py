@@ -82,6 +82,18 @@ def finish(stream: Stream, outcome: int) -> None:
         stats.failed += 1
 
 
+def withdraw(stream: Stream) -> None:
+    """Remove the pair of hops as if the request had never been made: it is made again, elsewhere."""
+    requester = stream.requester
+    requester.requesting.discard(stream.requester_id)
+    responder = stream.responder
+    responder.serving.discard(stream.responder_id)
+    responder.pending -= 1
+    counters = responder.plane.counters
+    counters.streams_open -= 1
+    stream.stats.requests -= 1
+
+
 def forbid(stream: Stream) -> None:
     """End a stream because the rights on which it was opened are gone."""
     stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))

@@ -144,7 +144,7 @@ def _open(
     responder_id = ids.advance()
     while target.serving.find(responder_id) is not None:
         responder_id = ids.advance()
-    if kind == REQUEST_FNF and not head & FOLLOWS and not decision.multicast:
+    if kind == REQUEST_FNF and not head & FOLLOWS and not decision.told:
         counters.fire_and_forget += 1
         stats.requests += 1
         stats.ok += 1
@@ -174,10 +174,20 @@ def _open(
     target.serving.insert(responder_id, stream)
     target.pending += 1
     counters.streams_open += 1
-    if decision.multicast:
+    if decision.told:
         target.spread(stream, decision.spread())
     target.send_request(stream.responder_id, kind, head, n, stamped, data, at, end)
     _after_send(connection, target.outbox)
+
+
+def decide_on(connection: Endpoint, metadata: bytes) -> Decision:
+    """What becomes of a request with this metadata, as of now. Raises RequestError."""
+    decision = connection.decisions.get(metadata)
+    if decision is None:
+        decision, _ = _decide(connection, metadata)
+    if decision.generation != connection.plane.table.generation:
+        decision.refresh(connection.plane, connection.grant)
+    return decision
 
 
 def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:

@@ -15,6 +15,7 @@ from gateway.forwarding import leasing
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.outbox import Flusher
 from gateway.forwarding.register import Register
+from gateway.forwarding.sounding import Soundings
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.access_list import AccessList
@@ -29,6 +30,7 @@ from gateway.session.setup import SetupRules
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.intake import Intake
 
 #: The kind of a connection without a socket.
 INTERNAL = "internal"
@@ -107,6 +109,9 @@ class Plane:
         self.connections: dict[int, Connection] = {}
         self.register = Register()
         self.multicast: Connection | None = None
+        #: Takes what is to wait for who is not there; None where nothing is.
+        self.intake: Intake | None = None
+        self.soundings = Soundings()
         self._opened = 0
         self._stats: dict[tuple[str, bool], ServiceStats] = {}
 
@@ -137,6 +142,7 @@ class Plane:
             self.counters.connection_closed(connection.kind, reason.label)
             if connection.kind != INTERNAL:
                 self.register.ended(connection, reason, text)
+                self.soundings.ended(connection.number)
 
     def stats_of(self, route: Route) -> ServiceStats:
         """The counters that a request to this route belongs to; no label holds a device's id."""

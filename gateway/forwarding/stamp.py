@@ -14,9 +14,10 @@ from enum import IntEnum
 from gateway.errors import RequestInvalid
 from gateway.policy.principal import Principal
 from gateway.wire.metadata import encode_composite, iter_composite
-from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING, normalise
+from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING, SPOOLED, normalise
 
-_WITHHELD = frozenset({AUTHENTICATION, PRINCIPAL})
+#: What only a node says: whoever believes a message's id drops what has it already.
+_WITHHELD = frozenset({AUTHENTICATION, PRINCIPAL, SPOOLED})
 _DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
 
 

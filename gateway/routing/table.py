@@ -105,6 +105,10 @@ class RoutingTable:
             self._deliver()
         return routes
 
+    def invalidate(self) -> None:
+        """Something outside the table changed what requests are decided by: let none of that hold any longer."""
+        self.generation += 1
+
     # Lookups
 
     def get(self, route_id: bytes) -> Route | None:

@@ -35,6 +35,6 @@ def answer(data: Buffer, start: int, end: int, received: int = 0) -> bytes:
     return encode(KeepAlive(respond=False, position=received, data=bytes(data[start + _DATA : end])))
 
 
-def question(received: int = 0) -> bytes:
-    """A KEEPALIVE that the peer must answer, with its own position (P11)."""
-    return encode(KeepAlive(respond=True, position=received))
+def question(received: int = 0, data: bytes = b"") -> bytes:
+    """A KEEPALIVE that the peer must answer, with its own position (P11) and this data."""
+    return encode(KeepAlive(respond=True, position=received, data=data))

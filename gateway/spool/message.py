@@ -87,6 +87,15 @@ class Waiting(NamedTuple):
         return len(self.payload) + len(self.key) + OVERHEAD_BYTES
 
 
+class Opened(NamedTuple):
+    """A message that waits. `subject`: who sent it; `interaction`: fireAndForget or requestResponse."""
+
+    subject: str
+    interaction: str
+    route: str
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Messages of one class and one epoch, by rising `seq`, to be taken in this order and in one transaction.

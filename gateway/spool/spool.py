@@ -39,8 +39,8 @@ class ClassStatus:
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
     """`lost`: messages that left other than by delivery since the file was made, by reason: `expired`, `evicted`,
-    `conflated`, `dropped_newest`, `dropped` (by an operator), `corrupt`. `refused`: appends that got a "no" in this
-    run, by reason. `drain_eta_s`: None while it does not get shorter."""
+    `conflated`, `dropped_newest`, `dropped` (by an operator), `corrupt`, and what `discard` was told. `refused`:
+    appends that got a "no" in this run, by reason. `drain_eta_s`: None while it does not get shorter."""
 
     destination: str
     messages: int
@@ -87,6 +87,15 @@ class Spool:
     @property
     def size(self) -> int:
         return sum(lane.size for lane in self.lanes)
+
+    @property
+    def untaken(self) -> bool:
+        """Whether there may be something on disk that is not in flight."""
+        return any(lane.ready for lane in self.lanes)
+
+    def is_of_this_run(self, message: Waiting) -> bool:
+        """Whether it was accepted in this run of the store: what is older may have been sent before it ended."""
+        return message.id.epoch == self.lanes[message.priority].head.epoch
 
     @property
     def in_flight(self) -> int:
@@ -162,6 +171,20 @@ class Spool:
             settled = lane.settle_through(epoch, seq)
             self._settled(lane, settled)
             count += len(settled)
+        return count
+
+    async def discard(self, batch: Batch, reason: str) -> int:
+        """What is in flight of it will never be delivered: delete it, and count it as lost by `reason`; how many.
+
+        Raises StorageError.
+        """
+        count = 0
+        for lane in self.lanes:
+            if lane.priority == batch.priority:
+                gone = lane.settle({message.number for message in batch.messages})
+                self._free(gone)
+                count += await self._store.lose(self, [record.number for record in gone], reason) if gone else 0
+        self._stirred.set()
         return count
 
     def put_back(self, batch: Batch | None = None) -> int:

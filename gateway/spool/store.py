@@ -234,6 +234,10 @@ class SpoolStore:
         work = partial(records.put_aside, numbers=numbers, now=self.timeline.wall())
         await self._lose(spool, "corrupt", work, reserve=False)
 
+    async def lose(self, spool: Spool, numbers: Collection[int], reason: str) -> int:
+        """Delete these, whatever has become of them, and count them as `reason`."""
+        return await self._lose(spool, reason, partial(records.remove, numbers=numbers))
+
     async def drop(self, spool: Spool, lane: Lane, after: int, chosen: Callable[[Record], bool]) -> tuple[int, int]:
         """How many of the next few were dropped, and how far that was (0: to the end)."""
         numbers, through = await self.database.read(partial(records.select, lane=lane.id, after=after, chosen=chosen))

@@ -23,6 +23,8 @@ COMPOSITE: Final = "message/x.rsocket.composite-metadata.v0"
 # Not well-known: these travel as names.
 BROKER_FRAME: Final = "message/x.rsocket.broker.frame.v0"
 PRINCIPAL: Final = "message/x.gateway.principal.v0"
+SPOOLED: Final = "message/x.gateway.spooled.v0"
+IDEMPOTENCY_KEY: Final = "message/x.gateway.idempotency-key.v0"
 BASIC: Final = "message/x.rsocket.authentication.basic.v0"
 BEARER: Final = "message/x.rsocket.authentication.bearer.v0"
 

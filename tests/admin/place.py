@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.admin.api import Api
 from tests.admin.test_access import walk
 from tests.control.key_server import KeyServer
+from tests.local_node import fnf, until
 
 NOBODY = {
     "connections": "999999",
@@ -25,7 +26,7 @@ NOBODY = {
     "backups": "20260101T000000.000000Z.tar",
 }
 #: What a service that nobody has answers is an answer of the call.
-ASKS_ANYBODY = {"call_service"}
+ASKS_ANYBODY = {"call_service", "put_document"}
 #: They end the login that asks, so they come last, each with a login of its own.
 ENDING = {"change_password", "log_out"}
 OPERATIONS = walk()
@@ -105,6 +106,23 @@ class Place:
     async def backup(self) -> str:
         return str((await self.api.send("POST", "/backups", 201))["id"])
 
+    async def document(self) -> str:
+        name = self.fresh("document")
+        text = f"kind: Spool\nname: {name}\nmatch: [{{service: {name}}}]\nminFree: 0%\nmaxBytes: 1MiB\n"
+        await self.api.send("POST", "/documents:apply", json={"text": text})
+        return name
+
+    async def spool(self) -> str:
+        """One in which a message waits."""
+        name = await self.document()
+        client = await self.api.local.client()
+        client.send(fnf(client, f"{name}.write", b"waits"))
+        spool = f"{name}/{name}"
+        depot = self.api.node.depot
+        assert depot is not None
+        await until(lambda: spool in depot.spools() and depot.spools()[spool].messages)
+        return spool
+
     async def path(self, path: str) -> str:
         """A path with something that is there in it."""
         makers: dict[str, Callable[[], Awaitable[str]]] = {
@@ -121,6 +139,7 @@ class Place:
             "issuers": self.issuer,
             "config": self.revision,
             "backups": self.backup,
+            "documents": self.document,
         }
         return filled(path, await makers[noun_of(path)]()) if "{" in path else path
 
@@ -168,6 +187,15 @@ class Place:
                 return {"json": {"serials": [self.fresh("serial")]}}
             case "create_issuer":
                 return {"json": self.new_issuer()}
+            case "apply_documents":
+                match = f"match: [{{service: {self.fresh('service')}}}]"
+                return {"json": {"text": f"kind: Spool\nname: a\n{match}\nmaxBytes: 1MiB\nminFree: 0%"}}
+            case "put_document":
+                return {"json": {"match": [{"service": self.fresh("service")}], "minFree": "0%", "maxBytes": "1MiB"}}
+            case "list_spool_messages":
+                return {"params": {"spool": await self.spool()}}
+            case "replay_spool" | "drop_messages":
+                return {"json": {"spool": await self.spool()}}
             case "stream_events" | "stream_stats":
                 return {"params": {"ttl": 0}}
         return {} if path.startswith("/api/v1/auth/") else {"json": {}}
@@ -178,6 +206,7 @@ def noun_of(path: str) -> str:
 
 
 def filled(path: str, name: str) -> str:
+    path = path.replace("{kind}", "Spool")
     for hole in ("{id}", "{name}", "{serial}", "{revision}"):
         path = path.replace(hole, name)
     return path
@@ -186,7 +215,7 @@ def filled(path: str, name: str) -> str:
 async def ask(client: httpx.AsyncClient, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
     more = dict(more)
     headers = more.pop("headers", {}) | (
-        {"if-match": "*"} if method in ("PATCH", "DELETE") or "rollback" in path else {}
+        {"if-match": "*"} if method in ("PUT", "PATCH", "DELETE") or "rollback" in path else {}
     )
     if method in ("GET", "DELETE"):
         more.pop("json", None)

@@ -17,7 +17,7 @@ from gateway.control.roles import SCOPES, Action, Role, permits
 from gateway.policy.principal import Kind
 from tests.admin.api import PASSWORD, TESTER, Api, problem
 
-SAMPLES = {"serial": "1", "id": "1", "name": "nobody", "revision": "1", "slug": "not-found"}
+SAMPLES = {"serial": "1", "id": "1", "kind": "Spool", "name": "nobody", "revision": "1", "slug": "not-found"}
 
 
 def walk() -> list[tuple[str, str, dict[str, Any]]]:
@@ -37,7 +37,7 @@ def filled(path: str) -> str:
 
 
 async def ask(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
-    body = {} if method in ("POST", "PATCH") else None
+    body = {} if method in ("POST", "PUT", "PATCH") else None
     headers = {"if-match": "*"} if method in ("PATCH", "DELETE") else {}
     return await client.request(method, filled(path), json=body, headers=headers)
 

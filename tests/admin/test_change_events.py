@@ -28,6 +28,8 @@ OTHERWISE = {
     "device.export",
     "device.kick",
     "node.drain",
+    "spool.drop",
+    "spool.replay",
     "node.reload",
     "node.undrain",
     "service.call",

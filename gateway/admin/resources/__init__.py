@@ -13,6 +13,7 @@ from gateway.admin.resources import (
     config,
     connections,
     credentials,
+    declarations,
     devices,
     devices_bulk,
     documents,
@@ -23,6 +24,7 @@ from gateway.admin.resources import (
     node,
     routes,
     services,
+    spools,
     users,
 )
 
@@ -42,7 +44,9 @@ ROUTERS: Final[tuple[tuple[APIRouter, str], ...]] = (
     (connections.operations.router, PREFIX),
     (routes.operations.router, PREFIX),
     (services.operations.router, PREFIX),
+    (spools.operations.router, PREFIX),
     (issuers.operations.router, PREFIX),
+    (declarations.operations.router, PREFIX),
     (certificates.operations.router, PREFIX),
     (events.operations.router, PREFIX),
     (audit.operations.router, PREFIX),

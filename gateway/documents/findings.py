@@ -1,0 +1,46 @@
+"""What the validator says: a code that does not change, a place, and what to do.
+
+`CODES` is the list of them; `docs/documents.md` holds it, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+#: Code → what it says of a document.
+CODES = MappingProxyType(
+    {
+        "GW0101": "The text is no YAML and no JSON, or uses what documents may not: anchors, tags, a name twice.",
+        "GW0102": "The kind is not known, or there is none.",
+        "GW0103": "A field is unknown, missing, or not what it must be.",
+        "GW0104": "Two documents of the text have one kind and name.",
+        "GW0111": "The spool may grow beyond what the volume has room for.",
+        "GW0112": "A time of 0: nothing would ever be kept.",
+        "GW0113": "A match can never be met: one that comes before it takes all of it.",
+        "GW0114": "A shorter life than `maxAge` is meant by `ttl`, and it is not shorter.",
+        "GW0115": "One message may be larger than the whole spool.",
+        "GW0116": "The node's own services, under `gateway`, are always there: nothing can wait for them.",
+        "GW0117": "The match takes whatever nobody serves, mistyped routes included.",
+        "GW0118": "`conflate` keeps the last value of a key, and without a key there is none.",
+        "GW0119": "`queueWhileOffline` and a match of requestResponse go together.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`document`: its kind and name, as `Spool/telemetry`. `pointer`: where in it (RFC 6901). `line`: in the text,
+    from 1; 0 where there is none. A `warning` keeps nobody from applying the document."""
+
+    code: str
+    text: str
+    pointer: str = ""
+    document: str = ""
+    line: int = 0
+    fix: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = ":".join(part for part in (str(self.line or ""), self.document, self.pointer) if part)
+        return f"{place}: {self.code} {self.text}" if place else f"{self.code} {self.text}"

@@ -1,0 +1,95 @@
+"""The one validator: of the command line before it asks a node, of the API before it stores, of the node at its start.
+
+It says all that is wrong at once, and checks a document against what would stand beside it and against the node's disk,
+not only against its own shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.documents.findings import Finding
+from gateway.documents.kinds import KINDS
+from gateway.documents.model import Document, Site
+from gateway.documents.reading import Raw, read
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """`documents`: those that could be understood. `findings`: what is to be said of them, errors first."""
+
+    documents: tuple[Document, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def good(self) -> bool:
+        return all(finding.warning for finding in self.findings)
+
+
+def examine(text: str, standing: Iterable[Document] = (), site: Site | None = None) -> Examined:
+    """`standing`: what is there already; a document of the text replaces the one of its kind and name."""
+    raws, findings = read(text)
+    if not raws and not findings:
+        findings.append(Finding("GW0101", "there is no document in it"))
+    return _examined(raws, findings, standing, site)
+
+
+def examine_value(value: Any, standing: Iterable[Document] = (), site: Site | None = None) -> Examined:
+    """The same of one document that was read already."""
+    return _examined([Raw(value)], [], standing, site)
+
+
+def understand(value: Any) -> Document:
+    """A document that was stored. Raises ValueError when this program does not understand it any more."""
+    document, findings = _understood(Raw(value))
+    if document is None:
+        raise ValueError("; ".join(map(str, findings)))
+    return document
+
+
+def _examined(
+    raws: Sequence[Raw], findings: list[Finding], standing: Iterable[Document], site: Site | None
+) -> Examined:
+    documents: dict[str, Document] = {}
+    origin: dict[str, Raw] = {}
+    for raw in raws:
+        document, wrong = _understood(raw)
+        findings += wrong
+        if document is None:
+            continue
+        if document.id in documents:
+            findings.append(Finding("GW0104", f"{document.id} is there twice", "", document.id, raw.line("")))
+        documents[document.id] = document
+        origin[document.id] = raw
+    together = {document.id: document for document in standing} | documents
+    for document in documents.values():
+        kin = sorted((each for each in together.values() if each.kind == document.kind), key=lambda each: each.name)
+        for finding in KINDS[document.kind].check(document, kin, site):
+            line = origin[document.id].line(finding.pointer)
+            findings.append(replace(finding, document=document.id, line=line))
+    findings.sort(key=lambda finding: (finding.warning, finding.line))
+    return Examined(tuple(documents.values()), tuple(findings))
+
+
+def _understood(raw: Raw) -> tuple[Document | None, list[Finding]]:
+    value = raw.value
+    if not isinstance(value, dict) or value.get("kind") not in KINDS:
+        named = value.get("kind") if isinstance(value, dict) else None
+        text = f"the kind {named!r} is not known" if named is not None else "a document is a map with a kind and a name"
+        return None, [Finding("GW0102", text, "/kind", line=raw.line("/kind"), fix=f"one of {', '.join(KINDS)}")]
+    kind = KINDS[value["kind"]]
+    label = f"{kind.name}/{value.get('name', '?')}"
+    try:
+        spec = kind.model.model_validate(value)
+    except ValidationError as error:
+        return None, [_shape(each, label, raw) for each in error.errors()]
+    return Document(kind.name, spec.name, value, spec), []
+
+
+def _shape(error: Any, label: str, raw: Raw) -> Finding:
+    pointer = "".join(f"/{step}" for step in error["loc"])
+    return Finding("GW0103", str(error["msg"]).removeprefix("Value error, "), pointer, label, raw.line(pointer))

@@ -1,0 +1,128 @@
+"""Sends what has waited, in the name of who sent it: one internal connection a principal.
+
+To the data plane its requests are anybody's: the same decision, the same permissions as they stand now, the same
+identity for the responder. It chooses the responder by the message's key, so that keys keep their order among several
+instances, and says which one it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.errors import NoRoute, Overloaded, TokenError
+from gateway.forwarding import leasing
+from gateway.forwarding.internal import InternalConnection
+from gateway.forwarding.opening import decide_on
+from gateway.forwarding.stamp import Form, principal_entry, rewrite
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE, new_stream
+from gateway.wire.frames import (
+    FOLLOWS,
+    Cancel,
+    FrameType,
+    encode,
+    peek_error_code,
+    peek_flags,
+    peek_stream_id,
+    peek_type,
+)
+
+if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.plane import Plane, Snapshot
+    from gateway.policy.principal import Principal
+
+#: Told once how a request ended: None for an answer, else the code of the error.
+Ended = Callable[[int | None], None]
+
+
+class Courier(InternalConnection):
+    """`revoked`: its principal may not be here any more."""
+
+    __slots__ = ("_asked", "revoked")
+
+    def __init__(self, plane: Plane, principal: Principal) -> None:
+        super().__init__(plane, "spool")
+        self._asked: dict[int, Ended] = {}
+        self.revoked = False
+        # It is the requester, and a requester's requests are counted.
+        self.counters = plane.counters
+        self.adopt(principal, plane.snapshot.grant(principal), Form.COMPOSITE, principal_entry(principal, plane.node))
+        self.judge_again(plane.snapshot)
+
+    def judge_again(self, snapshot: Snapshot) -> None:
+        """Its token may have run out since: what was accepted in time is delivered. It may not have been revoked."""
+        try:
+            self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+        except TokenError:
+            self.revoked = True
+            self.hold(self.plane.nobody)
+        else:
+            self.revoked = False
+            self.hold(snapshot.grant(self.principal))
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._asked)
+
+    def carry(
+        self, interaction: int, metadata: bytes, data: bytes, entry: bytes, key: bytes, ended: Ended
+    ) -> Connection:
+        """Send one request, with `entry` behind its metadata; return who it went to. `ended` is only of
+        request/response.
+
+        Raises NoRoute, NotPermitted or Overloaded (nobody got it), and RequestInvalid.
+        """
+        intake = self.plane.intake
+        assert intake is not None
+        intake.passing = True
+        try:
+            decision = decide_on(self, metadata)
+        finally:
+            intake.passing = False
+        if decision.multicast:
+            raise NoRoute(f"no route to {decision.address}")
+        route = decision.pick_by(self.plane, key) if key else decision.pick(self.plane)
+        target: Connection = route.owner  # type: ignore[assignment]
+        if target.outbox.slow:
+            raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
+        if key and not leasing.may_send(target, self.plane.monotonic()):
+            raise leasing.exhausted()
+        rewritten = rewrite(metadata, self.form, target.form, self.stamp + entry)
+        section = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
+        stats = decision.stats or self.plane.stats_of(route)
+        stats.requests += 1
+        responder_id = target.ids.allocate(target.serving)
+        if interaction == REQUEST_FNF:
+            self.counters.fire_and_forget += 1
+            stats.ok += 1
+        else:
+            self.counters.request_response += 1
+            number = self.leg_ids.allocate(self.requesting)
+            stream = new_stream(REQUEST_RESPONSE, self, number, target, responder_id, stats, self.plane.now)
+            self.requesting.insert(number, stream)
+            target.serving.insert(responder_id, stream)
+            target.pending += 1
+            self.counters.streams_open += 1
+            self._asked[number] = ended
+        target.send_request(responder_id, interaction, interaction << 10, 0, section, data, 0, len(data))
+        return target
+
+    def give_up(self) -> None:
+        """Nobody waits for the answers any more."""
+        for number in list(self._asked):
+            del self._asked[number]
+            self.send(encode(Cancel(number)))
+
+    def deliver(self, frame: bytes) -> None:
+        number = peek_stream_id(frame)
+        kind = peek_type(frame)
+        if kind == FrameType.ERROR:
+            self._over(number, peek_error_code(frame, 0, len(frame)))
+        elif kind == FrameType.PAYLOAD and not peek_flags(frame) & FOLLOWS:
+            self._over(number, None)
+
+    def _over(self, number: int, code: int | None) -> None:
+        ended = self._asked.pop(number, None)
+        if ended is not None:
+            ended(code)

@@ -1,0 +1,64 @@
+"""A node as a process: its loop, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+
+from gateway.config import Config, LiveSettings
+from gateway.control import first_run
+from gateway.control.users import ADMINISTRATOR
+from gateway.node import Node
+from gateway.observe.logging import configure
+
+
+async def serve(settings: LiveSettings | Config) -> None:
+    """Run a node until SIGTERM, SIGINT or its admin API ends it; then a signal ends it at once. SIGHUP reads the
+    certificate again."""
+    loop = asyncio.get_running_loop()
+    node = Node(settings)
+    ends = (signal.SIGTERM, signal.SIGINT)
+    for number in ends:
+        loop.add_signal_handler(number, node.end)
+    loop.add_signal_handler(signal.SIGHUP, node.reload_certificate)
+    await node.start()
+    await _first_run(node)
+    await node.wait_for_end()
+    for number in ends:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    await node.stop()
+
+
+async def _first_run(node: Node) -> None:
+    """Make an administrator where there is no user yet, and say so, once, on standard output."""
+    password = None if node.control is None else await node.control.users.bootstrap()
+    if password is not None:
+        print(first_run.announce(node.config, node.addresses, ADMINISTRATOR, password), end="", flush=True)
+
+
+def run(settings: LiveSettings | Config) -> int:
+    """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
+    config = settings.config if isinstance(settings, LiveSettings) else settings
+    configure(config.log.level, config.log.format)
+    _spare_the_collector()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings))
+    return 0
+
+
+def _spare_the_collector() -> None:
+    """What was imported stays for ever, and what requests leave behind goes by reference counts: look rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # it has no wheel for this platform
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

@@ -1,0 +1,199 @@
+"""One batch on its way to a service: written, and what says that it has arrived."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import (
+    GatewayError,
+    NotPermitted,
+    Overloaded,
+    RequestError,
+    RequestInvalid,
+    ResponderGone,
+    StorageError,
+)
+from gateway.forwarding.courier import Courier
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
+from gateway.spool.message import Batch, Waiting
+from gateway.spooling.envelope import Envelope, unseal
+from gateway.wire.frames import ErrorCode
+
+if TYPE_CHECKING:
+    from gateway.documents.spool import Spool as Spec
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.plane import Plane
+    from gateway.policy.principal import Principal
+
+#: How long a request/response may take that nobody waits for any more, in seconds.
+ANSWER_S = 60.0
+#: How long an answer to a KEEPALIVE may take before it is asked for once more, in seconds.
+SOUND_S = 5.0
+#: So often; then whatever else it sends has to do.
+SOUNDS = 3
+#: How long the responder's outbox may be full before a batch is given up for now, in seconds.
+FULL_S = 10.0
+#: The answers that say that nobody has had it, or that nobody knows.
+_NOT_HAD = frozenset({int(ErrorCode.REJECTED), int(ErrorCode.CANCELED)})
+
+
+class Sender(Protocol):
+    """Whose batch it is; an `Outlet` is one."""
+
+    plane: Plane
+    spec: Spec | None
+
+    def courier(self, principal: Principal) -> Courier: ...
+
+    def entry(self, message: Waiting) -> bytes:
+        """What its receiver is told of a message, as composite metadata."""
+        ...
+
+
+class Run:
+    """One batch on its way: by number, what was `written`, what has `arrived`, what is `lost` and why."""
+
+    def __init__(self, outlet: Sender, batch: Batch) -> None:
+        self.outlet = outlet
+        self.batch = batch
+        self.written: set[int] = set()
+        self.arrived: set[int] = set()
+        self.lost: dict[str, set[int]] = {}
+        self.trouble: GatewayError | None = None
+        self._sent: dict[Connection, set[int]] = {}
+        self._answers: dict[int, asyncio.Future[int | None]] = {}
+
+    async def write(self) -> None:
+        """Send it: all in a row, or where answers are waited for, a key's messages one after the other."""
+        opened: list[tuple[Waiting, Envelope]] = []
+        for message in self.batch.messages:
+            try:
+                opened.append((message, unseal(message.payload)))
+            except StorageError:
+                self._lose("unreadable", message)
+        if not any(self._is_answered(envelope) for _, envelope in opened):
+            await self._chain(opened)
+            return
+        chains: dict[bytes | int, list[tuple[Waiting, Envelope]]] = {}
+        for message, envelope in opened:
+            chains.setdefault(message.key or message.number, []).append((message, envelope))
+        await asyncio.gather(*map(self._chain, chains.values()))
+
+    async def _chain(self, messages: list[tuple[Waiting, Envelope]]) -> None:
+        for message, envelope in messages:
+            try:
+                target = self._carry(message, envelope)
+            except NotPermitted:
+                self._lose("forbidden", message)
+            except RequestInvalid:
+                self._lose("invalid", message)
+            except RequestError as error:
+                self.trouble = error
+                return
+            else:
+                if target is None:
+                    continue
+                if not await self._taken_in(target):
+                    self.trouble = Overloaded("what serves this takes in too little", reason="responder_slow")
+                    return
+                if message.number in self._answers and message.key and not await self._answered(message.number):
+                    return
+
+    def _is_answered(self, envelope: Envelope) -> bool:
+        spec = self.outlet.spec
+        return envelope.interaction == REQUEST_RESPONSE or (spec is not None and spec.acknowledge)
+
+    def _carry(self, message: Waiting, envelope: Envelope) -> Connection | None:
+        """Send one; None where it cannot be sent any more. Raises RequestError."""
+        outlet = self.outlet
+        courier = outlet.courier(envelope.principal)
+        if courier.revoked:
+            self._lose("revoked", message)
+            return None
+        answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+        def ended(code: int | None) -> None:
+            if not answer.done():
+                answer.set_result(code)
+
+        answered = self._is_answered(envelope)
+        target = courier.carry(
+            REQUEST_RESPONSE if answered else REQUEST_FNF,
+            envelope.metadata,
+            envelope.data,
+            outlet.entry(message),
+            message.key,
+            ended,
+        )
+        self.written.add(message.number)
+        if answered:
+            self._answers[message.number] = answer
+        else:
+            self._sent.setdefault(target, set()).add(message.number)
+        return target
+
+    async def _taken_in(self, target: Connection) -> bool:
+        """Wait while what was sent to a responder waits to leave; False when that takes too long."""
+        if target.outbox.size <= target.outbox.high:
+            return True
+        try:
+            async with asyncio.timeout(FULL_S):
+                while target.outbox.size > target.outbox.high and not target.closed:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+        except TimeoutError:
+            return False
+        return True
+
+    async def arrive(self) -> None:
+        """Wait for what says that it has arrived."""
+        await asyncio.gather(
+            *(self._answered(number) for number in list(self._answers)),
+            *(self._sounded(target, numbers) for target, numbers in self._sent.items()),
+        )
+
+    async def _answered(self, number: int) -> bool:
+        """Whether the responder has had it."""
+        if number in self.arrived:
+            return True
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                code = await asyncio.shield(self._answers[number])
+        except TimeoutError:
+            code = int(ErrorCode.CANCELED)
+        if code in _NOT_HAD:
+            self.trouble = ResponderGone("the responder has not taken it", reason="spool_delivery")
+            return False
+        self.arrived.add(number)
+        if code is not None and number not in self.lost.get("failed", ()):
+            self.lost.setdefault("failed", set()).add(number)
+        return True
+
+    async def _sounded(self, target: Connection, numbers: set[int]) -> None:
+        loop = asyncio.get_running_loop()
+        began, tries = self.outlet.plane.monotonic(), 0
+        while not target.closed:
+            answer: asyncio.Future[bool] = loop.create_future()
+            self.outlet.plane.soundings.sound(target, partial(_settle, answer))
+            try:
+                async with asyncio.timeout(SOUND_S):
+                    if await answer:
+                        self.arrived |= numbers
+                        return
+            except TimeoutError:
+                tries += 1
+                if tries >= SOUNDS and target.session.last_received > began + SOUND_S:
+                    # It is there, reads, and does not answer: it is not going to.
+                    self.arrived |= numbers
+                    return
+        text = "the responder's connection ended before it had read it"
+        self.trouble = ResponderGone(text, reason="spool_delivery")
+
+    def _lose(self, reason: str, message: Waiting) -> None:
+        self.lost.setdefault(reason, set()).add(message.number)
+
+
+def _settle(answer: asyncio.Future[bool], heard: bool) -> None:
+    if not answer.done():
+        answer.set_result(heard)
