@@ -77,12 +77,12 @@ def _examined(
 
 def _understood(raw: Raw) -> tuple[Document | None, list[Finding]]:
     value = raw.value
-    if not isinstance(value, dict) or value.get("kind") not in KINDS:
-        named = value.get("kind") if isinstance(value, dict) else None
+    named = value.get("kind") if isinstance(value, dict) else None
+    kind = KINDS.get(named) if isinstance(named, str) else None
+    if kind is None:
         text = f"the kind {named!r} is not known" if named is not None else "a document is a map with a kind and a name"
         return None, [Finding("GW0102", text, "/kind", line=raw.line("/kind"), fix=f"one of {', '.join(KINDS)}")]
-    kind = KINDS[value["kind"]]
-    label = f"{kind.name}/{value.get('name', '?')}"
+    label = f"{kind.name}/{ascii(value.get('name', '?'))[1:-1]}"
     try:
         spec = kind.model.model_validate(value)
     except ValidationError as error:
@@ -91,5 +91,5 @@ def _understood(raw: Raw) -> tuple[Document | None, list[Finding]]:
 
 
 def _shape(error: Any, label: str, raw: Raw) -> Finding:
-    pointer = "".join(f"/{step}" for step in error["loc"])
+    pointer = "".join(f"/{step}" for step in error["loc"]).encode(errors="replace").decode()
     return Finding("GW0103", str(error["msg"]).removeprefix("Value error, "), pointer, label, raw.line(pointer))

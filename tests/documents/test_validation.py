@@ -139,6 +139,10 @@ def test_a_spool_is_no_larger_than_the_disk() -> None:
 def test_a_value_that_was_read_already() -> None:
     assert examine_value({"kind": "Spool", "name": "a", "match": [{"service": "b"}]}).good
     assert examine_value([1]).findings[0].code == "GW0102"
+    assert examine_value({"kind": ["Spool"]}).findings[0].code == "GW0102"
+    odd = examine_value({"kind": "Spool", "name": "a\ud800", "match": [], "\ud800": 1}).findings
+    assert {finding.code for finding in odd} == {"GW0103"}
+    assert "".join(map(str, odd)).encode()
 
 
 def test_hostile_texts_are_refused_quickly() -> None:
