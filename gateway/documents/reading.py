@@ -13,7 +13,7 @@ import yaml
 
 from gateway.documents.findings import Finding
 
-MAX_CHARACTERS = 512 * 1024
+MAX_CHARACTERS = 64 * 1024
 MAX_DEPTH = 32
 _PLAIN = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")

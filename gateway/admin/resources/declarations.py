@@ -13,6 +13,7 @@ from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, st
 from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.shapes import DryRun, Shown, Taken, Time
 from gateway.documents.kinds import KINDS
+from gateway.documents.reading import MAX_CHARACTERS
 
 operations = Operations("declarations", "policy")
 
@@ -58,7 +59,7 @@ class ApplicationView(Shown):
 class Text(Taken):
     """One or more documents in YAML or JSON, with `---` between them."""
 
-    text: str = Field(max_length=512 * 1024)
+    text: str = Field(max_length=MAX_CHARACTERS)
 
 
 @operations.get("/documents", response_model=PageOf[DocumentView])
