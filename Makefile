@@ -17,11 +17,12 @@ QUICK := not soak and not compose
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run test lint style types rules bench soak audit image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster test lint style types rules bench soak audit image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
 	  'make run    a dev node, three MicroPython thermostats, one Python service' \
+	  'make run-cluster  central nodes, edges and a device, linked' \
 	  'make test   everything set up and tested' \
 	  'make lint   style, types, import rules, spelling' \
 	  'make bench  benchmarks, one comparable line each' \
@@ -44,6 +45,9 @@ $(COMPILED): $(INSTALLED) setup.py $(SOURCES)
 
 run: setup
 	@$(BIN)/gateway demo
+
+run-cluster: setup
+	@$(BIN)/python tools/run-cluster
 
 test: setup
 	@tools/install-peers

@@ -94,9 +94,11 @@ class RequestError(GatewayError):
 
 
 class NoRoute(RequestError):
-    """REJECTED: nobody serves it, and nobody processed it, so the caller may retry."""
+    """REJECTED: nobody serves it, and nobody processed it, so the caller may retry. `address`: what was looked for,
+    where that is known."""
 
     reason = "no_route"
+    address: object = None
 
 
 class NotPermitted(RequestError):

@@ -31,6 +31,7 @@ from gateway.errors import ConfigError
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
+from gateway.linking import Linking
 from gateway.observe.logging import configure
 from gateway.observe.memory import MemoryGauge, Pressure
 from gateway.observe.metrics import Metrics
@@ -62,8 +63,7 @@ CHECK_S = 2.0
 RENEWAL_CHECK_S = 3600.0
 #: How many peers a second are sent elsewhere when the node drains, where there is time for that.
 GOODBYES_PER_S = 200
-#: For how long another thread may keep the interpreter's lock while the loop waits for it, in seconds. The default of
-#: 5 ms is a hundred requests.
+#: For how long another thread may keep the interpreter's lock from the loop, in seconds; 5 ms is a hundred requests.
 SWITCH_S = 0.0002
 
 
@@ -82,17 +82,13 @@ class Node:
         self.admin: AdminServer | None = None
         self.control: ControlPlane | None = None
         self.depot: Depot | None = None
-        self.started_at = 0.0
-        self.admin_port = 0
+        self.started_at = self._checked_at = self._ticked_at = self._renewal_at = 0.0
         self.certificate: Certificate | None = None
         self.renewal: Renewal | None = None
+        self.links = Linking(self.identity)
         self._here: set[str] = set()
-        self.websocket_port = 0
-        self.tcp_port = 0
-        self.telemetry_port = 0
+        self.websocket_port = self.tcp_port = self.telemetry_port = self.admin_port = 0
         self._ticking: asyncio.TimerHandle | None = None
-        self._checked_at = 0.0
-        self._ticked_at = 0.0
         self.watchdog = Watchdog()
         self.memory = MemoryGauge(config.limits.memory_bytes)
         self.pressure = Pressure.NONE
@@ -103,7 +99,6 @@ class Node:
         self._admin_certificate: Certificate | None = None
         self._admin_tls: ssl.SSLContext | None = None
         self._renewal: asyncio.Future[bool] | None = None
-        self._renewal_at = 0.0
         self._refusals = RefusalLog(
             self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
         )
@@ -145,7 +140,9 @@ class Node:
             self.renewal = Renewal(self.services, self.control, time.monotonic)
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
+            self.links.prepare(config, self.plane, self.services, self.control, self.handshake)
             await self._open()
+            await self.links.start(self.advertised_url, self.tcp_port)
         except BaseException:
             await self._close()
             raise
@@ -179,6 +176,7 @@ class Node:
         plane.draining = True
         for listener in self.listeners.values():
             listener.stop_accepting()
+        self.links.drain()
         await self._say_goodbye()
         deadline = plane.monotonic() + self.config.limits.drain_grace_s
         while plane.busy and plane.monotonic() < deadline:  # noqa: ASYNC110  (the data plane has no events, on purpose)
@@ -220,6 +218,7 @@ class Node:
             max_line_bytes=config.limits.http_line_bytes,
             max_headers=config.limits.http_headers,
             max_fragments=config.limits.message_fragments,
+            authority=b"" if config.tls.certificate else self.identity.ca_path.read_bytes(),
         )
         makers: dict[str, Callable[[House], SocketCarrier]] = {
             "websocket": lambda house: WebSocketCarrier(plane, loop, house, self.handshake),
@@ -294,6 +293,7 @@ class Node:
         if self._ticking is not None:
             self._ticking.cancel()
         self.watchdog.stop()
+        await self.links.stop()
         for listener in self.listeners.values():
             await listener.stop()
         if self._goodbyes is not None:

@@ -9,16 +9,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.config import Config
+from gateway.control import bearer
 from gateway.control.access_rules import AccessRules
 from gateway.control.registry import Publication
 from gateway.errors import TokenError
 from gateway.forwarding.plane import Authenticator, Snapshot
+from gateway.policy.access_list import AccessList
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
-from gateway.policy.tokens import TokenVerifier
+from gateway.policy.tokens import REFUSED, TokenVerifier
 from gateway.session.setup import SetupRules
 from gateway.transport.admission import AdmissionRules
 
+#: How a secret begins with which a node may ask to join, and how long it has for that, in seconds.
+_JOINING = b"ge_"
+JOINING_S = 30.0
 #: How long a device whose token has run out has for its renewal, in seconds.
 RENEWAL_S = 60.0
 
@@ -87,6 +92,8 @@ def _authenticator(config: Config, publication: Publication, unknown_key: Callab
     )
 
     def authenticate(token: bytes | None, now: float) -> Principal:
+        if token is not None and token.startswith(_JOINING):
+            return _joining(access, token, now)
         if token is None:
             raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
         try:
@@ -102,3 +109,12 @@ def _authenticator(config: Config, publication: Publication, unknown_key: Callab
             return replace(lapsed, services=(), routes=(), expires_at=now + RENEWAL_S, renewal_only=True)
 
     return authenticate
+
+
+def _joining(access: AccessList, token: bytes, now: float) -> Principal:
+    """A node that holds the secret of a join token: it may ask to join, and nothing else. Raises TokenError."""
+    parts = bearer.read("ge", token.decode("ascii", "replace"))
+    digest, ends_at = access.joining.get(parts[0], (None, 0.0)) if parts is not None else (None, 0.0)
+    if parts is None or not bearer.matches(parts[1], digest) or ends_at <= now:
+        raise TokenError(REFUSED, reason="token_join")
+    return Principal(f"join-{parts[0]}", Kind.NODE, "", now, now + JOINING_S, renewal_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Request
 
@@ -44,6 +44,16 @@ class Spools(Protocol):
         ...
 
 
+class LinkControls(Protocol):
+    """What can be asked of a node's links to others; see `linking.Linking`."""
+
+    @property
+    def takes_nodes(self) -> bool: ...
+    def join_line(self, secret: str) -> str: ...
+    def links_to(self, node_id: str) -> list[dict[str, Any]]: ...
+    def leave_link(self, node_id: str) -> bool: ...
+
+
 class NodeControls(Protocol):
     """What can be asked of the node."""
 
@@ -51,6 +61,8 @@ class NodeControls(Protocol):
 
     @property
     def depot(self) -> Spools | None: ...
+    @property
+    def links(self) -> LinkControls: ...
 
     @property
     def addresses(self) -> Mapping[str, str]:

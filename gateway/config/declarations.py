@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config.federation import Federation
 from gateway.config.limits import Limits
+from gateway.config.links import Links
 from gateway.config.values import Address, File, GatewayUrl, Section, Texts, UrlPath, address, is_loopback, setting
 
 ENVIRONMENT_PREFIX = "GATEWAY__"
@@ -212,6 +213,7 @@ class Config(BaseSettings):
     storage: Storage = Storage()
     spool: Spool = Spool()
     limits: Limits = Limits()
+    links: Links = Links()
     federation: Federation = Federation()
     admin: Admin = Admin()
     telemetry: Telemetry = Telemetry()

@@ -20,7 +20,7 @@ from gateway.control.credentials import Credentials
 from gateway.control.device_keys import public_key_of
 from gateway.control.devices import OWN_NAME, Device, Devices, NewDevice
 from gateway.control.identity import Identity
-from gateway.control.paging import Filter, Listing, Page
+from gateway.control.paging import Filter, Listing, Page, exactly
 from gateway.control.registry import Registry
 from gateway.control.table import Table, public
 from gateway.errors import EnrolmentRefused, InvalidChange, NotAllowed
@@ -90,7 +90,7 @@ def _active(wall: Callable[[], float]) -> Filter:
 def template(new: Any) -> dict[str, Any]:
     """The checked values that a device will be made with. Raises InvalidChange."""
     return {
-        "kind": validation.member(Kind, new.kind, "/kind", validation.DEVICE_KINDS),
+        "kind": validation.member(Kind, new.kind, "/kind", validation.DEVICE_KINDS | {Kind.NODE}),
         "profile": validation.text(new.profile, "/profile"),
         "labels": validation.labels(new.labels, "/labels"),
         "groups": validation.texts(new.groups, "/groups"),
@@ -127,7 +127,7 @@ class Enrolments:
                 "enrolments",
                 "id",
                 {"created_at": "created_at", "expires_at": "expires_at", "id": "id"},
-                {"active": _active(wall)},
+                {"active": _active(wall), "kind": exactly("kind")},
                 ("id", "profile", "labels", "groups"),
             ),
         )
@@ -147,6 +147,15 @@ class Enrolments:
     ) -> Page[Enrolment]:
         return await self._database.read(
             lambda connection: self._table.page(connection, cursor, limit, sort, q, {"active": active})
+        )
+
+    async def list_for_nodes(self, **how: Any) -> Page[Enrolment]:
+        """Those with which nodes join, as `list`."""
+        how.setdefault("sort", "id")
+        cursor, limit, sort = how.get("cursor"), how.get("limit", 50), how["sort"]
+        filters = {"active": how.get("active"), "kind": Kind.NODE.value}
+        return await self._database.read(
+            lambda connection: self._table.page(connection, cursor, limit, sort, None, filters)
         )
 
     async def create(self, new: NewEnrolment, *, by: Actor, dry_run: bool = False) -> tuple[Enrolment, str]:
@@ -177,7 +186,8 @@ class Enrolments:
                 version=1,
             )
             self._table.insert(connection, enrolment, secret=made.digest)
-            return Change(enrolment, f"enrolment:{made.id}", after=public(enrolment))
+            then = None if dry_run else lambda: self._tell(enrolment, made.digest)
+            return Change(enrolment, f"enrolment:{made.id}", after=public(enrolment), then=then)
 
         return await self._changes.make(by, "enrolment.create", work, dry_run=dry_run), made.text
 
@@ -190,7 +200,13 @@ class Enrolments:
             old = self._table.get(connection, enrolment_id, expect)
             new = replace(old, revoked_at=old.revoked_at or self._wall(), version=old.version + 1)
             self._table.put(connection, new)
-            return Change(new, f"enrolment:{enrolment_id}", before=public(old), after=public(new))
+            return Change(
+                new,
+                f"enrolment:{enrolment_id}",
+                before=public(old),
+                after=public(new),
+                then=None if dry_run else lambda: self._tell(new),
+            )
 
         return await self._changes.make(by, "enrolment.revoke", work, dry_run=dry_run, reserve=True)
 
@@ -219,6 +235,8 @@ class Enrolments:
 
         def work(connection: sqlite3.Connection) -> Change[Enrolled]:
             enrolment = self._redeemable(connection, parts)
+            if enrolment.kind is Kind.NODE:
+                raise EnrolmentRefused(REFUSED, reason="enrolment_unknown")
             if enrolment.device_id is not None and device_id not in (None, enrolment.device_id):
                 raise EnrolmentRefused(REFUSED, reason="enrolment_other_device")
             name = enrolment.device_id or device_id or f"device-{secrets.token_hex(4)}"
@@ -246,6 +264,26 @@ class Enrolments:
                 reason=refused.reason,
             )
             raise
+
+    def use_for_node(self, connection: sqlite3.Connection, parts: tuple[str, str] | None) -> Enrolment:
+        """Use up one of the uses of a node's enrolment, within a transaction. Raises EnrolmentRefused."""
+        enrolment = self._redeemable(connection, parts)
+        if enrolment.kind is not Kind.NODE:
+            raise EnrolmentRefused(REFUSED, reason="enrolment_unknown")
+        self._table.put(connection, replace(enrolment, used=enrolment.used + 1, version=enrolment.version + 1))
+        return enrolment
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Tell the registry which nodes may ask to join."""
+        for row in connection.execute("SELECT * FROM enrolments WHERE kind = ?", (Kind.NODE.value,)):
+            self._tell(self._table.of(row), row["secret"])
+
+    def _tell(self, enrolment: Enrolment, digest: bytes | None = None) -> None:
+        if enrolment.kind is Kind.NODE:
+            if digest is not None and enrolment.revoked_at is None:
+                self._registry.joining(enrolment.id, (digest, enrolment.expires_at))
+            elif enrolment.revoked_at is not None:
+                self._registry.joining(enrolment.id, None)
 
     def admit(
         self,

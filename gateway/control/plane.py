@@ -30,6 +30,7 @@ from gateway.control.fleets import Fleets
 from gateway.control.idempotency import Idempotency
 from gateway.control.identity import Identity
 from gateway.control.issuers import Issuers
+from gateway.control.members import Members
 from gateway.control.registry import Publication, Registry
 from gateway.control.revocations import Revocations
 from gateway.control.roles import Action, Role, permits
@@ -119,6 +120,7 @@ class ControlPlane:
         )
         self.enrolments = Enrolments(changes, self.registry, self.audit, self.devices, self.credentials, identity, wall)
         self.fleets = Fleets(changes, self.audit, self.devices, self.enrolments, wall)
+        self.members = Members(changes, self.registry, self.enrolments, identity, wall)
         self.issuers = Issuers(changes, self.registry, wall, identity.issuer, alarm, calm)
         self.users = Users(changes, wall, self._user_changed)
         self.sessions = Sessions(changes, self.audit, self.users, identity, attempts, lambda: self.rules, wall)
@@ -257,6 +259,9 @@ class ControlPlane:
             self.credentials.take_over(credential)
         for issuer in self.issuers.load(connection):
             self.issuers.take_over(issuer)
+        for member in self.members.load(connection):
+            self.members.take_over(member)
+        self.enrolments.load(connection)
         self.api_keys.load(connection)
         self.sessions.load(connection)
         self.documents.load(connection)

@@ -67,6 +67,7 @@ class Registry:
         self._subjects: dict[str, float] = {}
         self._issuers: dict[str, IssuerBounds] = {}
         self._issuer_keys: dict[str, tuple[VerificationKey, ...]] = {}
+        self._joining: dict[str, tuple[bytes, float]] = {}
         self._touched: set[str] | None = set()
         self._scheduled: asyncio.Handle | None = None
         self._due: asyncio.TimerHandle | None = None
@@ -99,6 +100,7 @@ class Registry:
             issuers=dict(self._issuers),
             own_issuer=self._own_keys[0].issuer,
             registered_only=self.registered_only,
+            joining=dict(self._joining),
         )
         keys = tuple(key for keys in (self._own_keys, *self._issuer_keys.values()) for key in keys)
         return Publication(access, keys, subjects)
@@ -155,6 +157,14 @@ class Registry:
             self._issuers[issuer] = bounds
             self._issuer_keys[issuer] = keys
         self._touch(None)
+
+    def joining(self, enrolment_id: str, secret: tuple[bytes, float] | None) -> None:
+        """A node may ask to join with this secret (its SHA-256, and when it ends); None: no longer."""
+        if secret is None:
+            self._joining.pop(enrolment_id, None)
+        else:
+            self._joining[enrolment_id] = secret
+        self._touch(())
 
     # Telling the data plane
 

@@ -20,13 +20,14 @@ from gateway.errors import (
 )
 from gateway.forwarding import leasing, resuming
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
-from gateway.policy.principal import Kind
+from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
 from gateway.wire import brokering
-from gateway.wire.brokering import RouteSetup
+from gateway.wire.brokering import BrokerInfo, RouteSetup
 from gateway.wire.frames import Setup
 from gateway.wire.metadata import Bearer, decode_authentication, iter_composite
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME
@@ -45,7 +46,7 @@ def accept(connection: Connection, setup: Setup) -> None:
     snapshot = plane.snapshot
     form = form_of(setup.metadata_mime)
     try:
-        token, registrations = _credentials(setup, form)
+        token, registrations, info = _credentials(setup, form)
     except FrameError as error:
         raise InvalidSetup(f"SETUP metadata: {error}") from error
     try:
@@ -54,6 +55,9 @@ def accept(connection: Connection, setup: Setup) -> None:
         plane.counters.refuse_token(error.reason)
         raise RejectedSetup(str(error), reason=f"token_{error.reason.removeprefix('token_')}") from error
     grant = snapshot.grant(principal)
+    if info is not None:
+        _accept_link(connection, setup, info, principal, grant)
+        return
     limits = grant.limits
     for mime in (setup.metadata_mime, setup.data_mime):
         if len(mime) > limits.max_mime_bytes:
@@ -84,11 +88,26 @@ def accept(connection: Connection, setup: Setup) -> None:
         be_reachable(connection)
 
 
+def _accept_link(connection: Connection, setup: Setup, info: BrokerInfo, principal: Principal, grant: Grant) -> None:
+    """Make a link of a connection whose SETUP carries BROKER_INFO: it serves nothing itself and is not in the table."""
+    plane = connection.plane
+    if principal.kind is not Kind.NODE or setup.resume_token is not None or setup.lease:
+        raise RejectedSetup("BROKER_INFO is for nodes, which neither resume nor take leases", reason="not_a_node")
+    if plane.links is None:
+        raise RejectedSetup("this node has no links to other nodes", reason="no_links")
+    # Before anything of it stands: who admits it may still refuse.
+    side = plane.links.admit(connection, info, setup, principal)
+    connection.adopt(principal, grant, Form.COMPOSITE, principal_entry(principal, plane.node))
+    connection.be_link(side, setup.lifetime_ms / 1000)
+
+
 def register(connection: Connection, registration: RouteSetup) -> Route:
     """Enter one service of a connection into the table; the newest registration of a route id wins.
 
     Raises NotPermitted when the grant does not allow the name, or the route id is another's.
     """
+    if connection.side != LOCAL:
+        raise NotPermitted("what is served behind a link is told in its route stream")
     _check(connection, connection.grant, registration)
     route_id = registration.route_id if any(registration.route_id) else uuid.uuid4().bytes
     route = Route(
@@ -132,6 +151,9 @@ def take_over(connection: Lifecycle) -> None:
 
 def withdraw_forbidden(connection: Lifecycle) -> bool:
     """Take out of the table what the connection may not serve any more; whether there was anything."""
+    if connection.side != LOCAL:
+        # What a link tells of was judged when it was told; whoever looks after it judges again.
+        return False
     table = connection.plane.table
     forbidden = [
         route
@@ -147,7 +169,11 @@ def withdraw_forbidden(connection: Lifecycle) -> bool:
 
 def _enter(connection: Lifecycle, route: Route) -> Route:
     displaced = connection.plane.table.add(route)
-    if displaced is not None and displaced.owner is not connection:
+    if (
+        displaced is not None
+        and displaced.owner is not connection
+        and cast("Connection", displaced.owner).side == LOCAL
+    ):
         cast("Connection", displaced.owner).close(
             CloseReason.TAKEN_OVER,
             f"route {uuid.UUID(bytes=route.route_id)} was registered by a newer connection",
@@ -167,13 +193,16 @@ def _check(connection: Connection, grant: Grant, registration: RouteSetup) -> No
         return
     # Route ids are no secret: who may list routes sees them. Taking one over closes its connection, so it is for those
     # who could have registered it: another connection of the same subject, or another instance of the same service.
-    inside = cast("Connection", holder.owner).kind == INTERNAL
-    if inside or (holder.subject != subject and not grant.may_register(holder.service)):
+    owner = cast("Connection", holder.owner)
+    if owner.side != LOCAL and holder.subject == subject:
+        return
+    if owner.kind == INTERNAL or (holder.subject != subject and not grant.may_register(holder.service)):
         raise NotPermitted(f"route id {uuid.UUID(bytes=registration.route_id)} is in use; choose a new one")
 
 
-def _credentials(setup: Setup, form: Form) -> tuple[bytes | None, list[RouteSetup]]:
+def _credentials(setup: Setup, form: Form) -> tuple[bytes | None, list[RouteSetup], BrokerInfo | None]:
     token: bytes | None = None
+    info: BrokerInfo | None = None
     registrations: list[RouteSetup] = []
     if form == Form.COMPOSITE and setup.metadata:
         metadata = setup.metadata
@@ -187,9 +216,11 @@ def _credentials(setup: Setup, form: Form) -> tuple[bytes | None, list[RouteSetu
                 frame = brokering.decode(metadata[entry.content_start : entry.end])
                 if isinstance(frame, RouteSetup):
                     registrations.append(frame)
+                elif isinstance(frame, BrokerInfo):
+                    info = frame
     if token is None:
         token = _token_in_data(setup.data)
-    return token, registrations
+    return token, registrations, info
 
 
 def _token_in_data(data: bytes) -> bytes | None:

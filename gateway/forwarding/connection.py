@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionEnded, ConnectionFailed, FrameError, ProtocolError
 from gateway.forwarding import acceptor, leasing, resuming
+from gateway.forwarding.awaiting import ask_again, forget, keep
 from gateway.forwarding.budgets import PREMATURE_S
 from gateway.forwarding.closing import CloseReason, reason_for_refusal
 from gateway.forwarding.credit import LARGE_ITEM_BYTES
 from gateway.forwarding.ending import CANCELED, FAILED, OK, break_stream, finish, requester_done
 from gateway.forwarding.flow import refill, request_n
 from gateway.forwarding.lifecycle import Lifecycle
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.opening import drop_partial, grant_partial, open_request, resume_partial
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stream import (
@@ -272,11 +274,15 @@ class Connection(Lifecycle):
             return True
         stream = self.serving.find(stream_id)
         if stream is None:
+            if self.awaiting is not None and forget(self, stream_id):
+                return True
             # P41: CANCEL inside a fragment series drops what was there.
             if self.partials is not None and drop_partial(self, stream_id):
                 return True
             return self.strays.forget(stream_id)
         if kind == _ERROR:
+            if self.offered is not None and ask_again(stream, data[start:end]):
+                return True
             if stream.interaction != REQUEST_FNF:  # P35
                 stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
             finish(stream, FAILED)
@@ -305,6 +311,9 @@ class Connection(Lifecycle):
             return
         if not self.accepted:
             self._first(data, start, end)
+            return
+        if self.awaiting is not None and stream_id in self.awaiting:
+            keep(self, stream_id, data[start:end])
             return
         if kind == _PAYLOAD:
             if self.partials is not None and stream_id in self.partials:
@@ -366,6 +375,8 @@ class Connection(Lifecycle):
             self.draining = True
             self.look_at = 0.0
             self.plane.table.remove_owner(self)
+            if self.side != LOCAL and self.plane.links is not None:
+                self.plane.links.drained(self)
         else:
             if event is Event.PUSHED and self.budgets is not None and not self.budgets.push(self.plane.now):
                 self.counters.refuse("pushes_per_second")

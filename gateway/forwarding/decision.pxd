@@ -6,7 +6,7 @@ from gateway.routing.route cimport Route
 
 
 cdef class Decision:
-    cdef public object address, method, shard_key
+    cdef public object address, identity, method, shard_key
     cdef public ServiceStats stats
     cdef public long generation
     cdef public bint leased, multicast, told

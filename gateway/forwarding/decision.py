@@ -7,10 +7,11 @@ change by a new snapshot, which drops every connection's decisions whole (`Plane
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import NoRoute, NotPermitted, RequestInvalid
 from gateway.forwarding import leasing
+from gateway.forwarding.links import LOCAL, UPLINK, toward
 from gateway.forwarding.stamp import Deciding, Form, rewrite
 from gateway.routing.address import Address, address_from
 from gateway.routing.balancer import Method, fan_out, pick, shard
@@ -22,12 +23,15 @@ from gateway.wire.brokering import Cast
 from gateway.wire.metadata import decode_routing
 
 if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.plane import Plane
     from gateway.observe.metrics import ServiceStats
-    from gateway.policy.access import Grant
 
 #: Decisions kept a connection; a client that addresses more at random pays for the misses itself.
 CAPACITY = 256
+#: Kept a link, over which the requests of many callers come.
+LINK_CAPACITY = 16_384
 
 
 class Decision:
@@ -35,7 +39,8 @@ class Decision:
     `stats`: the counters of the service asked for, or None when the candidates belong to several services. `sections`:
     by target form, the metadata section that goes out (its length, then the metadata), for requests whose metadata is
     nothing but what decides. `told`: who takes the request is one of the node's own and is told of each stream
-    (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool."""
+    (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool. `identity`: the content of the
+    principal entry of a request that came over a link."""
 
     __slots__ = (
         "_candidates",
@@ -43,6 +48,7 @@ class Decision:
         "_version",
         "address",
         "generation",
+        "identity",
         "leased",
         "method",
         "multicast",
@@ -52,8 +58,9 @@ class Decision:
         "told",
     )
 
-    def __init__(self, address: Address, default: Method) -> None:
+    def __init__(self, address: Address, default: Method, identity: bytes | None = None) -> None:
         self.address = address
+        self.identity = identity
         self.multicast = address.cast is Cast.MULTICAST
         self.method = address.balancer or default
         self.shard_key = address.shard_key
@@ -75,12 +82,17 @@ class Decision:
         """One route for each connection that a multicast request goes to."""
         return fan_out(self._candidates)
 
-    def refresh(self, plane: Plane, grant: Grant) -> None:
+    def refresh(self, plane: Plane, requester: Endpoint) -> None:
         """Make the decision hold again. Raises NoRoute or NotPermitted; it is then asked again at the next request."""
         table = plane.table
-        group = self._locate(plane)
+        if requester.side != LOCAL and plane.links is not None:
+            plane.links.vouch(cast("Connection", requester), self.identity)
+        try:
+            group = self._locate(plane)
+        except NoRoute as error:
+            raise self._nobody(plane) from error
         if group is not self._group or group.version != self._version:
-            self._permit(group, grant, plane)
+            self._permit(group, requester, plane)
             self._group = group
             self._version = group.version
         self.generation = table.generation
@@ -116,6 +128,24 @@ class Decision:
         """Choose as for a shard: the same one for the same key while it is there. Raises NoRoute."""
         return shard(self._candidates, key)
 
+    def pick_other(self, plane: Plane, avoided: Endpoint) -> Route:
+        """Choose a candidate elsewhere, for a request that has been there in vain. Raises NoRoute where there is none.
+
+        The uplink may be asked twice: there are others behind it.
+        """
+        others = [route for route in self._candidates.routes if route.owner is not avoided]
+        if not others and avoided.side == UPLINK:
+            return self.pick(plane)
+        if not others:
+            raise self._nobody(plane)
+        return pick(Group(others), self.method, plane.random)
+
+    def _nobody(self, plane: Plane) -> NoRoute:
+        why = plane.links.why_not() if plane.links is not None else ""
+        error = NoRoute(f"no route to {self.address}{why}")
+        error.address = self.address
+        return error
+
     def _pick_leased(self, plane: Plane) -> Route:
         now = plane.monotonic()
         if self.shard_key is None:
@@ -125,9 +155,18 @@ class Decision:
             raise leasing.exhausted()
         return route
 
-    def _permit(self, group: Group, grant: Grant, plane: Plane) -> None:
+    def _permit(self, group: Group, requester: Endpoint, plane: Plane) -> None:
         route = self.address.route
+        grant = requester.grant
         verdicts: dict[str, bool] = {}
+        if plane.links is not None:
+            ahead = toward(requester, group.routes, everywhere=self.multicast or self.shard_key is not None)
+            if not ahead:
+                raise self._nobody(plane)
+            if len(ahead) < len(group):
+                group = Group(ahead)
+            if any(candidate.owner.side != LOCAL for candidate in ahead):  # type: ignore[attr-defined]
+                plane.links.announce()
         for candidate in group.routes:
             name = candidate.service or candidate.subject
             if name not in verdicts:
@@ -144,7 +183,7 @@ class Decision:
         self.stats = labels.pop() if len(labels) == 1 else None
 
 
-def decide(plane: Plane, deciding: Deciding, grant: Grant, max_route_bytes: int) -> Decision:
+def decide(plane: Plane, deciding: Deciding, requester: Endpoint, max_route_bytes: int) -> Decision:
     """Answer a metadata that the cache does not know.
 
     Raises RequestInvalid when it names nobody or breaks a limit, NoRoute, NotPermitted, or FrameError when malformed.
@@ -160,12 +199,12 @@ def decide(plane: Plane, deciding: Deciding, grant: Grant, max_route_bytes: int)
         if isinstance(frame, brokering.Address):
             broker_address = frame
     address = address_from(tags, broker_address)
-    decision = Decision(address, plane.balancing)
-    decision.refresh(plane, grant)
+    decision = Decision(address, plane.balancing, deciding.identity)
+    decision.refresh(plane, requester)
     return decision
 
 
-def section(decision: Decision, metadata: bytes, varying: bool, source: int, target: int, stamp: bytes) -> bytes:
+def section(decision: Decision, metadata: bytes, varying: bool, source: int, target: int, stamp: bytes | None) -> bytes:
     """The metadata section for a responder of form `target`: a 24-bit length and the metadata, empty for none."""
     rewritten = rewrite(metadata, source, target, stamp)
     with_length = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""

@@ -57,6 +57,8 @@ def finish(stream: Stream, outcome: int) -> None:
     requester.requesting.discard(stream.requester_id)
     responder = stream.responder
     responder.serving.discard(stream.responder_id)
+    if responder.offered is not None:
+        responder.offered.pop(stream.responder_id, None)
     responder.pending -= 1
     plane = responder.plane
     plane.counters.streams_open -= 1

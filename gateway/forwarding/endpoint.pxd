@@ -16,16 +16,16 @@ cdef list _HEADS
 
 cdef class Endpoint(FrameSink):
     cdef public set paused_by
-    cdef public bint accepted, by_device, closed, draining
-    cdef public object assembly, budgets, carrier, grant, granted, held
+    cdef public bint accepted, asking_again, by_device, closed, draining
+    cdef public object avoided, assembly, budgets, carrier, grant, granted, held
     cdef public Counters counters
-    cdef public dict decisions, partials
+    cdef public dict awaiting, decisions, offered, partials
     cdef public StreamTable requesting, serving
     cdef public long form, max_streams, min_fragment, rate
     cdef public double look_at, tokens, tokens_at
     cdef public StreamIds ids
     cdef public Outbox outbox
-    cdef public int peer_parity
+    cdef public int peer_parity, side
     cdef public Plane plane
     cdef public bytes latest_metadata, stamp
     cdef public Decision latest

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionFailed
 from gateway.forwarding.assembly import Assembly
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Carrier, Outbox
 from gateway.forwarding.stamp import Form
 from gateway.forwarding.strays import Strays
@@ -20,6 +21,7 @@ from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_FRAME_BYTES, META
 from gateway.wire.sink import FrameSink
 
 if TYPE_CHECKING:
+    from gateway.forwarding.awaiting import Awaiting, Offer
     from gateway.forwarding.budgets import Budgets
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.partial import Partial
@@ -45,12 +47,18 @@ class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
     its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last
     one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds.
-    `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases."""
+    `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases.
+    `side`: which side of this node it is on (`links`). `awaiting`: its requests for which a route is looked for;
+    `asking_again`: one of them is gone through again, `avoided` is where it has been. `offered`: of a link, requests of
+    clients to which nothing has come back, by its stream ids."""
 
     __slots__ = (
         "__weakref__",
         "accepted",
+        "asking_again",
         "assembly",
+        "avoided",
+        "awaiting",
         "budgets",
         "by_device",
         "carrier",
@@ -68,6 +76,7 @@ class Endpoint(FrameSink):
         "look_at",
         "max_streams",
         "min_fragment",
+        "offered",
         "outbox",
         "partials",
         "paused_by",
@@ -76,6 +85,7 @@ class Endpoint(FrameSink):
         "rate",
         "requesting",
         "serving",
+        "side",
         "stamp",
         "strays",
         "tokens",
@@ -100,6 +110,11 @@ class Endpoint(FrameSink):
         self.requesting = StreamTable()
         self.serving = StreamTable()
         self.partials: dict[int, Partial] | None = None
+        self.side = LOCAL
+        self.awaiting: dict[int, Awaiting] | None = None
+        self.asking_again = False
+        self.avoided: Endpoint | None = None
+        self.offered: dict[int, Offer] | None = None
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
         self.pending = 0

@@ -19,13 +19,15 @@ from gateway.forwarding.budgets import Budgets
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_judgement, reason_for_refusal
 from gateway.forwarding.ending import end_all, forbid
 from gateway.forwarding.endpoint import Endpoint
+from gateway.forwarding.links import KINDS
 from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
 from gateway.forwarding.plane import INTERNAL
-from gateway.forwarding.stamp import Form
+from gateway.forwarding.stamp import Form, principal_entry
 from gateway.policy.access import Grant
 from gateway.policy.principal import Principal
 from gateway.session.session import Session
-from gateway.wire.frames import Error, encode
+from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
+from gateway.wire.frames import Error, Setup, encode
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
@@ -86,6 +88,28 @@ class Lifecycle(Endpoint):
             setup = self.session.setup
             self.budgets = Budgets(limits, setup.keepalive_ms if setup is not None else 0, self.plane.now)
         self.carrier.allow(grant.limits.max_frame_bytes)
+
+    def call(self, setup: Setup, principal: Principal, side: int) -> None:
+        """This side has dialled: send SETUP, and take the other end for `principal` from now on."""
+        self.session.dial(setup)
+        self.ids = StreamIds(CLIENT_FIRST)
+        self.peer_parity = SERVER_FIRST & 1
+        self.outbox.put_frame(encode(setup))
+        self.adopt(principal, self.plane.snapshot.grant(principal), Form.COMPOSITE, principal_entry(principal, ""))
+        self.be_link(side, setup.lifetime_ms / 1000)
+        self.accepted = True
+        self.plane.register.accepted(cast("Connection", self))
+
+    def be_link(self, side: int, silence_s: float) -> None:
+        """The other end is a node, on this side of ours; it is gone when nothing comes for so many seconds."""
+        self.counters.connection_turned(self.kind, KINDS[side])
+        self.side = side
+        self.kind = KINDS[side]
+        # What it serves are others' services, and their names may be those of devices.
+        self.by_device = True
+        self.offered = {}
+        self.session.lifetime_s = silence_s
+        self.look_at = 0.0
 
     def judge_again(self, snapshot: Snapshot) -> None:
         """A new snapshot stands: see whether this peer may still be here, derive its grant again and forget what was
@@ -299,6 +323,8 @@ class Lifecycle(Endpoint):
             self.resumption.forget()
         self.never_mind_others()
         self.partials = None
+        self.awaiting = None
+        self.offered = None
         self.assembly = None
         self.forget_decisions()
         self.plane.leave(cast("Connection", self), reason, text)

@@ -7,11 +7,12 @@ answered, not even by a refusal (P35). A request whose metadata comes in several
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import (
     ConnectionFailed,
     FrameError,
+    NoRoute,
     Overloaded,
     RateLimited,
     RequestError,
@@ -19,8 +20,10 @@ from gateway.errors import (
 )
 from gateway.forwarding import leasing
 from gateway.forwarding.assembly import BREAKING
+from gateway.forwarding.awaiting import Request, await_route, offer
 from gateway.forwarding.credit import Credit
-from gateway.forwarding.decision import CAPACITY, Decision, decide, section
+from gateway.forwarding.decision import CAPACITY, LINK_CAPACITY, Decision, decide, section
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Deciding
@@ -38,6 +41,7 @@ from gateway.wire.octets import cut, equal
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.observe.metrics import ServiceStats
+    from gateway.routing.address import Address
 
 _n = Struct(">I").unpack_from
 _FOLLOWS_COMPLETE = FOLLOWS | COMPLETE
@@ -47,8 +51,10 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
     """A REQUEST_* frame: open a stream, or say why not."""
     if stream_id & 1 != connection.peer_parity:
         raise ConnectionFailed(f"stream id {stream_id} is for the other side to open", reason="stream_id_parity")
-    if connection.requesting.find(stream_id) is not None or (
-        connection.partials is not None and stream_id in connection.partials
+    if (
+        connection.requesting.find(stream_id) is not None
+        or (connection.partials is not None and stream_id in connection.partials)
+        or (connection.awaiting is not None and stream_id in connection.awaiting)
     ):
         connection.ignore(end - start)  # P21
         return
@@ -83,12 +89,26 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
                 return
             at = body
         _open(connection, kind, head, stream_id, n, metadata, data, at, end)
+    except NoRoute as error:
+        if error.address is None or not _await(
+            connection, kind, head, stream_id, cast("Address", error.address), data[start:end]
+        ):
+            _refuse(connection, kind, head, stream_id, error)
     except RequestError as error:
         _refuse(connection, kind, head, stream_id, error)
     except FrameError as error:
         if not head & IGNORE:
             raise
         _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
+
+
+def _await(connection: Endpoint, kind: int, head: int, stream_id: int, address: Address, frame: bytes) -> bool:
+    """Let a request wait for a route that others may know of. Returns whether there is anything more to do about it."""
+    try:
+        return await_route(connection, stream_id, address, frame)
+    except RequestError as error:
+        _refuse(connection, kind, head, stream_id, error)
+        return True
 
 
 def _open(
@@ -106,7 +126,7 @@ def _open(
     plane = connection.plane
     if connection.max_streams and len(connection.requesting) >= connection.max_streams:
         raise Overloaded(f"over the limit of {connection.max_streams} open streams", reason="max_streams")
-    if connection.rate:
+    if connection.rate and not connection.asking_again:
         _spend_token(connection)
     if connection.draining:
         raise Overloaded("this connection is draining; reconnect and try again", reason="draining")
@@ -122,7 +142,7 @@ def _open(
             connection.latest_metadata = metadata
     assert decision is not None
     if decision.generation != plane.table.generation:
-        decision.refresh(plane, connection.grant)
+        decision.refresh(plane, connection)
     if decision.multicast:
         assert plane.multicast is not None
         target = plane.multicast
@@ -130,12 +150,18 @@ def _open(
     else:
         route = decision.pick(plane)
         target = route.owner  # type: ignore[assignment]
+        if connection.avoided is not None and target is connection.avoided:
+            route = decision.pick_other(plane, connection.avoided)
+            target = route.owner  # type: ignore[assignment]
     if target.outbox.slow:
         raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
     form = target.form
     stamped = None if varying else decision.sections[form]
     if stamped is None:
-        stamped = section(decision, metadata, varying, connection.form, form, connection.stamp)
+        # What came over a link was stamped by the node that its caller is connected to.
+        theirs = decision.identity is not None and connection.side != LOCAL
+        stamp = None if theirs else connection.stamp
+        stamped = section(decision, metadata, varying, connection.form, form, stamp)
     counters = connection.counters
     stats = decision.stats or plane.stats_of(route)
     if connection.outbox.blocked:
@@ -151,6 +177,8 @@ def _open(
         target.send_request(responder_id, kind, head, 0, stamped, data, at, end)
         _after_send(connection, target.outbox)
         return
+    if target.offered is not None and connection.side == LOCAL and not head & FOLLOWS:
+        offer(connection, target, responder_id, decision.address, Request(kind, head, n, metadata, cut(data, at, end)))
     stream = new_stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
     if kind == REQUEST_RESPONSE:
         counters.request_response += 1
@@ -186,7 +214,7 @@ def decide_on(connection: Endpoint, metadata: bytes) -> Decision:
     if decision is None:
         decision, _ = _decide(connection, metadata)
     if decision.generation != connection.plane.table.generation:
-        decision.refresh(connection.plane, connection.grant)
+        decision.refresh(connection.plane, connection)
     return decision
 
 
@@ -198,11 +226,12 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
             f"metadata is over the limit of {limits.max_metadata_bytes} bytes", reason="max_metadata_bytes"
         )
     try:
-        deciding = Deciding(metadata, connection.form, limits.max_metadata_entries)
+        local = connection.side == LOCAL
+        deciding = Deciding(metadata, connection.form, limits.max_metadata_entries, foreign=local)
         decision = connection.decisions.get(deciding.key) if deciding.varying else None
         if decision is None:
-            decision = decide(connection.plane, deciding, connection.grant, limits.max_route_bytes)
-            if len(connection.decisions) >= CAPACITY:
+            decision = decide(connection.plane, deciding, connection, limits.max_route_bytes)
+            if len(connection.decisions) >= (CAPACITY if local else LINK_CAPACITY):
                 connection.decisions.clear()
             connection.decisions[deciding.key] = decision
     except FrameError as error:

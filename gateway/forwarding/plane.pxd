@@ -9,8 +9,8 @@ cdef class Plane:
     cdef public RoutingTable table
     cdef public bint draining
     cdef public double now
-    cdef public object balancing, intake, metrics, monotonic, multicast, nobody, node, node_id, overload, parked, random
-    cdef public object register, snapshot, soundings, wall
+    cdef public object balancing, intake, links, metrics, monotonic, multicast, nobody, node
+    cdef public object node_id, overload, parked, random, register, snapshot, soundings, wall
     cdef public dict connections
     cdef public dict _stats
     cdef public long _opened

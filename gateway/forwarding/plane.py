@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding import leasing
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Flusher
 from gateway.forwarding.register import Register
 from gateway.forwarding.sounding import Soundings
@@ -31,6 +32,7 @@ from gateway.session.setup import SetupRules
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.intake import Intake
+    from gateway.forwarding.links import Links
 
 #: The kind of a connection without a socket.
 INTERNAL = "internal"
@@ -112,6 +114,8 @@ class Plane:
         #: Takes what is to wait for who is not there; None where nothing is.
         self.intake: Intake | None = None
         self.soundings = Soundings()
+        #: Who looks after links to other nodes; None where the node has none.
+        self.links: Links | None = None
         self._opened = 0
         self._stats: dict[tuple[str, bool], ServiceStats] = {}
 
@@ -143,6 +147,8 @@ class Plane:
             if connection.kind != INTERNAL:
                 self.register.ended(connection, reason, text)
                 self.soundings.ended(connection.number)
+            if connection.side != LOCAL and self.links is not None:
+                self.links.ended(connection, text or reason.label)
 
     def stats_of(self, route: Route) -> ServiceStats:
         """The counters that a request to this route belongs to; no label holds a device's id."""

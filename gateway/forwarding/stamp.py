@@ -16,8 +16,9 @@ from gateway.policy.principal import Principal
 from gateway.wire.metadata import encode_composite, iter_composite
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING, SPOOLED, normalise
 
+_CREDENTIALS = frozenset({AUTHENTICATION})
 #: What only a node says: whoever believes a message's id drops what has it already.
-_WITHHELD = frozenset({AUTHENTICATION, PRINCIPAL, SPOOLED})
+_WITHHELD = _CREDENTIALS | {PRINCIPAL, SPOOLED}
 _DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
 
 
@@ -45,17 +46,21 @@ def principal_entry(principal: Principal, node: str) -> bytes:
 class Deciding:
     """The entries of one request's metadata that decide where it goes.
 
-    `routing` and `broker` are their contents or None; `varying` says whether other entries (tracing, MIME types) came
-    along, which differ from request to request and must not be part of a cache key. `key` is the raw bytes of the
-    deciding entries.
+    `routing`, `broker` and `identity` (the principal) are their contents or None; `varying` says whether other entries
+    (tracing, MIME types) came along, which differ from request to request and must not be part of a cache key. `key` is
+    the raw bytes of the deciding entries.
     """
 
-    __slots__ = ("broker", "key", "routing", "varying")
+    __slots__ = ("broker", "identity", "key", "routing", "varying")
 
-    def __init__(self, metadata: bytes, form: int, max_entries: int) -> None:
-        """Raises FrameError for malformed composite metadata and RequestInvalid beyond `max_entries` (fault 40)."""
+    def __init__(self, metadata: bytes, form: int, max_entries: int, *, foreign: bool = True) -> None:
+        """`foreign`: it comes from no node, whatever principal it names.
+
+        Raises FrameError for malformed composite metadata and RequestInvalid beyond `max_entries` (fault 40).
+        """
         self.routing: bytes | None = None
         self.broker: bytes | None = None
+        self.identity: bytes | None = None
         self.varying = False
         self.key = metadata
         if form == Form.ROUTING:
@@ -77,29 +82,36 @@ class Deciding:
                 self.routing = metadata[entry.content_start : entry.end]
             elif entry.mime == BROKER_FRAME and self.broker is None:
                 self.broker = metadata[entry.content_start : entry.end]
+            elif entry.mime == PRINCIPAL and not foreign:
+                if self.identity is not None:
+                    raise RequestInvalid("two principals in one request", reason="principal")
+                self.identity = metadata[entry.content_start : entry.end]
         if self.varying:
             self.key = b"".join(kept)
 
 
-def rewrite(metadata: bytes, source: int, target: int, stamp: bytes) -> bytes:
+def rewrite(metadata: bytes, source: int, target: int, stamp: bytes | None) -> bytes:
     """Return the metadata that a responder of form `target` gets for what a requester of form `source` sent.
 
     A responder that speaks composite metadata always gets `stamp`. One that speaks plain routing gets the routing tags.
-    Any other gets what came, less credentials and forged identities.
+    Any other gets what came, less credentials and forged identities. Without `stamp` there is one already, which
+    another node put there and vouches for; it stays.
     """
     if source == Form.COMPOSITE:
         if target == Form.ROUTING:
             return _first_routing(metadata)
-        kept = b"".join(_forwarded(metadata))
-        return kept + stamp if target == Form.COMPOSITE else kept
+        keep = stamp is None and target == Form.COMPOSITE
+        kept = b"".join(_forwarded(metadata, _CREDENTIALS if keep else _WITHHELD))
+        return kept + (stamp or b"") if target == Form.COMPOSITE else kept
+    stamp = stamp or b""
     if target != Form.COMPOSITE:
         return metadata
     return (encode_composite([(ROUTING, metadata)]) if source == Form.ROUTING else b"") + stamp
 
 
-def _forwarded(metadata: bytes) -> Iterator[bytes]:
+def _forwarded(metadata: bytes, withheld: frozenset[str]) -> Iterator[bytes]:
     for entry in iter_composite(metadata, 0, len(metadata)):
-        if entry.mime not in _WITHHELD:
+        if entry.mime not in withheld:
             yield metadata[entry.start : entry.end]
 
 

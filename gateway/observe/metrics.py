@@ -92,6 +92,12 @@ class Counters:
         _count(self.connections_opened, kind)
         _count(self.connections_open, kind)
 
+    def connection_turned(self, before: str, kind: str) -> None:
+        """What was counted as opened turned out to be a link to a node."""
+        _count(self.connections_opened, before, -1)
+        _count(self.connections_open, before, -1)
+        self.connection_opened(kind)
+
     def connection_closed(self, kind: str, reason: str) -> None:
         """Once for each ``connection_opened``, with the same kind."""
         _count(self.connections_open, kind, -1)

@@ -45,7 +45,8 @@ class IssuerBounds:
 class AccessList:
     """`devices`: by subject. `tokens`: when a token ends, by its id. `keys`: revoked, as (issuer, key id). `subjects`:
     the time before which tokens of a subject are refused. `issuers`: bounds of trusted issuers other than this node.
-    `own_issuer`: this node. `registered_only`: whether a device or service that is not registered is refused."""
+    `own_issuer`: this node. `registered_only`: whether a device or service that is not registered is refused.
+    `joining`: secrets with which a node may ask to join, by id: the SHA-256, and when it ends."""
 
     devices: Mapping[str, Registered] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class AccessList:
     issuers: Mapping[str, IssuerBounds] = field(default_factory=dict)
     own_issuer: str = ""
     registered_only: bool = False
+    joining: Mapping[str, tuple[bytes, float]] = field(default_factory=dict)
 
     def judge(self, principal: Principal, now: float) -> Principal:
         """The principal as it stands at `now`: its groups and labels are its record's, where it has one.

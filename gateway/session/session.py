@@ -79,6 +79,9 @@ _OPEN: dict[int, Action] = {
     _T.RESUME_OK: Action.IGNORE,
 }
 
+#: Errors that answer a SETUP; whoever has not sent one ignores them (P07).
+_REFUSALS = (ErrorCode.INVALID_SETUP, ErrorCode.UNSUPPORTED_SETUP, ErrorCode.REJECTED_SETUP)
+
 #: What stream 0 does, by state and frame type. A type that is missing is unknown to the specification (P23).
 TRANSITIONS: dict[State, dict[int, Action]] = {
     State.AWAITING_SETUP: {_T.SETUP: Action.SET_UP, _T.RESUME: Action.RESUME},
@@ -93,10 +96,11 @@ class Session:
 
     Attributes: `state`; `setup`, what SETUP said, without its metadata and data; `lifetime_s`, how long the peer may be
     silent (P12); `last_received`, when anything last came, kept by the owner (seconds of its monotonic clock);
-    `received`, set by the owner of a session that can be resumed, how much has come.
+    `received`, set by the owner of a session that can be resumed, how much has come; `dialled`, this side has
+    sent the SETUP.
     """
 
-    __slots__ = ("last_received", "lifetime_s", "received", "rules", "setup", "state")
+    __slots__ = ("dialled", "last_received", "lifetime_s", "received", "rules", "setup", "state")
 
     def __init__(self, rules: SetupRules, now: float) -> None:
         self.rules = rules
@@ -105,6 +109,7 @@ class Session:
         self.lifetime_s = 0.0
         self.last_received = now
         self.received: Received | None = None
+        self.dialled = False
 
     @staticmethod
     def resumes(data: bytes, start: int, end: int) -> bool:
@@ -124,6 +129,13 @@ class Session:
 
     def accepted(self) -> None:
         """The peer has been authenticated: frames may be dispatched (P02)."""
+        self.state = State.OPEN
+
+    def dial(self, setup: Setup) -> None:
+        """This side has sent SETUP: frames may come, one of which may refuse it (P09)."""
+        self.dialled = True
+        self.setup = setup
+        self.lifetime_s = setup.lifetime_ms / 1000
         self.state = State.OPEN
 
     def receive(self, data: bytes, start: int, end: int) -> tuple[Event, bytes | str]:
@@ -165,7 +177,7 @@ class Session:
     def _hear_error(self, data: bytes, start: int, end: int) -> tuple[Event, str]:
         code = peek_error_code(data, start, end)
         text = data[start + HEADER_BYTES + 4 : end].decode("utf-8", "replace")
-        if code == ErrorCode.CONNECTION_ERROR:
+        if code == ErrorCode.CONNECTION_ERROR or (self.dialled and code in _REFUSALS):
             self.state = State.CLOSED
             return Event.PEER_FAILED, text
         if code == ErrorCode.CONNECTION_CLOSE:

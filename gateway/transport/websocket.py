@@ -41,7 +41,8 @@ class Handshake:
     """What a handshake must ask for. `origins`: browser origins that are let in besides our own and none at all.
 
     `max_line_bytes` bounds the request line and each header, their line ends included; `max_fragments` the frames of
-    one message behind the handshake. `websockets` takes no more than the defaults of both bounds of the head.
+    one message behind the handshake. `authority`: the certificate that vouches for the node's own, as `GET /ca.pem`
+    gives it to nodes that want to join. `websockets` takes no more than the defaults of both bounds of the head.
     """
 
     paths: frozenset[str] = frozenset({"/rsocket", "/"})
@@ -50,6 +51,7 @@ class Handshake:
     max_line_bytes: int = 8_192
     max_headers: int = 128
     max_fragments: int = 1_024
+    authority: bytes = b""
 
 
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -86,6 +88,9 @@ class WebSocketCarrier(SocketCarrier):
     """One socket: an HTTP handshake, then one RSocket frame a binary message."""
 
     __slots__ = ("_pong_due", "handshake", "head", "reader", "refusal")
+
+    #: Whether this side has dialled: what it sends is masked then, and what comes is not.
+    dialled = False
 
     def __init__(self, plane: Plane, loop: asyncio.AbstractEventLoop, house: House, handshake: Handshake) -> None:
         super().__init__(plane, loop, house)
@@ -181,6 +186,8 @@ class WebSocketCarrier(SocketCarrier):
         path = request.path.partition("?")[0]
         if request.method == "GET" and path == "/healthz":
             return protocol.reject(http.HTTPStatus.OK, "ok\n")
+        if request.method == "GET" and path == "/ca.pem" and self.handshake.authority:
+            return protocol.reject(http.HTTPStatus.OK, self.handshake.authority.decode())
         if request.method == "GET" and path not in self.handshake.paths:
             return protocol.reject(http.HTTPStatus.NOT_FOUND, f"nothing at {path[:100]}; connect to /rsocket\n")
         if any(version != "13" for version in request.headers.get_all("Sec-WebSocket-Version")):
@@ -203,6 +210,7 @@ class WebSocketCarrier(SocketCarrier):
         plane = self.plane
         limits = plane.first_limits
         outbox = Outbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
+        outbox.masked = self.dialled
         self.connection = Connection(plane, self, outbox, peer=f"websocket {self.peer_name()}")
         self.connection.credential = credential
         self.reader = MessageReader(
@@ -214,6 +222,7 @@ class WebSocketCarrier(SocketCarrier):
             max_message=plane.snapshot.setup_rules.max_bytes,
             max_fragments=self.handshake.max_fragments,
             at_once=FRAMES_AT_ONCE,
+            masked=not self.dialled,
         )
         self.feed = self.reader.feed
         self.house.established(self)
@@ -242,7 +251,7 @@ class WebSocketCarrier(SocketCarrier):
 
     def _answer_ping(self) -> None:
         if self._pong_due is not None and self.connection is not None and not self.connection.outbox.blocked:
-            self.write(pong_frame(self._pong_due))
+            self.write(pong_frame(self._pong_due, masked=self.dialled))
             self._pong_due = None
 
     def resume_writing(self) -> None:
@@ -263,7 +272,7 @@ class WebSocketCarrier(SocketCarrier):
     def _peer_closed(self, code: int, text: str) -> None:
         assert self.connection is not None
         self.connection.lost(CloseReason.PEER_CLOSED)
-        self.finish(close_frame(code if code != 1005 else CloseCode.NORMAL))
+        self.finish(close_frame(code if code != 1005 else CloseCode.NORMAL, masked=self.dialled))
 
     def _violation(self, code: CloseCode, text: str) -> None:
         assert self.connection is not None
@@ -275,7 +284,7 @@ class WebSocketCarrier(SocketCarrier):
     def close(self, code: int, text: str) -> None:
         if self.reader is not None:
             self.reader.stop()
-        self.close_with(code, close_frame(code, text))
+        self.close_with(code, close_frame(code, text, masked=self.dialled))
 
 
 def _plain(status: http.HTTPStatus, text: str, retry_after_s: int = 0) -> bytes:

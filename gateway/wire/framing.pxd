@@ -1,5 +1,5 @@
 cdef class FrameBuffer:
-    cdef public bint prefixed, untouched
+    cdef public bint masked, prefixed, untouched
     cdef public Py_ssize_t size
     cdef char* _memory
     cdef Py_ssize_t _capacity, _used, _frames

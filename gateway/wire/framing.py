@@ -7,22 +7,24 @@ strings; it is built over it where there is a compiler, and one test suite runs 
 from __future__ import annotations
 
 from gateway.wire.prefix import prefix as tcp_prefix
-from gateway.wire.websocket import SHORT_HEADERS
+from gateway.wire.websocket import SHORT_HEADERS, masked_header
 from gateway.wire.websocket import header as websocket_header
 
 
 class FrameBuffer:
     """Frames that wait to be written, framed, in the order in which they were put.
 
-    `prefixed`: a 24-bit length before each frame (TCP); otherwise one unmasked binary message each (WebSocket). `size`
+    `prefixed`: a 24-bit length before each frame (TCP); otherwise one binary message each (WebSocket), unmasked, or
+    with `masked` under a mask of zeros, as the side that dialled must send it and without cost to the bytes. `size`
     grows by each frame's length and is otherwise the subclass's to keep. `touched` is called by the first put after
     `take`.
     """
 
-    __slots__ = ("_parts", "prefixed", "size", "untouched")
+    __slots__ = ("_parts", "masked", "prefixed", "size", "untouched")
 
     def __init__(self, prefixed: bool) -> None:
         self.prefixed = prefixed
+        self.masked = False
         self.size = 0
         self.untouched = True
         self._parts: list[bytes] = []
@@ -31,12 +33,7 @@ class FrameBuffer:
         """Append the frame made of its stream id and `data[start:end]`."""
         length = end - start + 4
         prefix = stream_id.to_bytes(4, "big")
-        if self.prefixed:
-            self._parts.append(tcp_prefix(length) + prefix + data[start:end])
-        elif length < 126:
-            self._parts.append(SHORT_HEADERS[length] + prefix + data[start:end])
-        else:
-            self._parts.append(websocket_header(length) + prefix + data[start:end])
+        self._parts.append(self._framing(length) + prefix + data[start:end])
         self.size += length
         if self.untouched:
             self.untouched = False
@@ -46,17 +43,18 @@ class FrameBuffer:
         """Append a request frame: stream id, type and flags with credit, metadata with its length, data."""
         prefix = stream_id.to_bytes(4, "big")
         length = 4 + len(head) + len(metadata) + end - start
-        if self.prefixed:
-            framing = tcp_prefix(length)
-        elif length < 126:
-            framing = SHORT_HEADERS[length]
-        else:
-            framing = websocket_header(length)
-        self._parts.append(framing + prefix + head + metadata + data[start:end])
+        self._parts.append(self._framing(length) + prefix + head + metadata + data[start:end])
         self.size += length
         if self.untouched:
             self.untouched = False
             self.touched()
+
+    def _framing(self, length: int) -> bytes:
+        if self.prefixed:
+            return tcp_prefix(length)
+        if self.masked:
+            return masked_header(length)
+        return SHORT_HEADERS[length] if length < 126 else websocket_header(length)
 
     def put_frame(self, frame: bytes) -> None:
         """Append a whole frame."""

@@ -21,6 +21,7 @@ cdef class FrameBuffer:
 
     def __init__(self, bint prefixed):
         self.prefixed = prefixed
+        self.masked = False
         self.size = 0
         self.untouched = True
 
@@ -29,9 +30,10 @@ cdef class FrameBuffer:
 
     cdef char* _room(self, Py_ssize_t length) except NULL:
         """Make room for a frame of `length` bytes, write its framing, and return where its first byte goes."""
-        cdef Py_ssize_t needed = self._used + length + 10
+        cdef Py_ssize_t needed = self._used + length + 14
         cdef Py_ssize_t capacity
         cdef unsigned char* at
+        cdef unsigned char* header
         cdef int shift
         if needed > self._capacity:
             capacity = _FIRST if self._capacity == 0 else self._capacity
@@ -42,7 +44,7 @@ cdef class FrameBuffer:
                 raise MemoryError()
             self._memory = <char*>at
             self._capacity = capacity
-        at = <unsigned char*>self._memory + self._used
+        header = at = <unsigned char*>self._memory + self._used
         if self.prefixed:
             at[0] = (length >> 16) & 0xFF
             at[1] = (length >> 8) & 0xFF
@@ -63,6 +65,10 @@ cdef class FrameBuffer:
                 for shift in range(8):
                     at[2 + shift] = (<unsigned long long>length >> (56 - 8 * shift)) & 0xFF
                 at += 10
+            if self.masked:
+                header[1] |= 0x80
+                at[0] = at[1] = at[2] = at[3] = 0
+                at += 4
         self._used = <char*>at - self._memory + length
         self._frames += 1
         self.size += length

@@ -9,7 +9,8 @@ cdef class MessageReader:
     cdef bytes _waiting
     cdef list _fragments
     cdef bytearray _tail
-    cdef Py_ssize_t _at, _at_once, _fragments_bytes, _wanted
+    cdef Py_ssize_t _at, _at_once, _fragments_bytes, _key_bytes, _wanted
+    cdef int _mask_bit
     cdef object _on_close, _on_failure, _on_ping, _on_pong
     cdef FrameSink _sink
     cdef public Py_ssize_t max_fragments, max_message

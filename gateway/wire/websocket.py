@@ -66,6 +66,16 @@ def header(length: int, opcode: int = Opcode.BINARY) -> bytes:
     return bytes((first, 127)) + length.to_bytes(8, "big")
 
 
+def masked_header(length: int, opcode: int = Opcode.BINARY) -> bytes:
+    """The same under a mask of zeros: what follows goes as it is.
+
+    A mask is there against pages that make a browser write what a proxy takes for HTTP (RFC 6455 10.3). A node is no
+    page, and what it sends to another node is under TLS.
+    """
+    plain = header(length, opcode)
+    return plain[:1] + bytes((plain[1] | 0x80,)) + plain[2:] + b"\0\0\0\0"
+
+
 def mask(payload: Buffer, key: bytes) -> bytes:
     """Mask or unmask a payload with a 4-byte key (RFC 6455 5.3)."""
     return apply_mask(payload, key)
@@ -77,19 +87,20 @@ def masked_message(payload: bytes, key: bytes, opcode: int = Opcode.BINARY) -> b
     return plain[:1] + bytes((plain[1] | 0x80,)) + plain[2:] + key + apply_mask(payload, key)
 
 
-def close_frame(code: int, text: str = "") -> bytes:
-    """Return an unmasked CLOSE frame; the text is cut so that it fits a control frame and stays valid UTF-8."""
+def close_frame(code: int, text: str = "", *, masked: bool = False) -> bytes:
+    """Return a CLOSE frame; the text is cut so that it fits a control frame and stays valid UTF-8."""
     reason = text.encode()[: _MAX_CONTROL_BYTES - 2].decode("utf-8", "ignore").encode()
-    return header(2 + len(reason), Opcode.CLOSE) + code.to_bytes(2, "big") + reason
+    head = (masked_header if masked else header)(2 + len(reason), Opcode.CLOSE)
+    return head + code.to_bytes(2, "big") + reason
 
 
-def pong_frame(payload: bytes) -> bytes:
-    """Return the unmasked answer to a ping."""
-    return header(len(payload), Opcode.PONG) + payload
+def pong_frame(payload: bytes, *, masked: bool = False) -> bytes:
+    """Return the answer to a ping."""
+    return (masked_header if masked else header)(len(payload), Opcode.PONG) + payload
 
 
 class MessageReader:
-    """Cuts a stream of client frames into messages.
+    """Cuts a stream of client frames into messages; with `masked` false, one of server frames.
 
     `sink.frame_received(buffer, start, end)` gets each binary message as a span.
     `on_ping(payload)`, `on_close(code, text)` and `on_failure(close_code, text)` get what their names say; `on_pong()`
@@ -105,6 +116,8 @@ class MessageReader:
         "_done",
         "_fragments",
         "_fragments_bytes",
+        "_key_bytes",
+        "_mask_bit",
         "_on_close",
         "_on_failure",
         "_on_ping",
@@ -129,8 +142,11 @@ class MessageReader:
         max_message: int,
         max_fragments: int = 1024,
         at_once: int = UNBOUNDED,
+        masked: bool = True,
     ) -> None:
         self._sink = sink
+        self._mask_bit = 0x80 if masked else 0
+        self._key_bytes = 4 if masked else 0
         self._on_ping = on_ping
         self._on_pong = on_pong
         self._on_close = on_close
@@ -189,7 +205,7 @@ class MessageReader:
             tail.clear()
         size = len(data)
         left = self._at_once
-        while size - at >= 6:
+        while size - at >= 2 + self._key_bytes:
             if self._done:
                 return False
             if left == 0:
@@ -197,27 +213,27 @@ class MessageReader:
                 self._at = at
                 return True
             left -= 1
-            length = data[at + 1] - 0x80
-            if data[at] != 0x82 or length < 0 or length == 127 or self._fragments is not None:
+            length = data[at + 1] - self._mask_bit
+            if data[at] != 0x82 or not 0 <= length < 127 or self._fragments is not None:
                 after = self._slow(data, at, size)
                 if after < 0:
                     break
                 at = after
                 continue
             if length < 126:
-                body = at + 6
+                body = at + 2 + self._key_bytes
             else:
-                if size - at < 8:
+                if size - at < 4 + self._key_bytes:
                     break
                 length = data[at + 2] << 8 | data[at + 3]
-                body = at + 8
+                body = at + 4 + self._key_bytes
             if length > self.max_message:
                 self._too_big(length)
                 return False
             end = body + length
             if end > size:
                 break
-            payload = unmask(data, body, end)
+            payload = unmask(data, body, end) if self._mask_bit else None
             if payload is None:
                 self._sink.frame_received(data, body, end)
             else:
@@ -235,16 +251,16 @@ class MessageReader:
                 self._wanted = 0 if announced is None else offset + announced
         return False
 
-    @staticmethod
-    def _length(head: bytes) -> tuple[int | None, int]:
+    def _length(self, head: bytes) -> tuple[int | None, int]:
+        key = self._key_bytes
         if len(head) < 2:
-            return None, 6
+            return None, 2 + key
         length = head[1] & 0x7F
         if length < 126:
-            return length, 6
+            return length, 2 + key
         if length == 126:
-            return (int.from_bytes(head[2:4], "big"), 8) if len(head) >= 4 else (None, 8)
-        return (int.from_bytes(head[2:10], "big"), 14) if len(head) >= 10 else (None, 14)
+            return (int.from_bytes(head[2:4], "big") if len(head) >= 4 else None), 4 + key
+        return (int.from_bytes(head[2:10], "big") if len(head) >= 10 else None), 10 + key
 
     def _check_early(self, head: bytes) -> None:
         if len(head) < 2:
@@ -252,8 +268,11 @@ class MessageReader:
         first, second = head[0], head[1]
         if first & 0x70:
             self._fail(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        elif not second & 0x80:
-            self._fail(CloseCode.PROTOCOL_ERROR, "client frames must be masked")
+        elif second & 0x80 != self._mask_bit:
+            self._fail(
+                CloseCode.PROTOCOL_ERROR,
+                f"{'client' if self._mask_bit else 'server'} frames must{'' if self._mask_bit else ' not'} be masked",
+            )
         elif first & 0x0F == Opcode.TEXT:
             self._fail(CloseCode.UNSUPPORTED_DATA, "RSocket frames are binary messages")
         elif first & 0x08 and (not first & 0x80 or second & 0x7F > _MAX_CONTROL_BYTES):
@@ -276,7 +295,7 @@ class MessageReader:
             return -1
         body = at + offset
         end = body + length
-        payload = unmask(data, body, end) or data[body:end]
+        payload = (unmask(data, body, end) if self._mask_bit else None) or data[body:end]
         if opcode == Opcode.BINARY:
             self._data(payload, final=first & 0x80 != 0, starts=True)
         elif opcode == Opcode.CONTINUATION:

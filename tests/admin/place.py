@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.control.audit import SYSTEM
+from gateway.control.members import CENTRAL
+from gateway.control.plane import ControlPlane
 from tests.admin.api import Api
 from tests.admin.test_access import walk
 from tests.control.key_server import KeyServer
@@ -98,6 +103,18 @@ class Place:
     def new_issuer(self) -> dict[str, str]:
         return {"issuer": self.fresh("https://idp.example/"), "jwks_url": self.keys.url}
 
+    async def peer(self) -> str:
+        """A node that joined once; nothing links to it."""
+        number = str(uuid.uuid4())
+        own = self.api.control.members.own
+        assert own is not None
+        member = replace(own, id=number, name=self.fresh("peer"), role="edge")
+        await self.api.control.members.put(member, by=SYSTEM)
+        return number
+
+    async def join_token(self) -> str:
+        return str((await self.api.send("POST", "/join-tokens", 201, json={}))["join_token"]["id"])
+
     async def revision(self) -> str:
         changes = {"limits.setup_timeout_s": next(self._numbers) / 100 + 1}
         answer = await self.api.send("PATCH", "/config", headers={"if-match": "*"}, json=changes)
@@ -137,6 +154,8 @@ class Place:
             "routes": self.route,
             "services": self.service,
             "issuers": self.issuer,
+            "peers": self.peer,
+            "join-tokens": self.join_token,
             "config": self.revision,
             "backups": self.backup,
             "documents": self.document,
@@ -227,6 +246,9 @@ async def place_in(data: Path) -> AsyncIterator[Place]:
     keys = KeyServer()
     await keys.start()
     keys.add_key("k1")
+    # A central node, so that others can join it.
+    async with await ControlPlane.offline(data) as control:
+        await control.members.put(control.members.itself("edge-1", CENTRAL, (), ""), by=SYSTEM)
     api = await Api.start(data)
     await api.local.servant()
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import NoRoute, NotPermitted
 from gateway.forwarding.decision import CAPACITY, Decision, decide, section
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.plane import Snapshot
 from gateway.forwarding.stamp import Deciding, Form
 from gateway.policy.access import Grant
@@ -262,10 +263,19 @@ def test_candidates_of_several_services_have_no_counters_in_common(site: Site, c
 # By itself
 
 
+class Requester:
+    """As much of one as a decision asks for."""
+
+    side = LOCAL
+
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
+
+
 def made(site: Site, metadata: bytes, form: Form = Form.COMPOSITE) -> Decision:
     """The decision that a caller with all rights gets."""
     grant = site.snapshot().grant(site.principals[site.token("me")])
-    return decide(site.plane, Deciding(metadata, form, 16), grant, 255)
+    return decide(site.plane, Deciding(metadata, form, 16), Requester(grant), 255)  # type: ignore[arg-type]
 
 
 def test_a_decision(site: Site) -> None:
@@ -284,7 +294,7 @@ def test_a_decision_that_fails_is_asked_again(site: Site) -> None:
     echo = site.service("echo")
     decision = made(site, to_route("echo.x"))
     echo.vanish()
-    nobody = site.plane.nobody
+    nobody: Any = Requester(site.plane.nobody)
     for _ in range(2):
         with pytest.raises(NoRoute):
             decision.refresh(site.plane, nobody)

@@ -229,3 +229,29 @@ def test_a_failure_among_what_waits() -> None:
     assert not log.reader.feed(b"")
     assert log.events == [("message", b"a")] * 3 + [("failure", 1003)]
     assert log.reader.held == 0
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8), st.data())
+def test_the_side_that_dialled_reads_any_split(payloads: list[bytes], data: st.DataObject) -> None:
+    log = Log()
+    log.reader = ws.MessageReader(
+        log,
+        lambda payload: None,
+        lambda: None,
+        lambda code, text: None,
+        lambda code, text: log.events.append(("failure", int(code))),
+        max_message=1 << 20,
+        masked=False,
+    )
+    stream = b"".join(ws.header(len(payload)) + payload for payload in payloads)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert log.feed(*[chunk for chunk in chunks if chunk]) == [("message", payload) for payload in payloads]
+    assert log.feed(ws.masked_message(b"x", KEY))[-1] == ("failure", 1002)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
+def test_what_the_side_that_dialled_sends_is_masked(size: int) -> None:
+    payload = bytes(range(256)) * 300
+    payload = payload[:size]
+    assert Log().feed(ws.masked_header(size) + payload) == [("message", payload)]

@@ -1,0 +1,394 @@
+"""The links of one node, and what the data plane asks of them.
+
+Which way a request may go is the data plane's (`forwarding.links`); what is known of other nodes' routes is in the
+node's own table. Here is how it gets there: every link's routes in, this node's routes out, and questions upward for
+what is not known. Services offered to links: `gateway.routes` (as for clients, with another answer), `gateway.link`
+(who is there), `gateway.resolve` (a child asks for routes), `gateway.members`, `gateway.relink` (the next token).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from gateway.errors import NoRoute, NotPermitted, RejectedSetup, TokenError
+from gateway.federation import interests, items
+from gateway.federation.feed import Feed
+from gateway.federation.interests import Key, key_of
+from gateway.federation.items import Told
+from gateway.federation.link import Link
+from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.connection import Connection
+from gateway.forwarding.exchange import Exchange
+from gateway.forwarding.inquiry import InquiryDesk
+from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK, toward
+from gateway.forwarding.plane import INTERNAL, Plane
+from gateway.forwarding.services import NodeServices, RouteFeed
+from gateway.policy.principal import Kind, Principal
+from gateway.routing.address import Address
+from gateway.routing.locator import locate
+from gateway.routing.route import Route
+from gateway.routing.table import Event, Left
+from gateway.wire.brokering import BrokerInfo
+from gateway.wire.frames import FrameType, Setup
+
+EDGE, CENTRAL = "edge", "central"
+#: How long a question to the parent may take, in seconds; a request waits for it no longer.
+RESOLVE_S: Final = 1.5
+#: Addresses for which the parent was asked, and of which it tells by itself what changes.
+MAX_ASKED: Final = 8_192
+
+_log = structlog.get_logger("gateway.federation")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Times in seconds. `accept_services`, `accept_calls`: what a parent or peer may offer here, and call."""
+
+    role: str = EDGE
+    name: str = ""
+    keepalive_s: float = 0.5
+    silence_s: float = 1.75
+    connect_timeout_s: float = 2.0
+    backoff_s: tuple[float, float] = (0.1, 5.0)
+    token_s: float = 600.0
+    accept_services: tuple[str, ...] = ("*",)
+    accept_calls: tuple[str, ...] = ("*",)
+
+
+class Member(Protocol):
+    """A node that belongs to the same federation."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+
+
+class Roster(Protocol):
+    """The nodes that belong to it."""
+
+    def find(self, node_id: str) -> Member | None: ...
+    def document(self) -> list[dict[str, Any]]:
+        """All that another member must know of them."""
+
+    def adopt(self, document: object, told_by: str) -> None:
+        """Another member has told of them."""
+
+
+class Federation:
+    """`uplink`: the parent in use, if any; `parents`: whether there should be one. `on_up`, `on_down`, `on_drain` are
+    told of links that this side has dialled."""
+
+    def __init__(
+        self, plane: Plane, services: NodeServices, loop: asyncio.AbstractEventLoop, options: Options, roster: Roster
+    ) -> None:
+        self.plane = plane
+        self.options = options
+        self.roster = roster
+        self.loop = loop
+        self.desk = InquiryDesk(plane)
+        self.links: dict[Connection, Link] = {}
+        self.uplink: Link | None = None
+        self.parents = False
+        self.down_since = plane.wall()
+        self.on_lost: Callable[[Link, str], None] = lambda link, text: None
+        #: When this process began, in Unix milliseconds: of two that claim to be one node the later one is it.
+        self.began_ms = int(time.time() * 1000)
+        self._lives: dict[bytes, int] = {}
+        self._asked: OrderedDict[Key, Link] = OrderedDict()
+        self._asking: dict[Key, list[Callable[[], None]]] = {}
+        self._ticking: asyncio.TimerHandle | None = None
+        services.offer("routes", FrameType.REQUEST_STREAM, self._routes)
+        services.offer("link", FrameType.REQUEST_RESPONSE, self._link)
+        services.offer("resolve", FrameType.REQUEST_RESPONSE, self._resolve)
+        services.offer("members", FrameType.REQUEST_RESPONSE, self._members)
+        services.offer("relink", FrameType.REQUEST_RESPONSE, self._relink)
+        self._unsubscribe = plane.table.subscribe(self._on_route)
+        plane.links = self
+        self._tick()
+
+    def stop(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._unsubscribe()
+        for link in self.links.values():
+            link.stop()
+
+    # Links that come and go
+
+    def admit(self, connection: Connection, info: BrokerInfo, setup: Setup, principal: Principal) -> int:
+        member = self.roster.find(principal.subject)
+        name = dict(info.tags).get("name", "")
+        if member is None or principal.issuer != f"gateway:{principal.subject}":
+            raise RejectedSetup("this node is no member here; let it join again", reason="not_a_member")
+        node = uuid.UUID(member.id).bytes
+        if info.broker_id != node or node == self.plane.node_id:
+            raise RejectedSetup("BROKER_INFO names another node than the token", reason="node_id")
+        if not name or any(link.name == name and link.node != node for link in self.links.values()):
+            raise RejectedSetup(f"another node is called {name!r} already; set node.name", reason="name_taken")
+        life = self._lives.get(node, 0)
+        if info.timestamp_ms < life and any(link.node == node for link in self.links.values()):
+            raise RejectedSetup(
+                f"another process is {member.name} and began later: two nodes have one identity",
+                reason="node_superseded",
+            )
+        self._lives[node] = max(life, info.timestamp_ms)
+        if info.timestamp_ms > life:
+            for link in [link for link in self.links.values() if link.node == node]:
+                link.connection.close(CloseReason.TAKEN_OVER, f"{member.name} has connected anew")
+        side = PEER if member.role == CENTRAL and self.options.role == CENTRAL else DOWNLINK
+        # When the rest of its SETUP has been accepted, too.
+        self.plane.schedule(lambda: self._accepted(connection, node, name))
+        return side
+
+    def _accepted(self, connection: Connection, node: bytes, name: str) -> None:
+        if not connection.closed:
+            self.take(connection, node=node, name=name, dialled=False)
+
+    def take(self, connection: Connection, *, node: bytes, name: str, url: str = "", dialled: bool) -> Link:
+        """Look after a link from now on."""
+        link = Link(connection, self.desk, self.loop, self._claim, node=node, name=name, url=url, dialled=dialled)
+        self.links[connection] = link
+        link.listen()
+        if not dialled:
+            _log.info("link up", node=name, kind=link.kind)
+        return link
+
+    def ended(self, connection: Connection, text: str) -> None:
+        link = self.links.pop(connection, None)
+        if link is None:
+            return
+        link.stop()
+        link.why = text
+        _log.info("link down", node=link.name or link.url, kind=link.kind, why=text)
+        self.on_lost(link, text)
+
+    def drained(self, connection: Connection) -> None:
+        """The other side wants to be left: for good, or for another node."""
+        link = self.links.get(connection)
+        if link is not None:
+            self.on_lost(link, "the node drains")
+            link.leave()
+
+    def drain(self) -> None:
+        """This node goes: hear and tell nothing more, so that its links are over when their requests are."""
+        for link in self.links.values():
+            link.leave()
+
+    def use(self, link: Link | None) -> None:
+        """Put an uplink into use in place of the one before; None: there is none."""
+        before, self.uplink = self.uplink, link
+        if before is link:
+            return
+        if link is None:
+            self.down_since = self.plane.wall()
+        if before is not None:
+            before.intake.use(False)
+        if link is not None:
+            link.intake.use(True)
+            if link.feed is not None:
+                link.feed.flush()
+        if before is not None and before.feed is not None:
+            before.feed.flush()
+        wanted, self._asked = list(self._asked), OrderedDict()
+        for thens in list(self._asking.values()):
+            self._answered_all(thens)
+        self._asking.clear()
+        for key in wanted if link is not None else ():
+            self._ask(key, [])
+
+    # What the data plane asks
+
+    def vouch(self, connection: Connection, identity: bytes | None) -> None:
+        if identity is None:
+            return
+        link = self.links.get(connection)
+        if link is None:
+            raise NotPermitted("this link is not in order yet", reason="principal_not_below")
+        link.vouch(identity)
+
+    def announce(self) -> None:
+        for link in self.links.values():
+            if link.feed is not None and link.feed.lag:
+                link.feed.flush()
+
+    def why_not(self) -> str:
+        if not self.parents or self.uplink is not None:
+            return ""
+        return f"; uplink down since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.down_since))}"
+
+    def resolve(self, address: Address, then: Callable[[], None], *, afresh: bool = False) -> bool:
+        if self.uplink is None:
+            return False
+        key = key_of(address)
+        asking = self._asking.get(key)
+        if asking is not None:
+            asking.append(then)
+            return True
+        if key in self._asked and not afresh:
+            # The parent tells by itself when there is something new.
+            self._asked.move_to_end(key)
+            return False
+        self._ask(key, [then])
+        return True
+
+    def _ask(self, key: Key, thens: list[Callable[[], None]]) -> None:
+        link = self.uplink
+        assert link is not None
+        self._asking[key] = thens
+        self._asked[key] = link
+        if len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
+        overdue = self.loop.call_later(RESOLVE_S, self._settled, key, thens)
+
+        def settled(answer: object) -> None:
+            overdue.cancel()
+            self._settled(key, thens)
+
+        def failed(text: str) -> None:
+            self._asked.pop(key, None)
+            settled(text)
+
+        link.ask("gateway.resolve", interests.encode(key), settled, failed)
+
+    def _settled(self, key: Key, thens: list[Callable[[], None]]) -> None:
+        if self._asking.get(key) is thens:
+            del self._asking[key]
+            self._answered_all(thens)
+
+    @staticmethod
+    def _answered_all(thens: Iterable[Callable[[], None]]) -> None:
+        for then in thens:
+            then()
+
+    # What links ask
+
+    def _of(self, exchange: Exchange) -> Link:
+        link = self.links.get(exchange.caller)
+        if link is None:
+            raise NotPermitted(f"{exchange.route} is for nodes", reason="not_a_node")
+        return link
+
+    def _routes(self, exchange: Exchange) -> object:
+        if exchange.caller.side == LOCAL:
+            return RouteFeed(exchange)
+        link = self._of(exchange)
+        if link.feed is not None:
+            link.feed.stop()
+        link.feed = Feed(
+            exchange, self.loop, self._as_told, lambda: self._nodes(link), lambda: self._state(link), link.interests
+        )
+        return link.feed
+
+    def _nodes(self, link: Link) -> list[tuple[bytes, str]]:
+        """The nodes that this link's other end reaches through here and must know by name."""
+        if link.side == DOWNLINK:
+            return []
+        below = [other for other in self.links.values() if other.side == DOWNLINK and other is not link]
+        return [pair for other in below for pair in other.intake.names.items()]
+
+    def _state(self, link: Link) -> str:
+        if link.side != UPLINK:
+            return ""
+        return items.ACTIVE if link is self.uplink else items.STANDBY
+
+    def _link(self, exchange: Exchange) -> None:
+        plane = self.plane
+        document = {
+            "id": str(uuid.UUID(bytes=plane.node_id)),
+            "name": plane.node,
+            "role": self.options.role,
+            "began": self.began_ms,
+        }
+        exchange.reply(_json(document))
+
+    def _members(self, exchange: Exchange) -> None:
+        self._of(exchange)
+        exchange.reply(_json({"members": self.roster.document()}))
+
+    def _relink(self, exchange: Exchange) -> None:
+        link = self._of(exchange)
+        caller = link.connection
+        try:
+            principal = self.plane.snapshot.admit(exchange.data, self.plane.wall())
+        except TokenError as error:
+            self.plane.counters.refuse_token(error.reason)
+            raise NotPermitted(error.text, reason=error.reason) from error
+        if principal.kind is not Kind.NODE or principal.subject != caller.principal.subject:
+            raise NotPermitted("a link's next token is of the same node", reason="node_id")
+        caller.renewed(principal, exchange.data)
+        exchange.reply(_json({"expires": int(principal.expires_at)}))
+
+    def _resolve(self, exchange: Exchange) -> None:
+        link = self._of(exchange)
+        if link.interests is None:
+            raise NotPermitted("only a child asks its parent for routes", reason="not_a_child")
+        address = interests.decode(exchange.data)
+
+        def answer() -> None:
+            if exchange.open:
+                found = self._serving(link, address)
+                if link.feed is not None and link.feed.open:
+                    link.feed.want(key_of(address), found)
+                exchange.reply(_json({"found": len(found), "generation": self.plane.table.generation}))
+
+        if self._serving(link, address) or not self.resolve(address, answer):
+            answer()
+
+    def _serving(self, link: Link, address: Address) -> list[Route]:
+        try:
+            group = locate(self.plane.table, address)
+        except NoRoute:
+            return []
+        return toward(link.connection, group.routes, everywhere=True)
+
+    # Routes
+
+    def _on_route(self, event: Event) -> None:
+        route = event.route
+        for link in self.links.values():
+            if link.feed is not None:
+                link.feed.changed(route)
+        if isinstance(event, Left):
+            for link in self.links.values():
+                if link.connection is not route.owner and self.plane.table.get(route.route_id) is None:
+                    link.intake.again(route.route_id)
+
+    def _claim(self, owner: Connection, route_id: bytes) -> Told | None:
+        link = self.links.get(owner)
+        return None if link is None else link.intake.told(route_id)
+
+    def _as_told(self, route: Route) -> Told | None:
+        owner = route.owner
+        assert isinstance(owner, Connection)
+        if owner.side != LOCAL:
+            return self._claim(owner, route.route_id)
+        plane = self.plane
+        came = plane.wall() - (plane.monotonic() - owner.opened_at)
+        kind = Kind.SERVICE if owner.kind == INTERNAL else owner.principal.kind
+        tags = tuple(route.tags.items())
+        return Told(route.route_id, plane.node_id, int(came * 1000), route.service, route.subject, str(kind), tags)
+
+    def _tick(self) -> None:
+        self._ticking = self.loop.call_later(self.options.keepalive_s, self._tick)
+        now = self.plane.monotonic()
+        for link in list(self.links.values()):
+            link.ping()
+            link.judge()
+            if link.feed is not None:
+                link.feed.tick(now)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

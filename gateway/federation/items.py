@@ -1,0 +1,93 @@
+"""What is told over a link about routes, as bytes: a number, then one frame of the broker protocol.
+
+    u64 number | ROUTE_JOIN      a route that is there, or has changed
+               | ROUTE_REMOVE    one that is not any more
+               | BROKER_INFO     a node behind this one; with the tag `digest`, what all of it must add up to by now;
+                                 with the tag `state`, whether this link is in use
+
+The digest does not depend on the order: the exclusive or of one hash a route, so each side keeps it as routes come and
+go. Knows no link and no table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from gateway.errors import FrameError
+from gateway.policy.principal import Kind
+from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
+from gateway.wire import brokering
+from gateway.wire.brokering import MAX_TAG_BYTES, BrokerInfo, RouteJoin, RouteRemove, Tags
+
+#: The kind of the principal that serves a route.
+KIND = "x.gateway.kind"
+DIGEST, COUNT, STATE, NAME = "digest", "routes", "state", "name"
+ACTIVE, STANDBY = "active", "standby"
+
+_NUMBER = struct.Struct(">Q")
+_IMPLICIT = frozenset({SUB, ROUTE_ID, SERVICE_NAME, KIND})
+
+Item = RouteJoin | RouteRemove | BrokerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One route as it is told. `node`: the 16 bytes of the node that its connection is on; `claimed_ms`: when that
+    connection came, Unix milliseconds."""
+
+    route_id: bytes
+    node: bytes
+    claimed_ms: int
+    service: str
+    subject: str
+    kind: str
+    tags: Tags
+
+    @property
+    def hash(self) -> int:
+        parts = [self.route_id, self.node, self.service.encode(), self.subject.encode(), self.kind.encode()]
+        parts += [f"{key}={value}".encode() for key, value in sorted(self.tags)]
+        whole = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+        return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big")
+
+    def frame(self) -> RouteJoin:
+        tags = [*self.tags, (SUB, self.subject), (KIND, self.kind)]
+        return RouteJoin(self.node, self.route_id, self.claimed_ms, self.service, tuple(tags))
+
+    @classmethod
+    def of(cls, frame: RouteJoin) -> Told:
+        """Raises FrameError when it lacks what a link's route must say."""
+        values = dict(frame.tags)
+        kind = values.get(KIND, "")
+        if kind not in _KINDS:
+            raise FrameError("ROUTE_JOIN of a link names no kind of principal")
+        own = tuple((key, value) for key, value in frame.tags if key not in _IMPLICIT)
+        return cls(frame.route_id, frame.broker_id, frame.timestamp_ms, frame.service, values.get(SUB, ""), kind, own)
+
+
+_KINDS = frozenset(str(kind) for kind in Kind)
+
+
+def fits(tags: Tags) -> bool:
+    """Whether tags can be told at all: a client may have sent some that are longer than the frame has room for."""
+    return all(0 < len(key.encode()) <= MAX_TAG_BYTES and len(value.encode()) <= MAX_TAG_BYTES for key, value in tags)
+
+
+def encode(number: int, frame: Item) -> bytes:
+    return _NUMBER.pack(number) + brokering.encode(frame)
+
+
+def decode(data: bytes) -> tuple[int, Item]:
+    """Raises FrameError."""
+    if len(data) < _NUMBER.size:
+        raise FrameError("an item of a route stream is cut short")
+    frame = brokering.decode(data[_NUMBER.size :])
+    if not isinstance(frame, RouteJoin | RouteRemove | BrokerInfo):
+        raise FrameError(f"{frame.frame_type.name} in a route stream")
+    return _NUMBER.unpack_from(data)[0], frame
+
+
+def digest_info(node: bytes, now_ms: int, digest: int, count: int) -> BrokerInfo:
+    return BrokerInfo(node, now_ms, ((DIGEST, f"{digest:016x}"), (COUNT, str(count))))

@@ -1,0 +1,168 @@
+"""Requests that wait until it is known who serves them, at the node that their caller is connected to.
+
+What a client sends on such a stream is kept as it came, within bounds, and gone through again when the answer is there:
+nothing of a request is decided twice. A request waits once; when there is still nobody, it fails.
+
+A request that goes over a link is kept, too, until something comes back: ERROR[REJECTED] "no route" promises that
+nobody has processed it, so it is looked up once more and goes another way if there is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gateway.errors import Overloaded, RequestError
+from gateway.forwarding.ending import FAILED, finish
+from gateway.forwarding.links import LOCAL
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_STREAM, RESPONSE_SERIES
+from gateway.wire.frames import METADATA, Error, ErrorCode, encode
+
+if TYPE_CHECKING:
+    from gateway.forwarding.endpoint import Endpoint
+    from gateway.forwarding.stream import Stream
+    from gateway.routing.address import Address
+
+#: Bytes that may wait of one connection, and that are kept of one request that is on its way over a link.
+MAX_BYTES: Final = 1024 * 1024
+MAX_OFFERED_BYTES: Final = 64 * 1024
+#: How an error begins that promises that nobody serves a request, here or further on.
+NO_ROUTE: Final = b"no route"
+
+
+class Request(NamedTuple):
+    """A request frame in its parts, as its requester sent it. `head`: type and flags."""
+
+    kind: int
+    head: int
+    n: int
+    metadata: bytes
+    data: bytes
+
+    def frame(self, stream_id: int, n: int) -> bytes:
+        parts = [stream_id.to_bytes(4, "big"), self.head.to_bytes(2, "big")]
+        if self.kind >= REQUEST_STREAM:
+            parts.append(n.to_bytes(4, "big"))
+        if self.head & METADATA:
+            parts += (len(self.metadata).to_bytes(3, "big"), self.metadata)
+        return b"".join((*parts, self.data))
+
+
+Offer = tuple["Address", Request]
+
+
+class Awaiting:
+    """The frames of one stream. `avoid`: where it has been in vain."""
+
+    __slots__ = ("address", "avoid", "frames", "size")
+
+    def __init__(self, address: Address, frame: bytes, avoid: Endpoint | None = None) -> None:
+        self.address = address
+        self.avoid = avoid
+        self.frames = [frame]
+        self.size = len(frame)
+
+
+def await_route(connection: Endpoint, stream_id: int, address: Address, frame: bytes) -> bool:
+    """Hold a request that nobody here serves, if there is somebody to ask. Raises Overloaded when there is no room."""
+    if connection.plane.links is None or connection.side != LOCAL or connection.asking_again:
+        return False
+    return _hold(connection, stream_id, Awaiting(address, frame))
+
+
+def keep(connection: Endpoint, stream_id: int, frame: bytes) -> None:
+    """A further frame on a stream whose request waits."""
+    assert connection.awaiting is not None
+    held = connection.awaiting[stream_id]
+    held.frames.append(frame)
+    held.size += len(frame)
+    if held.size > MAX_BYTES:
+        _refuse(connection, stream_id, _no_room())
+
+
+def forget(connection: Endpoint, stream_id: int) -> bool:
+    """The caller wants no answer any more. Returns whether its request was waiting."""
+    return connection.awaiting is not None and connection.awaiting.pop(stream_id, None) is not None
+
+
+def offer(connection: Endpoint, target: Endpoint, responder_id: int, address: Address, request: Request) -> None:
+    """A request goes over a link: keep it until something comes back, should nobody be there (any more)."""
+    if not connection.asking_again and len(request.data) <= MAX_OFFERED_BYTES:
+        assert target.offered is not None
+        target.offered[responder_id] = (address, request)
+
+
+def ask_again(stream: Stream, error: bytes) -> bool:
+    """The far end of a link ends a stream with an ERROR frame. Returns whether the caller's request was taken back, to
+    be looked up once more; its hops are gone then."""
+    target, connection = stream.responder, stream.requester
+    assert target.offered is not None
+    kept = target.offered.pop(stream.responder_id, None)
+    if kept is None or stream.interaction == REQUEST_FNF or connection.closed:
+        return False
+    credit = stream.down
+    begun = stream.state & RESPONSE_SERIES or (credit is not None and credit.used)
+    if begun or int.from_bytes(error[6:10], "big") != ErrorCode.REJECTED or not error[10:].startswith(NO_ROUTE):
+        return False
+    address, request = kept
+    stream_id = stream.requester_id
+    finish(stream, FAILED)
+    # With whatever credit it has been given since.
+    n = credit.outstanding + credit.held if credit is not None else 0
+    held = Awaiting(address, request.frame(stream_id, n), target)
+    try:
+        if not _hold(connection, stream_id, held):
+            # There is nobody to ask: what the table has besides is all that there is.
+            _go_on(connection, stream_id, held)
+    except RequestError as refused:
+        _refuse(connection, stream_id, refused)
+    return True
+
+
+def _hold(connection: Endpoint, stream_id: int, held: Awaiting) -> bool:
+    links = connection.plane.links
+    waiting = connection.awaiting
+    if waiting is None:
+        waiting = connection.awaiting = {}
+    if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
+        raise _no_room()
+    waiting[stream_id] = held
+    if links is not None and links.resolve(
+        held.address, lambda: _go_on(connection, stream_id, held), afresh=held.avoid is not None
+    ):
+        return True
+    if held.avoid is None:
+        del waiting[stream_id]
+    return False
+
+
+def _go_on(connection: Endpoint, stream_id: int, held: Awaiting) -> None:
+    """All that can be known is: go through what came once more."""
+    if connection.closed or connection.awaiting is None or connection.awaiting.get(stream_id) is not held:
+        return
+    del connection.awaiting[stream_id]
+    connection.asking_again = True
+    connection.avoided = held.avoid
+    try:
+        _again(connection, held.frames[0])
+    finally:
+        connection.asking_again = False
+        connection.avoided = None
+    for frame in held.frames[1:]:
+        _again(connection, frame)
+
+
+def _again(connection: Endpoint, frame: bytes) -> None:
+    # It was counted when it came.
+    connection.counters.frames_in -= 1
+    connection.counters.bytes_in -= len(frame)
+    connection.frame_received(frame, 0, len(frame))
+
+
+def _refuse(connection: Endpoint, stream_id: int, error: RequestError) -> None:
+    forget(connection, stream_id)
+    connection.plane.counters.refuse(error.reason)
+    connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
+
+
+def _no_room() -> Overloaded:
+    return Overloaded("too much of yours waits for a route", reason="awaiting_route")

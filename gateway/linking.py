@@ -1,0 +1,101 @@
+"""A node that belongs to a federation: its membership from its settings, and what the admin API asks of it.
+
+Between the two planes and the sockets, like `renewal`; knows them all and is known by the node alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.config import Config
+from gateway.control.identity import Identity
+from gateway.control.plane import ControlPlane
+from gateway.federation.federation import Options
+from gateway.federation.joining import JoinToken, fingerprint
+from gateway.federation.membership import Membership
+from gateway.forwarding.plane import Plane
+from gateway.forwarding.services import NodeServices
+from gateway.transport.dialer import Dialer
+from gateway.transport.websocket import Handshake
+
+
+class Linking:
+    """`membership` is None where the node stands alone; nothing of it costs anything then."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._config: Config
+        self._url = ""
+        self.membership: Membership | None = None
+        self._dialer: Dialer | None = None
+
+    def prepare(
+        self, config: Config, plane: Plane, services: NodeServices, control: ControlPlane, handshake: Handshake
+    ) -> None:
+        """Before the listeners open: know the links' services, and take nodes for what they are."""
+        self._config = config
+        own = control.members.own
+        if own is None:
+            return
+        self._dialer = Dialer(plane, handshake)
+        settings = config.links
+        options = Options(
+            keepalive_s=settings.keepalive_ms / 1000,
+            silence_s=settings.silence_ms / 1000,
+            connect_timeout_s=settings.connect_timeout_s,
+            backoff_s=(0.1, settings.backoff_max_s),
+            accept_services=settings.accept_services,
+            accept_calls=settings.accept_calls,
+        )
+        self.membership = Membership(
+            own,
+            plane,
+            services,
+            control,
+            self._dialer.dial,
+            options,
+            audience=config.auth.audience,
+            parents=settings.parents,
+        )
+
+    async def start(self, url: str, tcp_port: int) -> None:
+        """The listeners are open: `url` is where others dial this node."""
+        self._url = url
+        if self.membership is not None:
+            host = urlsplit(url).hostname or "localhost"
+            shown = f"[{host}]" if ":" in host else host
+            scheme = "tls" if self._config.tls.enabled else "tcp"
+            await self.membership.start((url,), f"{scheme}://{shown}:{tcp_port}" if tcp_port else "")
+
+    def drain(self) -> None:
+        """The node goes: its links are over when their requests are."""
+        if self.membership is not None:
+            self.membership.federation.drain()
+
+    async def stop(self) -> None:
+        if self.membership is not None:
+            await self.membership.stop()
+        if self._dialer is not None:
+            await self._dialer.stop()
+
+    # What the admin API asks
+
+    @property
+    def takes_nodes(self) -> bool:
+        """Whether other nodes can join here."""
+        return self.membership is not None and self.membership.joining is not None
+
+    def join_line(self, secret: str) -> str:
+        """The line with which a node joins that is given this secret."""
+        own = self._config.tls.certificate is None
+        authority = fingerprint(self._identity.ca_path.read_text()) if own else ""
+        return JoinToken(authority, (self._url,), secret).text()
+
+    def links_to(self, node_id: str) -> list[dict[str, Any]]:
+        """The links to another node, as `LinkView` shows them."""
+        return [] if self.membership is None else self.membership.shown(node_id)
+
+    def leave_link(self, node_id: str) -> bool:
+        """Let the links to a node be left for others; whether there were any."""
+        return self.membership is not None and self.membership.leave(node_id)
