@@ -1,6 +1,6 @@
 """What the routing table costs at its design load: one line a measure.
 
-    python bench/routing_table.py [--routes 1000000]
+    python -m bench.routing_table [--routes 1000000] [--sample 20000]
 
 Every device registers a service name of its own and is reachable as its subject. Goals: 400 B a route beyond the
 route's own strings, a join or a leave within 20 µs, a lookup within 5 µs, whatever the size.
@@ -26,14 +26,17 @@ from gateway.routing.route import Route
 from gateway.routing.table import RoutingTable
 from gateway.wire import brokering
 from gateway.wire.brokering import Cast
+from gateway.wire.sink import FrameSink
 
 Item = TypeVar("Item")
 
 SAMPLE = 20_000
 
 
-class Connection:
-    __slots__ = ("pending",)
+class Connection(FrameSink):
+    """As much of a connection as a balancer looks at."""
+
+    __slots__ = ()
 
     def __init__(self) -> None:
         self.pending = 0
@@ -42,14 +45,16 @@ class Connection:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--routes", type=int, default=1_000_000)
-    routes = parser.parse_args().routes
+    parser.add_argument("--sample", type=int, default=SAMPLE)
+    arguments = parser.parse_args()
+    routes, sample = arguments.routes, arguments.sample
     size_of_lone_routes(routes)
     table = filled(routes)
-    times_of_lone_routes(table, routes)
+    times_of_lone_routes(table, routes, sample)
     del table
     gc.collect()
-    times_of_one_service(routes)
-    times_of_picks()
+    times_of_one_service(routes, sample)
+    times_of_picks(sample)
 
 
 # What a device brings along is made first, so that it is not counted: its strings, its id, its connection.
@@ -103,15 +108,15 @@ def size_of_lone_routes(routes: int) -> None:
     tracemalloc.stop()
 
 
-def times_of_lone_routes(table: RoutingTable, routes: int) -> None:
+def times_of_lone_routes(table: RoutingTable, routes: int, sample: int) -> None:
     random = Random(11)
-    present = [random.randrange(routes) for _ in range(SAMPLE)]
+    present = [random.randrange(routes) for _ in range(sample)]
     names = [f"plant/{number % 100}/device-{number}" for number in present]
     held = list(table)
 
     joining = [
         Route(random.randbytes(16), f"late/{number}", Connection(), subject=f"late-{number}")
-        for number in range(SAMPLE)
+        for number in range(sample)
     ]
     report("join", microseconds(table.add, joining, rounds=1), "µs", "20")
     report("leave", microseconds(table.remove, joining, rounds=1), "µs", "20")
@@ -149,35 +154,35 @@ def times_of_lone_routes(table: RoutingTable, routes: int) -> None:
     report("address of a plain route", microseconds(parse, names), "µs")
 
 
-def times_of_one_service(routes: int) -> None:
+def times_of_one_service(routes: int, sample: int) -> None:
     """The other extreme: every route under one service, one zone, half of them in one of two racks."""
     table = RoutingTable()
     random = Random(7)
     joining = [
         Route(random.randbytes(16), "thermo", Connection(), tags=[("zone", "eu"), ("rack", str(number % 2))])
-        for number in range(routes + SAMPLE)
+        for number in range(routes + sample)
     ]
-    for route in joining[SAMPLE:]:
+    for route in joining[sample:]:
         table.add(route)
     narrowed = address_from(["thermo.read", "zone=eu", "rack=1"], None)
     with timed("first narrowed lookup, all routes match one tag", "ms", 1e3):
         locate(table, narrowed)
     report(
-        "join, all in one service, narrowing cached", microseconds(table.add, joining[:SAMPLE], rounds=1), "µs", "20"
+        "join, all in one service, narrowing cached", microseconds(table.add, joining[:sample], rounds=1), "µs", "20"
     )
-    report("leave, all in one service", microseconds(table.remove, joining[:SAMPLE], rounds=1), "µs", "20")
+    report("leave, all in one service", microseconds(table.remove, joining[:sample], rounds=1), "µs", "20")
 
     def look(address: Address) -> Group:
         return locate(table, address)
 
-    report("lookup, narrowed, all in one service", microseconds(look, [narrowed] * SAMPLE), "µs", "5")
+    report("lookup, narrowed, all in one service", microseconds(look, [narrowed] * sample), "µs", "5")
     with timed("fan-out to every connection", "ms", 1e3):
         fan_out(locate(table, address_from(["thermo"], None)))
 
 
-def times_of_picks() -> None:
+def times_of_picks(sample: int) -> None:
     random = Random(7)
-    draws = [random] * SAMPLE
+    draws = [random] * sample
     for size in (1, 2, 8, 9, 1000):
         group = Group(Route(random.randbytes(16), "pong", Connection()) for _ in range(size))
         for method in Method:
@@ -186,7 +191,7 @@ def times_of_picks() -> None:
             route.owner.pending = 5
         busy = microseconds(partial(pick, group, Method.LEAST_PENDING), draws)
         report(f"pick, least-pending of {size}, all busy", busy, "µs")
-        keys = [f"device-{number}".encode() for number in range(max(20, SAMPLE // size))]
+        keys = [f"device-{number}".encode() for number in range(max(20, sample // size))]
         report(f"shard of {size}", microseconds(partial(shard, group), keys), "µs")
 
 

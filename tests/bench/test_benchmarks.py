@@ -49,6 +49,15 @@ async def test_the_floor_forwards_everything(tmp_path: Path, model: Model, mask:
     assert result.good, result
 
 
+async def test_the_routing_table_at_a_small_size() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.routing_table", "--routes", "500", "--sample", "500", cwd=REPOSITORY, stdout=-1
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 100)
+    assert process.returncode == 0
+    assert b"shard of 1000" in out
+
+
 def test_no_floor_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "false")
     with pytest.raises(NotStarted, match="false"), floor(tmp_path / "floor"):
