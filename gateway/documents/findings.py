@@ -24,6 +24,16 @@ CODES = MappingProxyType(
         "GW0117": "The match takes whatever nobody serves, mistyped routes included.",
         "GW0118": "`conflate` keeps the last value of a key, and without a key there is none.",
         "GW0119": "`queueWhileOffline` and a match of requestResponse go together.",
+        "GW0121": "A bridge would receive by one rule what it publishes by another: a loop.",
+        "GW0122": "Messages would go round through this bridge and others of the node.",
+        "GW0123": "A rule never acts: one before it takes all of its topics.",
+        "GW0124": "Two rules have topics in common, which the first one has.",
+        "GW0125": "A rule names a Spool that is not there, or that does not take what the rule sends.",
+        "GW0126": "Under version 4 a rule of both directions needs the guard against repetitions.",
+        "GW0127": "What version 4 (MQTT 3.1.1) does not have.",
+        "GW0128": "The broker keeps no session while the bridge is away.",
+        "GW0129": "A password or token would cross the network in the clear.",
+        "GW0130": "More bridges than a node takes.",
     }
 )
 

@@ -52,7 +52,7 @@ class Document:
         return f"{self.kind}/{self.name}"
 
 
-#: Findings on one document, among all of its kind in the order in which they act; `Site` is None where none is known.
+#: Findings on one document, among all that would stand, by their names; `Site` is None where none is known.
 Check = Callable[[Document, Sequence[Document], Site | None], Iterator[Finding]]
 
 

@@ -135,6 +135,7 @@ class Spool(Body):
 
 def check(document: Document, standing: Sequence[Document], site: Site | None) -> Iterator[Finding]:
     spec: Spool = document.spec
+    standing = [each for each in standing if each.kind == document.kind]
     if site is not None:
         room = max(0, site.free + site.spooled - int(site.total * spec.min_free))
         if spec.max_bytes > room:

@@ -66,9 +66,9 @@ def _examined(
         documents[document.id] = document
         origin[document.id] = raw
     together = {document.id: document for document in standing} | documents
+    beside = sorted(together.values(), key=lambda each: each.name)
     for document in documents.values():
-        kin = sorted((each for each in together.values() if each.kind == document.kind), key=lambda each: each.name)
-        for finding in KINDS[document.kind].check(document, kin, site):
+        for finding in KINDS[document.kind].check(document, beside, site):
             line = origin[document.id].line(finding.pointer)
             findings.append(replace(finding, document=document.id, line=line))
     findings.sort(key=lambda finding: (finding.warning, finding.line))
