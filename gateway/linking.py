@@ -5,13 +5,17 @@ Between the two planes and the sockets, like `renewal`; knows them all and is kn
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+import structlog
 
 from gateway.config import Config
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
-from gateway.federation.federation import Options
+from gateway.federation.engines import store_for
+from gateway.federation.federation import CENTRAL, Options
 from gateway.federation.joining import JoinToken, fingerprint
 from gateway.federation.membership import Membership
 from gateway.forwarding.plane import Plane
@@ -19,12 +23,18 @@ from gateway.forwarding.services import NodeServices
 from gateway.transport.dialer import Dialer
 from gateway.transport.websocket import Handshake
 
+#: What a process ends with whose node was taken over by another one of its name.
+FENCED: Final = 3
+
+_log = structlog.get_logger("gateway.federation")
+
 
 class Linking:
-    """`membership` is None where the node stands alone; nothing of it costs anything then."""
+    """`membership` is None where the node stands alone; nothing of it costs anything then. `end` ends the process."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, end: Callable[[int], None]) -> None:
         self._identity = identity
+        self._end = end
         self._config: Config
         self._url = ""
         self.membership: Membership | None = None
@@ -33,7 +43,11 @@ class Linking:
     def prepare(
         self, config: Config, plane: Plane, services: NodeServices, control: ControlPlane, handshake: Handshake
     ) -> None:
-        """Before the listeners open: know the links' services, and take nodes for what they are."""
+        """Before the listeners open: know the links' services, and take nodes for what they are.
+
+        Raises:
+            FederationError: the engine of the shared table cannot be used as it is set.
+        """
         self._config = config
         own = control.members.own
         if own is None:
@@ -48,6 +62,7 @@ class Linking:
             accept_services=settings.accept_services,
             accept_calls=settings.accept_calls,
         )
+        shares = own.role == CENTRAL and config.federation.engine != "embedded"
         self.membership = Membership(
             own,
             plane,
@@ -57,16 +72,22 @@ class Linking:
             options,
             audience=config.auth.audience,
             parents=settings.parents,
+            store=store_for(config.federation, config.node.name) if shares else None,
+            fenced=self._fenced,
         )
 
     async def start(self, url: str, tcp_port: int) -> None:
-        """The listeners are open: `url` is where others dial this node."""
+        """The listeners are open: `url` is where others dial this node. Raises FederationError as `prepare`."""
         self._url = url
         if self.membership is not None:
             host = urlsplit(url).hostname or "localhost"
             shown = f"[{host}]" if ":" in host else host
             scheme = "tls" if self._config.tls.enabled else "tcp"
             await self.membership.start((url,), f"{scheme}://{shown}:{tcp_port}" if tcp_port else "")
+
+    def _fenced(self, text: str) -> None:
+        _log.error("this node ends", why=text)
+        self._end(FENCED)
 
     def drain(self) -> None:
         """The node goes: its links are over when their requests are."""

@@ -68,7 +68,7 @@ SWITCH_S = 0.0002
 
 
 class Node:
-    """One gateway process. `start`, then `stop`; `websocket_port`, `tcp_port` and `telemetry_port` say where it is."""
+    """One gateway process. `start`, then `stop`; the ports say where it is, `status` how the process is to end."""
 
     def __init__(self, settings: LiveSettings | Config) -> None:
         """`settings` that were only read cannot be changed while the node runs."""
@@ -85,9 +85,9 @@ class Node:
         self.started_at = self._checked_at = self._ticked_at = self._renewal_at = 0.0
         self.certificate: Certificate | None = None
         self.renewal: Renewal | None = None
-        self.links = Linking(self.identity)
+        self.links = Linking(self.identity, self.end)
         self._here: set[str] = set()
-        self.websocket_port = self.tcp_port = self.telemetry_port = self.admin_port = 0
+        self.websocket_port = self.tcp_port = self.telemetry_port = self.admin_port = self.status = 0
         self._ticking: asyncio.TimerHandle | None = None
         self.watchdog = Watchdog()
         self.memory = MemoryGauge(config.limits.memory_bytes)
@@ -205,8 +205,7 @@ class Node:
                 await asyncio.sleep(TICK_S / 2)
 
     def _make_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
-        config = self.config
-        plane = self.plane
+        config, plane = self.config, self.plane
         if config.tls.enabled:
             self.certificate = Certificate(self.certificate_path, self.certificate_key_path)
         self.admission = Admission(admission_rules(config), plane.monotonic())
@@ -314,8 +313,9 @@ class Node:
         self.plane.draining = True
         self._goodbyes = asyncio.create_task(self._say_goodbye(), name="goodbyes")
 
-    def end(self) -> None:
-        """Have whoever runs this node stop it."""
+    def end(self, status: int = 0) -> None:
+        """Have whoever runs this node stop it, and end the process with this status."""
+        self.status = max(status, self.status)
         self._ending.set()
 
     @property

@@ -14,9 +14,9 @@ from gateway.node import Node
 from gateway.observe.logging import configure
 
 
-async def serve(settings: LiveSettings | Config) -> None:
-    """Run a node until SIGTERM, SIGINT or its admin API ends it; then a signal ends it at once. SIGHUP reads the
-    certificate again."""
+async def serve(settings: LiveSettings | Config) -> int:
+    """Run a node until SIGTERM, SIGINT, its admin API or itself ends it; then a signal ends it at once. SIGHUP reads
+    the certificate again. Returns the exit status."""
     loop = asyncio.get_running_loop()
     node = Node(settings)
     ends = (signal.SIGTERM, signal.SIGINT)
@@ -30,6 +30,7 @@ async def serve(settings: LiveSettings | Config) -> None:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
     await node.stop()
+    return node.status
 
 
 async def _first_run(node: Node) -> None:
@@ -45,8 +46,7 @@ def run(settings: LiveSettings | Config) -> int:
     configure(config.log.level, config.log.format)
     _spare_the_collector()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings))
-    return 0
+        return runner.run(serve(settings))
 
 
 def _spare_the_collector() -> None:

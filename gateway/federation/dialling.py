@@ -117,6 +117,7 @@ class LinkDialler:
         if member is None or role != CENTRAL or member.role != CENTRAL:
             raise FederationError(f"{link.url} is {name}, which is no central node here", reason="not_a_member")
         link.known_as(node.bytes, name)
+        federation.changed(link)
 
     def _measure(self, link: Link) -> None:
         """See again how far it is, and hear of members."""

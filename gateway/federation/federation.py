@@ -3,7 +3,8 @@
 Which way a request may go is the data plane's (`forwarding.links`); what is known of other nodes' routes is in the
 node's own table. Here is how it gets there: every link's routes in, this node's routes out, and questions upward for
 what is not known. Services offered to links: `gateway.routes` (as for clients, with another answer), `gateway.link`
-(who is there), `gateway.resolve` (a child asks for routes), `gateway.members`, `gateway.relink` (the next token).
+(who is there), `gateway.resolve` (a child asks for routes), `gateway.claimed` (a parent knows of a later session),
+`gateway.epoch` (a parent says which life of the child this is), `gateway.members`, `gateway.relink` (the next token).
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from gateway.errors import NoRoute, NotPermitted, RejectedSetup, TokenError
+from gateway.errors import NoRoute, NotPermitted, RejectedSetup, RequestInvalid, TokenError
 from gateway.federation import interests, items
+from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
-from gateway.federation.interests import Key, key_of
+from gateway.federation.interests import Interests, Key, key_of
 from gateway.federation.items import Told
 from gateway.federation.link import Link
 from gateway.forwarding.closing import CloseReason
@@ -37,12 +39,17 @@ from gateway.routing.address import Address
 from gateway.routing.locator import locate
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Left
-from gateway.wire.brokering import BrokerInfo
+from gateway.wire.brokering import BrokerInfo, Tags
 from gateway.wire.frames import FrameType, Setup
 
 EDGE, CENTRAL = "edge", "central"
 #: How long a question to the parent may take, in seconds; a request waits for it no longer.
 RESOLVE_S: Final = 1.5
+#: After how long the parent is asked again for what it did not know, in seconds. It tells by itself what is new, as
+#: long as it remembers that this node wants to hear of it.
+ASK_AGAIN_S: Final = 1.0
+#: What a central that follows the shared table sends with `gateway.routes` to a peer: it needs to be told of no routes.
+_HAS_TABLE: Final = b"table"
 #: Addresses for which the parent was asked, and of which it tells by itself what changes.
 MAX_ASKED: Final = 8_192
 
@@ -86,6 +93,16 @@ class Roster(Protocol):
         """Another member has told of them."""
 
 
+class Shared(Protocol):
+    """The table that centrals share, where this node follows one (`sharing`)."""
+
+    def link_changed(self, link: Link) -> None: ...
+    def link_gone(self, link: Link) -> None: ...
+    def route_changed(self, route: Route, by: int) -> None: ...
+    def look(self, address: Address) -> None: ...
+    def told(self, route_id: bytes) -> Told | None: ...
+
+
 class Federation:
     """`uplink`: the parent in use, if any; `parents`: whether there should be one. `on_up`, `on_down`, `on_drain` are
     told of links that this side has dialled."""
@@ -105,14 +122,20 @@ class Federation:
         self.on_lost: Callable[[Link, str], None] = lambda link, text: None
         #: When this process began, in Unix milliseconds: of two that claim to be one node the later one is it.
         self.began_ms = int(time.time() * 1000)
+        #: Which life of this node the centre takes it to be in; 0 before a parent has said.
+        self.epoch = 0
+        self.shared: Shared | None = None
         self._lives: dict[bytes, int] = {}
-        self._asked: OrderedDict[Key, Link] = OrderedDict()
+        self._asked: OrderedDict[Key, float] = OrderedDict()
         self._asking: dict[Key, list[Callable[[], None]]] = {}
+        self.claims = Claims(plane, self.told, self._tell_claimed)
         self._ticking: asyncio.TimerHandle | None = None
         services.offer("routes", FrameType.REQUEST_STREAM, self._routes)
         services.offer("link", FrameType.REQUEST_RESPONSE, self._link)
         services.offer("resolve", FrameType.REQUEST_RESPONSE, self._resolve)
         services.offer("members", FrameType.REQUEST_RESPONSE, self._members)
+        services.offer("epoch", FrameType.REQUEST_RESPONSE, self._epoch)
+        services.offer("claimed", FrameType.REQUEST_RESPONSE, self._claimed)
         services.offer("relink", FrameType.REQUEST_RESPONSE, self._relink)
         self._unsubscribe = plane.table.subscribe(self._on_route)
         plane.links = self
@@ -158,12 +181,33 @@ class Federation:
 
     def take(self, connection: Connection, *, node: bytes, name: str, url: str = "", dialled: bool) -> Link:
         """Look after a link from now on."""
-        link = Link(connection, self.desk, self.loop, self._claim, node=node, name=name, url=url, dialled=dialled)
+        link = Link(
+            connection,
+            self.desk,
+            self.loop,
+            self.claims,
+            node=node,
+            name=name,
+            url=url,
+            dialled=dialled,
+            wish=_HAS_TABLE if connection.side == PEER and self.shared is not None else b"",
+            on_change=self.changed,
+        )
         self.links[connection] = link
         link.listen()
         if not dialled:
             _log.info("link up", node=name, kind=link.kind)
+            self.changed(link)
         return link
+
+    def changed(self, link: Link) -> None:
+        """It is known who is at the other end of a link, or whether it is in use."""
+        if self.shared is not None:
+            self.shared.link_changed(link)
+
+    def _gone(self, link: Link) -> None:
+        if self.shared is not None:
+            self.shared.link_gone(link)
 
     def ended(self, connection: Connection, text: str) -> None:
         link = self.links.pop(connection, None)
@@ -172,6 +216,7 @@ class Federation:
         link.stop()
         link.why = text
         _log.info("link down", node=link.name or link.url, kind=link.kind, why=text)
+        self._gone(link)
         self.on_lost(link, text)
 
     def drained(self, connection: Connection) -> None:
@@ -180,11 +225,13 @@ class Federation:
         if link is not None:
             self.on_lost(link, "the node drains")
             link.leave()
+            self._gone(link)
 
     def drain(self) -> None:
         """This node goes: hear and tell nothing more, so that its links are over when their requests are."""
-        for link in self.links.values():
+        for link in list(self.links.values()):
             link.leave()
+            self._gone(link)
 
     def use(self, link: Link | None) -> None:
         """Put an uplink into use in place of the one before; None: there is none."""
@@ -223,6 +270,10 @@ class Federation:
             if link.feed is not None and link.feed.lag:
                 link.feed.flush()
 
+    def look(self, address: Address) -> None:
+        if self.shared is not None:
+            self.shared.look(address)
+
     def why_not(self) -> str:
         if not self.parents or self.uplink is not None:
             return ""
@@ -236,9 +287,7 @@ class Federation:
         if asking is not None:
             asking.append(then)
             return True
-        if key in self._asked and not afresh:
-            # The parent tells by itself when there is something new.
-            self._asked.move_to_end(key)
+        if not afresh and self.loop.time() - self._asked.get(key, float("-inf")) < ASK_AGAIN_S:
             return False
         self._ask(key, [then])
         return True
@@ -247,7 +296,8 @@ class Federation:
         link = self.uplink
         assert link is not None
         self._asking[key] = thens
-        self._asked[key] = link
+        self._asked[key] = self.loop.time()
+        self._asked.move_to_end(key)
         if len(self._asked) > MAX_ASKED:
             self._asked.popitem(last=False)
         overdue = self.loop.call_later(RESOLVE_S, self._settled, key, thens)
@@ -286,8 +336,9 @@ class Federation:
         link = self._of(exchange)
         if link.feed is not None:
             link.feed.stop()
+        wanted = Interests() if link.side == PEER and exchange.data == _HAS_TABLE else link.interests
         link.feed = Feed(
-            exchange, self.loop, self._as_told, lambda: self._nodes(link), lambda: self._state(link), link.interests
+            exchange, self.loop, self._as_told, lambda: self._nodes(link), lambda: self._state(link), wanted
         )
         return link.feed
 
@@ -298,10 +349,11 @@ class Federation:
         below = [other for other in self.links.values() if other.side == DOWNLINK and other is not link]
         return [pair for other in below for pair in other.intake.names.items()]
 
-    def _state(self, link: Link) -> str:
+    def _state(self, link: Link) -> Tags:
         if link.side != UPLINK:
-            return ""
-        return items.ACTIVE if link is self.uplink else items.STANDBY
+            return ()
+        state = items.ACTIVE if link is self.uplink else items.STANDBY
+        return (items.STATE, state), (items.EPOCH, str(self.epoch))
 
     def _link(self, exchange: Exchange) -> None:
         plane = self.plane
@@ -330,11 +382,40 @@ class Federation:
         caller.renewed(principal, exchange.data)
         exchange.reply(_json({"expires": int(principal.expires_at)}))
 
+    def _tell_claimed(self, owner: Connection, subject: str, kind: str, stamp: int) -> None:
+        link = self.links.get(owner)
+        if link is not None and link.usable:
+            said = _json({"subject": subject, "kind": kind, "stamp": stamp})
+            link.ask("gateway.claimed", said, lambda document: None, lambda text: None)
+
+    def _epoch(self, exchange: Exchange) -> None:
+        if self._of(exchange).side != UPLINK:
+            raise NotPermitted("only a parent says which life this is", reason="not_a_parent")
+        text = exchange.data.decode("ascii", "replace")
+        if not text.isdecimal() or len(text) > 19:
+            raise RequestInvalid("gateway.epoch takes a number", reason="epoch_request")
+        self.epoch = int(text)
+        exchange.reply(b"{}")
+
+    def _claimed(self, exchange: Exchange) -> None:
+        if self._of(exchange).side != UPLINK:
+            raise NotPermitted("only a parent says who has connected elsewhere", reason="not_a_parent")
+        try:
+            said = json.loads(exchange.data)
+            subject, kind, stamp = said["subject"], said["kind"], said["stamp"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RequestInvalid("gateway.claimed takes subject, kind and stamp", reason="claimed_request") from error
+        if not (isinstance(subject, str) and isinstance(kind, str) and isinstance(stamp, int)):
+            raise RequestInvalid("gateway.claimed takes subject, kind and stamp", reason="claimed_request")
+        self.claims.lost(subject, kind, stamp)
+        exchange.reply(b"{}")
+
     def _resolve(self, exchange: Exchange) -> None:
         link = self._of(exchange)
         if link.interests is None:
             raise NotPermitted("only a child asks its parent for routes", reason="not_a_child")
         address = interests.decode(exchange.data)
+        self.look(address)
 
         def answer() -> None:
             if exchange.open:
@@ -357,6 +438,12 @@ class Federation:
 
     def _on_route(self, event: Event) -> None:
         route = event.route
+        if isinstance(event, Left):
+            self.claims.left(route)
+        else:
+            self.claims.joined(route)
+        if self.shared is not None:
+            self.shared.route_changed(route, -1 if isinstance(event, Left) else 1)
         for link in self.links.values():
             if link.feed is not None:
                 link.feed.changed(route)
@@ -365,20 +452,22 @@ class Federation:
                 if link.connection is not route.owner and self.plane.table.get(route.route_id) is None:
                     link.intake.again(route.route_id)
 
-    def _claim(self, owner: Connection, route_id: bytes) -> Told | None:
+    def told(self, owner: Connection, route_id: bytes) -> Told | None:
+        """What was told of a route of a link."""
         link = self.links.get(owner)
-        return None if link is None else link.intake.told(route_id)
+        told = None if link is None else link.intake.told(route_id)
+        return self.shared.told(route_id) if told is None and self.shared is not None else told
 
     def _as_told(self, route: Route) -> Told | None:
         owner = route.owner
         assert isinstance(owner, Connection)
         if owner.side != LOCAL:
-            return self._claim(owner, route.route_id)
+            return self.told(owner, route.route_id)
         plane = self.plane
-        came = plane.wall() - (plane.monotonic() - owner.opened_at)
+        stamp = self.claims.stamp(owner)
         kind = Kind.SERVICE if owner.kind == INTERNAL else owner.principal.kind
         tags = tuple(route.tags.items())
-        return Told(route.route_id, plane.node_id, int(came * 1000), route.service, route.subject, str(kind), tags)
+        return Told(route.route_id, plane.node_id, stamp, route.service, route.subject, str(kind), tags)
 
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(self.options.keepalive_s, self._tick)

@@ -21,7 +21,7 @@ from gateway.forwarding.links import DOWNLINK, LOCAL, MAY_GO
 from gateway.forwarding.plane import Plane
 from gateway.policy.access import is_reserved
 from gateway.routing.route import Route
-from gateway.wire.brokering import BrokerInfo, RouteRemove
+from gateway.wire.brokering import BrokerInfo, RouteRemove, Tags
 
 #: How long changes are gathered, in seconds.
 COALESCE_S: Final = 0.1
@@ -40,7 +40,7 @@ class Feed:
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Route], Told | None],
         nodes: Callable[[], list[tuple[bytes, str]]],
-        state: Callable[[], str],
+        state: Callable[[], Tags],
         interests: Interests | None,
     ) -> None:
         self._exchange = exchange
@@ -53,7 +53,7 @@ class Feed:
         self._interests = interests
         self._told: dict[bytes, int] = {}
         self._told_nodes: dict[bytes, str] = {}
-        self._told_state = ""
+        self._told_state: Tags = ()
         self._digest = 0
         self._number = 0
         self._changed: dict[bytes, None] = {}
@@ -175,7 +175,7 @@ class Feed:
         state = self._state()
         if state and state != self._told_state:
             self._told_state = state
-            self._send(BrokerInfo(self._plane.node_id, self._now_ms(), ((items.STATE, state),)))
+            self._send(BrokerInfo(self._plane.node_id, self._now_ms(), state))
 
     def _tell_digest(self) -> None:
         self._digest_at = self._plane.monotonic()

@@ -2,8 +2,8 @@
 
 Each route is judged by the link's grant when it is told, and again when that changes; what is not allowed is counted
 and not entered, but remembered, so that both sides' digests agree. Routes enter the node's table with the link's
-connection as their owner, so that they leave it whole with the link. Local beats remote: an id that a connection of
-this node holds stays its own; between two links the later claim of the same subject wins.
+connection as their owner, so that they leave it whole with the link. Of two routes with one id the later claim of the
+same subject wins (`claims`).
 
 A link that is kept warm tells all of this, too; its routes wait here until it is in use.
 """
@@ -11,15 +11,18 @@ A link that is kept warm tells all of this, too; its routes wait here until it i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.errors import FrameError
 from gateway.federation import items
+from gateway.federation.claims import Claims
 from gateway.federation.items import Told
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
 from gateway.routing.route import Route
 from gateway.wire.brokering import BrokerInfo, RouteJoin, RouteRemove
+
+_EPOCH_DIGITS = 19
 
 
 class Broken(Exception):
@@ -28,14 +31,15 @@ class Broken(Exception):
 
 class Intake:
     """`names`: of the nodes behind the link, by id. `active`: whether its routes are for use. `whole`: everything that
-    holds has been told once. `claims` finds what another link has told of a route."""
+    holds has been told once. `said_active`, `epoch`: whether the child says that this is its uplink, and which of its
+    lives it is in (0: it has not been told). `claims` knows which of two routes with one id stands."""
 
     def __init__(
         self,
         connection: Connection,
         name: str,
         node: bytes,
-        claims: Callable[[Connection, bytes], Told | None],
+        claims: Claims,
         *,
         active: bool,
     ) -> None:
@@ -43,6 +47,8 @@ class Intake:
         self.names: dict[bytes, str] = {node: name}
         self.active = active
         self.whole = False
+        self.said_active = False
+        self.epoch = 0
         self._node = node
         self._claims = claims
         self._table = connection.plane.table
@@ -123,14 +129,11 @@ class Intake:
             return
         standing = self._table.get(route.route_id)
         if standing is not None and standing.owner is not self.connection:
-            if standing.owner.side == LOCAL:  # type: ignore[attr-defined]
-                return
-            mine = self._told[route.route_id][0]
-            other = self._claims(standing.owner, route.route_id)  # type: ignore[arg-type]
             if standing.subject != route.subject:
-                self.connection.counters.refuse("route_id_taken")
+                if standing.owner.side != LOCAL:  # type: ignore[attr-defined]
+                    self.connection.counters.refuse("route_id_taken")
                 return
-            if other is not None and other.claimed_ms > mine.claimed_ms:
+            if not self._claims.prevails(route, standing):
                 return
         self._table.add(route)
 
@@ -150,6 +153,9 @@ class Intake:
             if before[1] == hash:
                 return
             self._forget(route_id)
+        believed = self._claims.observe(told.stamp)
+        if believed != told.stamp:
+            told = replace(told, stamp=believed)
         self._told[route_id] = (told, hash)
         self._digest ^= hash
         self._below[told.subject, told.kind] += 1
@@ -170,8 +176,8 @@ class Intake:
 
     def _drop(self, route_id: bytes) -> None:
         if route_id in self._told:
-            self._forget(route_id)
             self._withdraw(route_id)
+            self._forget(route_id)
 
     def _forget(self, route_id: bytes) -> None:
         told, hash = self._told.pop(route_id)
@@ -198,6 +204,11 @@ class Intake:
             if said[items.DIGEST] != f"{self._digest:016x}" or said.get(items.COUNT) != str(len(self._told)):
                 raise Broken(f"digest {self._digest:016x} of {len(self._told)} routes is not {said[items.DIGEST]}")
         elif items.STATE in said:
-            self.use(said[items.STATE] == items.ACTIVE)
+            self.said_active = said[items.STATE] == items.ACTIVE
+            epoch = said.get(items.EPOCH, "0")
+            if not epoch.isdecimal() or len(epoch) > _EPOCH_DIGITS:
+                raise FrameError("the epoch of a link's other end is no number")
+            self.epoch = int(epoch)
+            self.use(self.said_active)
         elif items.NAME in said and info.broker_id != self._node:
             self.names[info.broker_id] = said[items.NAME]

@@ -1,9 +1,9 @@
 """What is told over a link about routes, as bytes: a number, then one frame of the broker protocol.
 
-    u64 number | ROUTE_JOIN      a route that is there, or has changed
+    u64 number | ROUTE_JOIN      a route that is there, or has changed; its time is the stamp of a hybrid clock
                | ROUTE_REMOVE    one that is not any more
                | BROKER_INFO     a node behind this one; with the tag `digest`, what all of it must add up to by now;
-                                 with the tag `state`, whether this link is in use
+                                 with the tag `state`, whether this link is in use, and the `epoch` of the child's life
 
 The digest does not depend on the order: the exclusive or of one hash a route, so each side keeps it as routes come and
 go. Knows no link and no table.
@@ -23,7 +23,7 @@ from gateway.wire.brokering import MAX_TAG_BYTES, BrokerInfo, RouteJoin, RouteRe
 
 #: The kind of the principal that serves a route.
 KIND = "x.gateway.kind"
-DIGEST, COUNT, STATE, NAME = "digest", "routes", "state", "name"
+DIGEST, COUNT, STATE, EPOCH, NAME = "digest", "routes", "state", "epoch", "name"
 ACTIVE, STANDBY = "active", "standby"
 
 _NUMBER = struct.Struct(">Q")
@@ -34,12 +34,12 @@ Item = RouteJoin | RouteRemove | BrokerInfo
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One route as it is told. `node`: the 16 bytes of the node that its connection is on; `claimed_ms`: when that
-    connection came, Unix milliseconds."""
+    """One route as it is told. `node`: the 16 bytes of the node that its connection is on; `stamp`: when that
+    connection came, by the hybrid clock of that node (`federation.table.stamp`)."""
 
     route_id: bytes
     node: bytes
-    claimed_ms: int
+    stamp: int
     service: str
     subject: str
     kind: str
@@ -47,14 +47,21 @@ class Told:
 
     @property
     def hash(self) -> int:
-        parts = [self.route_id, self.node, self.service.encode(), self.subject.encode(), self.kind.encode()]
+        parts = [
+            self.route_id,
+            self.node,
+            self.stamp.to_bytes(8, "big"),
+            self.service.encode(),
+            self.subject.encode(),
+            self.kind.encode(),
+        ]
         parts += [f"{key}={value}".encode() for key, value in sorted(self.tags)]
         whole = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
         return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big")
 
     def frame(self) -> RouteJoin:
         tags = [*self.tags, (SUB, self.subject), (KIND, self.kind)]
-        return RouteJoin(self.node, self.route_id, self.claimed_ms, self.service, tuple(tags))
+        return RouteJoin(self.node, self.route_id, self.stamp, self.service, tuple(tags))
 
     @classmethod
     def of(cls, frame: RouteJoin) -> Told:

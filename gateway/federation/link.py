@@ -11,10 +11,10 @@ from typing import Any, Final
 import structlog
 
 from gateway.errors import FrameError, NotPermitted
+from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
 from gateway.federation.intake import Broken, Intake
 from gateway.federation.interests import Interests
-from gateway.federation.items import Told
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.inquiry import Inquiry, InquiryDesk
 from gateway.forwarding.links import DOWNLINK, KINDS, UPLINK
@@ -30,19 +30,23 @@ _log = structlog.get_logger("gateway.federation")
 
 class Link:
     """`node`, `name`: who is at the other end, once that is known. `dialled`: by this side. `up_since`: Unix seconds.
-    `rtt_s`: how long an answer takes that costs nothing. `why`: why it has ended, when it has."""
+    `rtt_s`: how long an answer takes that costs nothing. `why`: why it has ended, when it has. `wish`: what its
+    other end is asked to tell, as data of `gateway.routes`. `on_change` hears when the other end says that it is in
+    use, or not any more."""
 
     def __init__(
         self,
         connection: Connection,
         desk: InquiryDesk,
         loop: asyncio.AbstractEventLoop,
-        claims: Callable[[Connection, bytes], Told | None],
+        claims: Claims,
         *,
         node: bytes,
         name: str,
         url: str = "",
         dialled: bool,
+        wish: bytes = b"",
+        on_change: Callable[[Link], None] = lambda link: None,
     ) -> None:
         self.connection = connection
         self.side = connection.side
@@ -57,6 +61,8 @@ class Link:
         self.intake = Intake(connection, name, node, claims, active=self.side not in (UPLINK, DOWNLINK))
         self.restarts = 0
         self.why = ""
+        self._wish = wish
+        self._on_change = on_change
         self._grant = connection.grant
         self._desk = desk
         self._loop = loop
@@ -79,7 +85,9 @@ class Link:
         if self.connection.closed:
             return
         self.intake.begin()
-        self._stream = self._desk.ask(self.connection, "gateway.routes", b"", self._item, self._over, stream=True)
+        self._stream = self._desk.ask(
+            self.connection, "gateway.routes", self._wish, self._item, self._over, stream=True
+        )
 
     def ping(self) -> None:
         """Ask whether the other side is there; the answer keeps the link from being taken for dead."""
@@ -150,14 +158,18 @@ class Link:
         return self.intake.has_below(subject, kind) and node in self.intake.names.values()
 
     def _item(self, data: bytes) -> None:
+        intake = self.intake
+        before = (intake.said_active, intake.whole, intake.epoch)
         try:
-            self.intake.take(data)
+            intake.take(data)
         except Broken as broken:
             self.restarts += 1
             _log.warning("routes are told again", node=self.name, why=str(broken))
             self._restart(0.0)
         except FrameError as error:
             self.connection.fail(error)
+        if before != (intake.said_active, intake.whole, intake.epoch):
+            self._on_change(self)
 
     def _over(self, text: str | None) -> None:
         if self.usable:

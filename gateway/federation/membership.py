@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,9 @@ from gateway.federation.joining import Joining
 from gateway.federation.link import Link
 from gateway.federation.parents import Parents
 from gateway.federation.peers import Peers
+from gateway.federation.sharing import Sharing
+from gateway.federation.table import TableOptions
+from gateway.federation.table.store import RouteStore
 from gateway.forwarding.links import UPLINK
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
@@ -75,6 +78,8 @@ class Membership:
         *,
         audience: str,
         parents: Sequence[str] = (),
+        store: RouteStore | None = None,
+        fenced: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._own = own
         self._plane = plane
@@ -92,15 +97,28 @@ class Membership:
         dialler = LinkDialler(self.federation, dial, self._token, self._context)
         self.parents = Parents(self.federation, dialler, ())
         self.peers = Peers(self.federation, dialler)
+        self.sharing: Sharing | None = None
+        if store is not None:
+            options_of_table = TableOptions(plane.node)
+            self.sharing = Sharing(
+                self.federation, store, options_of_table, fenced=fenced, nodes_changed=self._centrals_changed
+            )
+            self.federation.shared = self.sharing
         self.joining = Joining(services, control.members) if own.role == CENTRAL else None
 
     async def start(self, urls: tuple[str, ...], peer_url: str) -> None:
-        """Begin to dial. `urls`, `peer_url`: where this node itself is, if it is a central one."""
+        """Begin to dial. `urls`, `peer_url`: where this node itself is, if it is a central one.
+
+        Raises:
+            FederationError: the engine of the shared table can never work as it is set.
+        """
         own = self._own
         now = self._members.itself(self._plane.node, own.role, urls, peer_url if own.role == CENTRAL else "")
         now = replace(now, services=own.services, routes=own.routes)
         if own.role == CENTRAL and replace(now, updated_at=own.updated_at, version=own.version) != own:
             await self._members.put(now)
+        if self.sharing is not None:
+            await self.sharing.start(peer_url)
         self._members.changed = self._members_changed
         self._members_changed()
         self.parents.start()
@@ -111,6 +129,8 @@ class Membership:
         await self.peers.stop()
         if self.joining is not None:
             await self.joining.stop()
+        if self.sharing is not None:
+            await self.sharing.stop()
         await self._roster.stop()
         self.federation.stop()
 
@@ -146,11 +166,18 @@ class Membership:
 
     def _members_changed(self) -> None:
         self._tls = None
-        centrals = self._members.centrals()
         if self.role == CENTRAL:
-            self.peers.set({uuid.UUID(each.id).bytes: each.peer_url for each in centrals})
+            self._centrals_changed()
         else:
+            centrals = self._members.centrals()
             self.parents.set(self._set_parents or [url for each in centrals for url in each.urls])
+
+    def _centrals_changed(self) -> None:
+        """Dial the other centrals where they are: what the shared table says of a node that lives is the newest."""
+        here = {} if self.sharing is None else {node.name: node.url for node in self.sharing.nodes() if node.alive}
+        self.peers.set(
+            {uuid.UUID(each.id).bytes: here.get(each.name) or each.peer_url for each in self._members.centrals()}
+        )
 
     def _lost(self, link: Link, text: str) -> None:
         self.parents.lost(link, text)

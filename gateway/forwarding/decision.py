@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.errors import NoRoute, NotPermitted, RequestInvalid
 from gateway.forwarding import leasing
-from gateway.forwarding.links import LOCAL, UPLINK, toward
+from gateway.forwarding.links import DOWNLINK, LOCAL, UPLINK, toward
 from gateway.forwarding.stamp import Deciding, Form, rewrite
 from gateway.routing.address import Address, address_from
 from gateway.routing.balancer import Method, fan_out, pick, shard
@@ -85,8 +85,11 @@ class Decision:
     def refresh(self, plane: Plane, requester: Endpoint) -> None:
         """Make the decision hold again. Raises NoRoute or NotPermitted; it is then asked again at the next request."""
         table = plane.table
-        if requester.side != LOCAL and plane.links is not None:
-            plane.links.vouch(cast("Connection", requester), self.identity)
+        if plane.links is not None:
+            if requester.side != LOCAL:
+                plane.links.vouch(cast("Connection", requester), self.identity)
+            if requester.side <= DOWNLINK:
+                plane.links.look(self.address)
         try:
             group = self._locate(plane)
         except NoRoute as error:

@@ -63,6 +63,9 @@ class Links(Protocol):
     def announce(self) -> None:
         """A request is about to leave over a link: what the other side must know of its caller goes before it."""
 
+    def look(self, address: Address) -> None:
+        """A request for an address is about to be decided: have in the table what is known of it besides."""
+
     def resolve(self, address: Address, then: Callable[[], None], *, afresh: bool = False) -> bool:
         """Nobody here serves an address: ask the parent, and call `then` when the table knows all that it knows.
 

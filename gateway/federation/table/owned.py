@@ -15,8 +15,8 @@ from gateway.federation.table.records import RECORD_S
 
 #: A change is written after so long, with what has come meanwhile; but the same key no more often than that.
 PROMPT_S, GATHER_S = 0.02, 0.3
-#: What an edge offers is written no more often than this.
-SERVICES_EVERY_S = 5.0
+#: What an edge offers is written no more often than this: names that come and go have to be seen within a second.
+SERVICES_EVERY_S = 0.5
 #: Every key is written again at half its age, not all of them at once.
 LAZY_S = RECORD_S / 2
 

@@ -376,16 +376,30 @@ class TableView:
 
     def services_of(self, device: str) -> tuple[str, ...]:
         """The names of the services that a device has registered, as far as they are known."""
+        return self.served_by(device)[0]
+
+    def served_by(self, device: str) -> tuple[tuple[str, ...], bool]:
+        """As `services_of`; and whether that is all, or the names of some have not been told yet."""
         best = self.device(device)
         if best is None:
-            return ()
+            return (), True
         edge = best[0]
         by_index = {index: name for name, (index, _) in edge.services.items()}
         for shard in edge.holding(device):
             if shard.record.epoch == edge.epoch:
                 indices = shard.record.services_of(shard.record.devices.index(device))
-                return tuple(by_index[each] for each in indices if each in by_index)
-        return ()
+                known = tuple(by_index[each] for each in indices if each in by_index)
+                return known, len(known) == len(indices)
+        return (), True
+
+    def edges_of(self, device: str) -> tuple[Edge, ...]:
+        """The edges that name a device, whether they count or not."""
+        held = self._index.get(device, ())
+        return held if isinstance(held, tuple) else (held,)
+
+    def edges_offering(self, service: str) -> Iterator[Edge]:
+        """The edges that offer a service, whether they count or not."""
+        yield from self._services.get(service, ())
 
     def service_names(self) -> Iterator[str]:
         yield from self._services

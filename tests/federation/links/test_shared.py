@@ -1,0 +1,159 @@
+"""Central nodes that share a table on three real nats-servers: who is behind which, and what if that changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.control.members import CENTRAL
+from gateway.federation.sharing import Sharing
+from gateway.wire import frames, mimetypes
+from gateway.wire.brokering import Address, Cast
+from gateway.wire.brokering import encode as broker_frame
+from tests.federation.links.cluster import Cluster, answers, call, refused, until
+from tests.federation.nats_cluster import Administrator, NatsCluster, prepare
+from tests.rawclient import composite
+
+pytestmark = pytest.mark.xdist_group("nats")
+
+
+@pytest.fixture
+async def nats(running_cluster: NatsCluster) -> AsyncIterator[NatsCluster]:
+    await prepare(running_cluster)
+    yield running_cluster
+    running_cluster.heal()
+
+
+class Centre:
+    """Central nodes with one table, and an edge at each of the first two."""
+
+    def __init__(self, cluster: Cluster, nats: NatsCluster) -> None:
+        self.cluster = cluster
+        self.nats = nats
+
+    async def add(self, name: str) -> None:
+        engine = {
+            "federation.engine": "nats",
+            "federation.nats_servers": tuple(self.nats.urls),
+            "federation.nats_nkey_file": self.nats.seeds[name],
+        }
+        await self.cluster.add(name, CENTRAL, more=engine)
+
+    def sharing(self, name: str) -> Sharing:
+        membership = self.cluster[name].running.links.membership
+        assert membership is not None
+        assert membership.sharing is not None
+        return membership.sharing
+
+    async def edge(self, name: str, *parents: str) -> None:
+        await self.cluster.add(name, parents=parents)
+        await self.cluster.linked(name)
+
+    async def sees(self, name: str, device: str, at: str) -> None:
+        """Wait until a central has found a device at an edge."""
+        table = self.sharing(name).table
+
+        def found() -> bool:
+            place = table.device(device)
+            return place is not None and place.edge == at
+
+        await until(found)
+
+
+@pytest.fixture
+async def centre(cluster: Cluster, nats: NatsCluster) -> Centre:
+    centre = Centre(cluster, nats)
+    for name in ("c1", "c2"):
+        await centre.add(name)
+    await cluster.introduce_addresses()
+    await cluster.meshed("c1", "c2")
+    await centre.edge("edge-a", "c1")
+    await centre.edge("edge-b", "c2")
+    return centre
+
+
+async def test_a_phone_asks_a_device_behind_another_central(centre: Centre) -> None:
+    cluster = centre.cluster
+    door = await cluster.servant("edge-b", "door", "door-1")
+    await cluster.servant("edge-b", "attic", "attic-1")
+    await centre.sees("c1", "service/door-1", "edge-b")
+    phone = await cluster.client("edge-a")
+    assert await answers(phone, "door.open") == b"hello"
+    assert len(door.got(frames.RequestResponse)) == 1
+    # Nothing is known there but what was asked for.
+    services = {name for name, _ in cluster["c1"].running.plane.table.services()} - {"gateway"}
+    assert services == {"door"}
+    await door.stop()
+    await door.client.close()
+    await until(lambda: cluster["edge-a"].running.plane.table.service("door") is None)
+    assert (await refused(phone, "door.open")).code == frames.ErrorCode.REJECTED
+    # Who comes later is found without being looked for again.
+    await cluster.servant("edge-b", "door", "door-1")
+    await cluster.knows("edge-a", "door")
+    assert await call(phone, "door.open") == b"hello"
+
+
+async def test_by_subject_and_by_multicast(centre: Centre) -> None:
+    cluster = centre.cluster
+    lamps = [await cluster.servant(at, "lamp", f"lamp-{at}") for at in ("edge-a", "edge-b", "c2")]
+    await centre.sees("c1", "service/lamp-edge-b", "edge-b")
+    await centre.sees("c1", "service/lamp-c2", "c2")
+    phone = await cluster.client("c1")
+    address = Address(bytes(16), (("sub", "lamp-c2"),), Cast.UNICAST)
+    request = composite("lamp.on", entries=[(mimetypes.BROKER_FRAME, broker_frame(address))])
+    phone.send(frames.RequestResponse(phone.next_stream_id(), request, b"!"))
+    assert isinstance(await phone.recv(), frames.Payload)
+    assert [len(lamp.got(frames.RequestResponse)) for lamp in lamps] == [0, 0, 1]
+    address = Address(bytes(16), (("io.rsocket.broker.ServiceName", "lamp"),), Cast.MULTICAST)
+    request = composite("lamp.off", entries=[(mimetypes.BROKER_FRAME, broker_frame(address))])
+    phone.send(frames.RequestFnf(phone.next_stream_id(), request, b"off"))
+    await until(lambda: all(lamp.got(frames.RequestFnf) for lamp in lamps))
+    assert [len(lamp.got(frames.RequestFnf)) for lamp in lamps] == [1, 1, 1]
+
+
+async def test_a_device_that_moves_between_centrals(centre: Centre) -> None:
+    """Its session of before is closed, at whichever edge it was (fault 59)."""
+    cluster = centre.cluster
+    old = await cluster.client("edge-a", "d-1", "device", ("d-1.lamp",))
+    await centre.sees("c2", "d-1", "edge-a")
+    new = await cluster.client("edge-b", "d-1", "device", ("d-1.lamp",))
+    assert await old.recv_close() == (4409, "d-1 has connected to another node")
+    await centre.sees("c1", "d-1", "edge-b")
+    await new.ready()
+    here = await cluster.client("c1", "d-1", "device", ("d-1.lamp",))
+    assert await new.recv_close() == (4409, "d-1 has connected to another node")
+    await here.ready()
+
+
+async def test_an_edge_goes_to_another_parent_and_keeps_its_life(centre: Centre) -> None:
+    cluster = centre.cluster
+    await centre.edge("edge-c", "c1", "c2")
+    federation = cluster["edge-c"].federation
+    await until(lambda: len(federation.links) == 2 and federation.epoch)
+    assert federation.uplink is not None
+    before, epoch = federation.uplink.name, federation.epoch
+    after = "c2" if before == "c1" else "c1"
+    await cluster.servant("edge-c", "door")
+    await centre.sees(after, "service/svc-door", "edge-c")
+    membership = cluster["edge-c"].running.links.membership
+    assert membership is not None
+    assert membership.parents.move()
+    await until(lambda: (place := centre.sharing(before).table.edge("edge-c")) is not None and place.node == after)
+    assert federation.epoch == epoch
+    assert await answers(await cluster.client(before), "door.open") == b"hello"
+
+
+async def test_a_bucket_that_was_emptied_fills_again(centre: Centre) -> None:
+    cluster = centre.cluster
+    await cluster.servant("edge-b", "door")
+    await centre.sees("c1", "service/svc-door", "edge-b")
+    phone = await cluster.client("edge-a")
+    assert await answers(phone, "door.open") == b"hello"
+    async with Administrator(centre.nats) as administrator:
+        await administrator.fresh_bucket()
+        assert await call(phone, "door.open") == b"hello"
+        await until(lambda: all(centre.sharing(name).table.fresh for name in ("c1", "c2")))
+        await until(lambda: not centre.sharing("c2").table.status().dirty)
+    await centre.add("c3")
+    await centre.sees("c3", "service/svc-door", "edge-b")
