@@ -5,6 +5,7 @@ Between the two planes and the sockets, like `renewal`; knows them all and is kn
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,12 +15,16 @@ import structlog
 from gateway.config import Config
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
+from gateway.errors import FederationError
+from gateway.federation import survey
 from gateway.federation.engines import store_for
 from gateway.federation.federation import CENTRAL, Options
 from gateway.federation.joining import JoinToken, fingerprint
+from gateway.federation.journal import Tell
 from gateway.federation.membership import Membership
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
+from gateway.observe.links import LinkFigures
 from gateway.transport.dialer import Dialer
 from gateway.transport.websocket import Handshake
 
@@ -41,9 +46,16 @@ class Linking:
         self._dialer: Dialer | None = None
 
     def prepare(
-        self, config: Config, plane: Plane, services: NodeServices, control: ControlPlane, handshake: Handshake
+        self,
+        config: Config,
+        plane: Plane,
+        services: NodeServices,
+        control: ControlPlane,
+        handshake: Handshake,
+        tell: Tell,
     ) -> None:
-        """Before the listeners open: know the links' services, and take nodes for what they are.
+        """Before the listeners open: know the links' services, and take nodes for what they are. `tell`: where events
+        go.
 
         Raises:
             FederationError: the engine of the shared table cannot be used as it is set.
@@ -75,6 +87,8 @@ class Linking:
             store=store_for(config.federation, config.node.name) if shares else None,
             fenced=self._fenced,
         )
+        journal = self.membership.federation.journal
+        journal.tell, journal.alarm, journal.calm = tell, control.raise_alarm, control.calm
 
     async def start(self, url: str, tcp_port: int) -> None:
         """The listeners are open: `url` is where others dial this node. Raises FederationError as `prepare`."""
@@ -116,6 +130,32 @@ class Linking:
     def links_to(self, node_id: str) -> list[dict[str, Any]]:
         """The links to another node, as `LinkView` shows them."""
         return [] if self.membership is None else self.membership.shown(node_id)
+
+    def last_link(self, node_id: str) -> dict[str, Any] | None:
+        """When and why the last link to a node ended that has none now; None: it has one, or had none."""
+        if self.membership is None:
+            return None
+        ended = self.membership.federation.journal.ended.get(uuid.UUID(node_id).bytes)
+        return None if ended is None else ended._asdict()
+
+    def topology(self) -> dict[str, Any] | None:
+        """The nodes and links that this node knows, as `TopologyView` shows them; None where it stands alone."""
+        return None if self.membership is None else self.membership.topology()
+
+    async def latency(self, source: str, target: str, count: int) -> dict[str, Any]:
+        """Round trips between two nodes by their ids, as `Latency` shows them. Raises FederationError."""
+        if self.membership is None:
+            raise FederationError("this node stands alone", reason="unreachable")
+        start, end = uuid.UUID(source).bytes, uuid.UUID(target).bytes
+        return await self.membership.probing.measure(start, end, count)
+
+    def figures(self) -> list[LinkFigures]:
+        """What a scrape reads."""
+        return [] if self.membership is None else survey.figures(self.membership.federation)
+
+    def reconnect(self, node_id: str) -> int:
+        """Close the links to a node, so that they are dialled again; how many there were."""
+        return 0 if self.membership is None else self.membership.reconnect(node_id)
 
     def leave_link(self, node_id: str) -> bool:
         """Let the links to a node be left for others; whether there were any."""

@@ -140,7 +140,7 @@ class Node:
             self.renewal = Renewal(self.services, self.control, time.monotonic)
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
-            self.links.prepare(config, self.plane, self.services, self.control, self.handshake)
+            self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
         except BaseException:
@@ -249,7 +249,7 @@ class Node:
             self.telemetry = TelemetryServer(
                 self.metrics,
                 self.checks(),
-                Sources(self.plane.outbox_bytes, lambda: len(self.plane.table), self._spool_figures),
+                Sources(self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links.figures),
                 host,
                 port,
             )

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.observe.links import LinkFigures
 from gateway.observe.metrics import Durations, Metrics
 from gateway.observe.process import ProcessUsage, process_usage
 
@@ -87,6 +88,8 @@ class Sources:
     """Routes in the table."""
     spools: Callable[[], Sequence[SpoolFigures]] = tuple
     """What waits, by document."""
+    links: Callable[[], Sequence[LinkFigures]] = tuple
+    """The links to other nodes."""
 
 
 class Reading(NamedTuple):
@@ -219,6 +222,38 @@ def _spool_families() -> list[Family]:
     ]
 
 
+def _link_families() -> list[Family]:
+    def of(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [((each.kind, each.node), getattr(each, name)) for each in r.sources.links()]
+
+    def both(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [
+            ((each.kind, each.node, direction), getattr(each, f"{name}_{suffix}"))
+            for each in r.sources.links()
+            for direction, suffix in (("received", "in"), ("sent", "out"))
+        ]
+
+    link = ("kind", "node")
+    directed = (*link, "direction")
+    return [
+        Family("gateway_link_up", "gauge", "Links that are up; 0 of a node whose links have gone.", of("up"), link),
+        Family("gateway_link_active", "gauge", "Links over which requests go; others are warm.", of("active"), link),
+        Family("gateway_link_rtt_seconds", "gauge", "How long an answer takes that costs nothing.", of("rtt_s"), link),
+        Family("gateway_link_routes", "gauge", "Routes that were told over links.", both("routes"), directed),
+        Family("gateway_link_lag_routes", "gauge", "Changes of routes that are yet to be told.", of("lag"), link),
+        Family("gateway_link_lag_seconds", "gauge", "For how long the oldest of them waits.", of("lag_s"), link),
+        Family("gateway_link_restarts_total", "counter", "Streams of routes that began again.", of("restarts"), link),
+        Family(
+            "gateway_link_digest_mismatches_total",
+            "counter",
+            "Those that did because two nodes did not have the same.",
+            of("mismatches"),
+            link,
+        ),
+        Family("gateway_link_bytes_total", "counter", "Bytes of frames over links.", both("bytes"), directed),
+    ]
+
+
 FAMILIES: Final[tuple[Family, ...]] = (
     Family("gateway_info", "gauge", "Always 1; the label says what runs.", lambda r: [((r.version,), 1)], ("version",)),
     Family(
@@ -337,6 +372,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
     Family("gateway_routes", "gauge", "Routes in the routing table.", lambda r: _one(r.sources.routes())),
     *_spool_families(),
+    *_link_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",

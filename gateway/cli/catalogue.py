@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "central": ("central", "A central node, to which edges link."),
     "join": ("join", "Make this node, which must be stopped, one of a federation."),
     "peer": ("peer", "The other nodes of the federation, and how new ones join."),
+    "topology": ("topology", "Show the nodes of the federation and their links, as one node sees them."),
+    "latency": ("topology", "Measure round trips between two nodes of the federation, over its links."),
     "user": ("user", "People who may use the admin API."),
     "key": ("key", "API keys, with which programs use the admin API."),
     "conn": ("connection", "Connections, open and closed."),

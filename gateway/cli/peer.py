@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.call import Change, Listing, register
+from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
 from gateway.cli.durations import duration
 from gateway.cli.table import Column, Document, as_json
+from gateway.cli.topology import measured
 
 COLUMNS = (
     Column("NAME", "name"),
@@ -17,6 +18,7 @@ COLUMNS = (
     Column("LINKS", lambda peer: str(_links(peer))),
     Column("ROUTES IN", lambda peer: sum(link["routes_in"] for link in peer["links"])),
     Column("RTT", lambda peer: str(_rtt(peer))),
+    Column("WHY DOWN", "why"),
     Column("ID", "id"),
     Column("URLS", "urls", wide=True),
     Column("SERVICES", "services", wide=True),
@@ -32,9 +34,12 @@ TOKENS = (
 )
 
 
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Name or id of a node.", show_default=False)]
+
+
 def attach(app: typer.Typer) -> None:
     group = application(help="The other nodes of the federation, and how new ones join.")
-    for command in (ls, rm, move):
+    for command in (ls, show, rm, move, reconnect, ping):
         register(group, command)
     tokens = application(help="The lines with which nodes join.")
     register(tokens, token_create, "create")
@@ -49,20 +54,57 @@ def ls(call: Listing) -> None:
     call.pages("/peers", COLUMNS)
 
 
-def rm(call: Change, name: Annotated[str, typer.Argument(metavar="ID", help="Id of a node.")]) -> None:
-    """End a node's membership: its links close, and tokens of who enrolled with it are refused."""
-    call.confirm(f"End the membership of {name}?")
-    call.send("DELETE", f"/peers/{name}")
-    call.done(f"{name} is no member any more")
-
-
-def move(call: Change, name: Annotated[str, typer.Argument(metavar="ID", help="Id of a node.")]) -> None:
-    """Ask an edge to take another of its parents; on an edge, leave this parent."""
-    if call.dry_run:
-        call.done(f"the link to {name} would be left")
+def show(call: Query, node: Node) -> None:
+    """Show one node, and each link to it: what was told, how far behind, what the other side may do."""
+    peer = call.api.get(f"/peers/{_id(call, node)}")
+    links = peer.pop("links")
+    if not call.for_people:
+        call.show({**peer, "links": links})
         return
-    call.send("POST", f"/peers/{name}/move")
-    call.done(f"the link to {name} is left")
+    call.show(peer)
+    for link in links:
+        typer.echo("")
+        call.show(link)
+
+
+def rm(call: Change, node: Node) -> None:
+    """End a node's membership: its links close, and tokens of who enrolled with it are refused."""
+    number = _id(call, node)
+    call.confirm(f"End the membership of {node}?")
+    call.send("DELETE", f"/peers/{number}")
+    call.done(f"{node} is no member any more")
+
+
+def move(call: Change, node: Node) -> None:
+    """Ask an edge to take another of its parents; on an edge, leave this parent."""
+    number = _id(call, node)
+    if call.dry_run:
+        call.done(f"the link to {node} would be left")
+        return
+    call.send("POST", f"/peers/{number}/move")
+    call.done(f"the link to {node} is left")
+
+
+def reconnect(call: Change, node: Node) -> None:
+    """Close the links to a node, so that they are dialled again. Requests that cross them end."""
+    number = _id(call, node)
+    call.confirm(f"Close the links to {node}?")
+    answer = call.send("POST", f"/peers/{number}/reconnect")
+    call.done(f"links closed: {answer['links']}", answer)
+
+
+def ping(
+    call: Query,
+    node: Node,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=200, help="How often.")] = 20,
+) -> None:
+    """Measure round trips from the node that is asked to another one. Ends with 1 when there is no way."""
+    measured(call, {"target": node, "count": count})
+
+
+def _id(call: Query, node: str) -> str:
+    """The id of a node that is given by its name or id."""
+    return next((str(peer["id"]) for peer in call.api.entries("/peers", 0) if node in (peer["name"], peer["id"])), node)
 
 
 def token_create(

@@ -9,7 +9,7 @@ from gateway.client.calls import Gateway, connect
 from gateway.client.errors import ConnectionLost, RequestFailed, SetupRefused, Unreachable, code_name
 from gateway.client.handlers import Handlers
 from gateway.client.link import Options, Ready, Token
-from gateway.client.metadata import Caller, Request
+from gateway.client.metadata import Caller, Request, deadline
 from gateway.client.service import Service
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "Unreachable",
     "code_name",
     "connect",
+    "deadline",
 ]

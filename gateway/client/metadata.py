@@ -13,7 +13,7 @@ from rsocket.payload import Payload
 
 from gateway.errors import FrameError
 from gateway.wire.metadata import decode_composite, decode_routing, encode_composite, encode_routing
-from gateway.wire.mimetypes import PRINCIPAL, ROUTING
+from gateway.wire.mimetypes import DEADLINE, PRINCIPAL, ROUTING
 
 
 def request_payload(
@@ -26,6 +26,11 @@ def request_payload(
     routing = encode_routing((route, *(f"{key}={value}" for key, value in (tags or {}).items())))
     composite = encode_composite([(ROUTING, routing), *metadata])
     return Payload(data.encode() if isinstance(data, str) else bytes(data), composite)
+
+
+def deadline(seconds: float) -> tuple[str, bytes]:
+    """An entry for `metadata`: after so long the caller waits no more, and no node sends the request any further."""
+    return DEADLINE, min(max(round(seconds * 1000), 0), 0xFFFFFFFF).to_bytes(4, "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ import math
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from gateway.errors import FederationError
 from gateway.federation.federation import CENTRAL, Federation
-from gateway.federation.link import Link
+from gateway.federation.link import MEASURE_S, Link
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.policy.principal import Kind, Principal
@@ -20,9 +20,6 @@ from gateway.wire.brokering import BrokerInfo
 from gateway.wire.frames import Setup
 from gateway.wire.metadata import encode_bearer, encode_composite
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, OCTET_STREAM
-
-#: A link's own answer is asked for again so often, for how far it is; in seconds.
-MEASURE_S: Final = 15.0
 
 Dial = Callable[[str, ssl.SSLContext | None, float], Awaitable[Connection]]
 
@@ -77,6 +74,7 @@ class LinkDialler:
             text = str(error) or "this side has given up"
             connection.close(CloseReason.POLICY, text)
             raise
+        federation.journal.up(link)
         self._measure(link)
         self._renew(link)
         return link

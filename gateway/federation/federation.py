@@ -16,7 +16,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
@@ -26,9 +26,12 @@ from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
 from gateway.federation.interests import Interests, Key, key_of
 from gateway.federation.items import Told
+from gateway.federation.journal import Journal
 from gateway.federation.link import Link
+from gateway.federation.roster import Roster
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.inquiry import InquiryDesk
 from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK, toward
@@ -71,28 +74,6 @@ class Options:
     accept_calls: tuple[str, ...] = ("*",)
 
 
-class Member(Protocol):
-    """A node that belongs to the same federation."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> str: ...
-
-
-class Roster(Protocol):
-    """The nodes that belong to it."""
-
-    def find(self, node_id: str) -> Member | None: ...
-    def document(self) -> list[dict[str, Any]]:
-        """All that another member must know of them."""
-
-    def adopt(self, document: object, told_by: str) -> None:
-        """Another member has told of them."""
-
-
 class Shared(Protocol):
     """The table that centrals share, where this node follows one (`sharing`)."""
 
@@ -125,6 +106,7 @@ class Federation:
         #: Which life of this node the centre takes it to be in; 0 before a parent has said.
         self.epoch = 0
         self.shared: Shared | None = None
+        self.journal = Journal(plane.wall)
         self._lives: dict[bytes, int] = {}
         self._asked: OrderedDict[Key, float] = OrderedDict()
         self._asking: dict[Key, list[Callable[[], None]]] = {}
@@ -198,6 +180,8 @@ class Federation:
         if not dialled:
             _log.info("link up", node=name, kind=link.kind)
             self.changed(link)
+            self.journal.up(link)
+            self._nodes_changed(link)
         return link
 
     def changed(self, link: Link) -> None:
@@ -209,6 +193,13 @@ class Federation:
         if self.shared is not None:
             self.shared.link_gone(link)
 
+    def _nodes_changed(self, link: Link) -> None:
+        """A child has come or gone: who reaches it through here hears of that."""
+        if link.side == DOWNLINK:
+            for other in self.links.values():
+                if other.feed is not None and other is not link:
+                    other.feed.nodes_changed()
+
     def ended(self, connection: Connection, text: str) -> None:
         link = self.links.pop(connection, None)
         if link is None:
@@ -217,6 +208,8 @@ class Federation:
         link.why = text
         _log.info("link down", node=link.name or link.url, kind=link.kind, why=text)
         self._gone(link)
+        self.journal.down(link, text)
+        self._nodes_changed(link)
         self.on_lost(link, text)
 
     def drained(self, connection: Connection) -> None:
@@ -238,6 +231,7 @@ class Federation:
         before, self.uplink = self.uplink, link
         if before is link:
             return
+        self.journal.moved(before, link)
         if link is None:
             self.down_since = self.plane.wall()
         if before is not None:
@@ -279,18 +273,31 @@ class Federation:
             return ""
         return f"; uplink down since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.down_since))}"
 
-    def resolve(self, address: Address, then: Callable[[], None], *, afresh: bool = False) -> bool:
+    def way_s(self, connection: Endpoint) -> float:
+        link = self.links.get(cast(Connection, connection))
+        return 0.0 if link is None else link.rtt_s / 2
+
+    def resolve(
+        self, address: Address, then: Callable[[], None], *, within_s: float = RESOLVE_S, afresh: bool = False
+    ) -> bool:
         if self.uplink is None:
             return False
         key = key_of(address)
         asking = self._asking.get(key)
         if asking is not None:
             asking.append(then)
+            self._no_later(within_s, then)
             return True
         if not afresh and self.loop.time() - self._asked.get(key, float("-inf")) < ASK_AGAIN_S:
             return False
         self._ask(key, [then])
+        self._no_later(within_s, then)
         return True
+
+    def _no_later(self, within_s: float, then: Callable[[], None]) -> None:
+        """Who waits has less time than the answer."""
+        if within_s < RESOLVE_S:
+            self.loop.call_later(max(within_s, 0.0), then)
 
     def _ask(self, key: Key, thens: list[Callable[[], None]]) -> None:
         link = self.uplink
@@ -324,7 +331,8 @@ class Federation:
 
     # What links ask
 
-    def _of(self, exchange: Exchange) -> Link:
+    def of(self, exchange: Exchange) -> Link:
+        """The link over which something is asked that is for nodes. Raises NotPermitted."""
         link = self.links.get(exchange.caller)
         if link is None:
             raise NotPermitted(f"{exchange.route} is for nodes", reason="not_a_node")
@@ -333,7 +341,7 @@ class Federation:
     def _routes(self, exchange: Exchange) -> object:
         if exchange.caller.side == LOCAL:
             return RouteFeed(exchange)
-        link = self._of(exchange)
+        link = self.of(exchange)
         if link.feed is not None:
             link.feed.stop()
         wanted = Interests() if link.side == PEER and exchange.data == _HAS_TABLE else link.interests
@@ -366,11 +374,11 @@ class Federation:
         exchange.reply(_json(document))
 
     def _members(self, exchange: Exchange) -> None:
-        self._of(exchange)
+        self.of(exchange)
         exchange.reply(_json({"members": self.roster.document()}))
 
     def _relink(self, exchange: Exchange) -> None:
-        link = self._of(exchange)
+        link = self.of(exchange)
         caller = link.connection
         try:
             principal = self.plane.snapshot.admit(exchange.data, self.plane.wall())
@@ -389,7 +397,7 @@ class Federation:
             link.ask("gateway.claimed", said, lambda document: None, lambda text: None)
 
     def _epoch(self, exchange: Exchange) -> None:
-        if self._of(exchange).side != UPLINK:
+        if self.of(exchange).side != UPLINK:
             raise NotPermitted("only a parent says which life this is", reason="not_a_parent")
         text = exchange.data.decode("ascii", "replace")
         if not text.isdecimal() or len(text) > 19:
@@ -398,7 +406,7 @@ class Federation:
         exchange.reply(b"{}")
 
     def _claimed(self, exchange: Exchange) -> None:
-        if self._of(exchange).side != UPLINK:
+        if self.of(exchange).side != UPLINK:
             raise NotPermitted("only a parent says who has connected elsewhere", reason="not_a_parent")
         try:
             said = json.loads(exchange.data)
@@ -411,7 +419,7 @@ class Federation:
         exchange.reply(b"{}")
 
     def _resolve(self, exchange: Exchange) -> None:
-        link = self._of(exchange)
+        link = self.of(exchange)
         if link.interests is None:
             raise NotPermitted("only a child asks its parent for routes", reason="not_a_child")
         address = interests.decode(exchange.data)
@@ -475,8 +483,11 @@ class Federation:
         for link in list(self.links.values()):
             link.ping()
             link.judge()
+            if not link.dialled and now >= link.measure_at:
+                link.measure(now)
             if link.feed is not None:
                 link.feed.tick(now)
+        self.journal.look(self.links.values(), self.down_since if self.parents and self.uplink is None else None)
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -57,7 +57,7 @@ class Feed:
         self._digest = 0
         self._number = 0
         self._changed: dict[bytes, None] = {}
-        self._flushed_at = float("-inf")
+        self._flushed_at = self._behind_since = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._whole = False
         self._digest_at = self._plane.monotonic()
@@ -68,6 +68,7 @@ class Feed:
         self._changed = dict.fromkeys(
             route.route_id for route in self._plane.table if interests is None or interests.meets(route)
         )
+        self._behind_since = self._plane.monotonic()
         self.flush()
 
     @property
@@ -84,6 +85,16 @@ class Feed:
         """Changes that are yet to be told."""
         return len(self._changed)
 
+    @property
+    def lag_s(self) -> float:
+        """For how long the oldest of them has not been told, in seconds."""
+        return self._plane.monotonic() - self._behind_since if self._changed else 0.0
+
+    @property
+    def told(self) -> int:
+        """How many items have been told since the stream began."""
+        return self._number
+
     def changed(self, route: Route) -> None:
         """A route has come or gone."""
         side = route.owner.side  # type: ignore[attr-defined]
@@ -93,7 +104,13 @@ class Feed:
                 return
         elif self._interests is not None and route.route_id not in self._told and not self._interests.meets(route):
             return
+        if not self._changed:
+            self._behind_since = self._plane.monotonic()
         self._changed[route.route_id] = None
+        self._soon()
+
+    def nodes_changed(self) -> None:
+        """Nodes have come or gone that the other side must know by name."""
         self._soon()
 
     def want(self, key: Key, routes: list[Route]) -> None:
@@ -168,10 +185,14 @@ class Feed:
             self._send(told.frame())
 
     def _tell_nodes(self) -> None:
-        for node, name in self._nodes():
+        standing = dict(self._nodes())
+        gone = dict.fromkeys(self._told_nodes.keys() - standing.keys(), "")
+        for node, name in (standing | gone).items():
             if self._told_nodes.get(node) != name:
                 self._told_nodes[node] = name
                 self._send(BrokerInfo(node, self._now_ms(), ((items.NAME, name),)))
+        for node in gone:
+            del self._told_nodes[node]
         state = self._state()
         if state and state != self._told_state:
             self._told_state = state

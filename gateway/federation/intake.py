@@ -29,6 +29,10 @@ class Broken(Exception):
     """What was told does not add up: it has to be told again from the beginning."""
 
 
+class Mismatch(Broken):
+    """The digest of what was told is another one."""
+
+
 class Intake:
     """`names`: of the nodes behind the link, by id. `active`: whether its routes are for use. `whole`: everything that
     holds has been told once. `said_active`, `epoch`: whether the child says that this is its uplink, and which of its
@@ -67,6 +71,11 @@ class Intake:
     def refused(self) -> int:
         """Routes that the link's grant does not allow."""
         return len(self._refused)
+
+    @property
+    def heard(self) -> int:
+        """How many items have come since the stream began."""
+        return self._expected
 
     def told(self, route_id: bytes) -> Told | None:
         found = self._told.get(route_id)
@@ -202,7 +211,7 @@ class Intake:
                     self._drop(route_id)
                 self._unseen = set()
             if said[items.DIGEST] != f"{self._digest:016x}" or said.get(items.COUNT) != str(len(self._told)):
-                raise Broken(f"digest {self._digest:016x} of {len(self._told)} routes is not {said[items.DIGEST]}")
+                raise Mismatch(f"digest {self._digest:016x} of {len(self._told)} routes is not {said[items.DIGEST]}")
         elif items.STATE in said:
             self.said_active = said[items.STATE] == items.ACTIVE
             epoch = said.get(items.EPOCH, "0")
@@ -211,4 +220,7 @@ class Intake:
             self.epoch = int(epoch)
             self.use(self.said_active)
         elif items.NAME in said and info.broker_id != self._node:
-            self.names[info.broker_id] = said[items.NAME]
+            if said[items.NAME]:
+                self.names[info.broker_id] = said[items.NAME]
+            else:
+                self.names.pop(info.broker_id, None)

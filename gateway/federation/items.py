@@ -2,8 +2,9 @@
 
     u64 number | ROUTE_JOIN      a route that is there, or has changed; its time is the stamp of a hybrid clock
                | ROUTE_REMOVE    one that is not any more
-               | BROKER_INFO     a node behind this one; with the tag `digest`, what all of it must add up to by now;
-                                 with the tag `state`, whether this link is in use, and the `epoch` of the child's life
+               | BROKER_INFO     a node behind this one, with an empty name when it is not any more; with the tag
+                                 `digest`, what all of it must add up to by now; with the tag `state`, whether this
+                                 link is in use, and the `epoch` of the child's life
 
 The digest does not depend on the order: the exclusive or of one hash a route, so each side keeps it as routes come and
 go. Knows no link and no table.

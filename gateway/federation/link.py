@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -13,13 +14,16 @@ import structlog
 from gateway.errors import FrameError, NotPermitted
 from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
-from gateway.federation.intake import Broken, Intake
+from gateway.federation.intake import Broken, Intake, Mismatch
 from gateway.federation.interests import Interests
+from gateway.federation.journal import MISMATCHES
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.inquiry import Inquiry, InquiryDesk
 from gateway.forwarding.links import DOWNLINK, KINDS, UPLINK
 from gateway.session import keepalive
 
+#: How often it is measured how far the other side is, in seconds.
+MEASURE_S: Final = 15.0
 #: How long after a stream of routes has ended it is asked for again, in seconds.
 AGAIN_S: Final = 0.2
 #: Principals whose words are remembered as good, a link.
@@ -60,6 +64,11 @@ class Link:
         self.interests = Interests() if self.side == DOWNLINK else None
         self.intake = Intake(connection, name, node, claims, active=self.side not in (UPLINK, DOWNLINK))
         self.restarts = 0
+        #: Digests that did not add up: how many, and when the last ones were, in Unix seconds.
+        self.mismatched = 0
+        self.mismatches: deque[float] = deque(maxlen=MISMATCHES)
+        #: When a link that the other side has dialled is measured next, by the plane's clock.
+        self.measure_at = 0.0
         self.why = ""
         self._wish = wish
         self._on_change = on_change
@@ -95,6 +104,16 @@ class Link:
         leaving = connection.draining and not (connection.requesting or connection.serving)
         if self.dialled and not connection.closed and not leaving:
             self.connection.outbox.put_frame(keepalive.question())
+
+    def measure(self, now: float) -> None:
+        """See how far the other side is; `now` by the plane's clock."""
+        self.measure_at = now + MEASURE_S
+        clock = self.connection.plane.monotonic
+
+        def then(document: object) -> None:
+            self.rtt_s = clock() - now
+
+        self.ask("gateway.link", b"", then, lambda text: None)
 
     def leave(self) -> None:
         """Hear no more of it, and tell no more: it goes when its requests have ended."""
@@ -164,6 +183,9 @@ class Link:
             intake.take(data)
         except Broken as broken:
             self.restarts += 1
+            if isinstance(broken, Mismatch):
+                self.mismatched += 1
+                self.mismatches.append(self.connection.plane.wall())
             _log.warning("routes are told again", node=self.name, why=str(broken))
             self._restart(0.0)
         except FrameError as error:

@@ -17,16 +17,18 @@ import structlog
 from gateway.control.members import CENTRAL, Member, Members
 from gateway.control.plane import ControlPlane
 from gateway.errors import StorageError
+from gateway.federation import survey
 from gateway.federation.dialling import Dial, LinkDialler
 from gateway.federation.federation import Federation, Options
 from gateway.federation.joining import Joining
 from gateway.federation.link import Link
 from gateway.federation.parents import Parents
 from gateway.federation.peers import Peers
+from gateway.federation.probing import Probing
 from gateway.federation.sharing import Sharing
 from gateway.federation.table import TableOptions
 from gateway.federation.table.store import RouteStore
-from gateway.forwarding.links import UPLINK
+from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
 from gateway.policy.principal import Kind
@@ -104,6 +106,7 @@ class Membership:
                 self.federation, store, options_of_table, fenced=fenced, nodes_changed=self._centrals_changed
             )
             self.federation.shared = self.sharing
+        self.probing = Probing(self.federation, services)
         self.joining = Joining(services, control.members) if own.role == CENTRAL else None
 
     async def start(self, urls: tuple[str, ...], peer_url: str) -> None:
@@ -127,6 +130,7 @@ class Membership:
         self._members.changed = lambda: None
         await self.parents.stop()
         await self.peers.stop()
+        await self.probing.stop()
         if self.joining is not None:
             await self.joining.stop()
         if self.sharing is not None:
@@ -137,23 +141,19 @@ class Membership:
     def shown(self, node_id: str) -> list[dict[str, Any]]:
         """The links to a node, for people."""
         node = uuid.UUID(node_id).bytes
-        return [self._shown(link) for link in self.federation.links.values() if link.node == node]
+        return [survey.shown(self.federation, link) for link in self.federation.links.values() if link.node == node]
 
-    def _shown(self, link: Link) -> dict[str, Any]:
-        uplink = self.federation.uplink
-        in_use = link is uplink if link.side == UPLINK else link.intake.active
-        return {
-            "kind": link.kind,
-            "state": "active" if in_use else "standby",
-            "address": link.url or link.connection.peer,
-            "since": link.up_since,
-            "rtt_ms": round(link.rtt_s * 1000, 2) if link.dialled else None,
-            "routes_in": len(link.intake),
-            "routes_out": 0 if link.feed is None else link.feed.routes,
-            "refused": link.intake.refused,
-            "lag": 0 if link.feed is None else link.feed.lag,
-            "restarts": link.restarts,
-        }
+    def topology(self) -> dict[str, Any]:
+        """Every node that this one knows, and the links that it knows of."""
+        return survey.topology(self.federation, self._members.all())
+
+    def reconnect(self, node_id: str) -> int:
+        """Close the links to a node; whoever has dialled them does so again. Returns how many there were."""
+        node = uuid.UUID(node_id).bytes
+        found = [link for link in self.federation.links.values() if link.node == node and not link.connection.closed]
+        for link in found:
+            link.connection.close(CloseReason.KICKED, "the link is to be made anew")
+        return len(found)
 
     def leave(self, node_id: str) -> bool:
         """Let a child go to another parent, or go to another one from this parent."""

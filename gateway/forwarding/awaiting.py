@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import Overloaded, RequestError
+from gateway.forwarding.deadline import aged_frame, left_s
 from gateway.forwarding.ending import FAILED, finish
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_STREAM, RESPONSE_SERIES
@@ -51,13 +52,14 @@ Offer = tuple["Address", Request]
 
 
 class Awaiting:
-    """The frames of one stream. `avoid`: where it has been in vain."""
+    """The frames of one stream, held `since` then. `avoid`: where it has been in vain."""
 
-    __slots__ = ("address", "avoid", "frames", "size")
+    __slots__ = ("address", "avoid", "frames", "since", "size")
 
-    def __init__(self, address: Address, frame: bytes, avoid: Endpoint | None = None) -> None:
+    def __init__(self, address: Address, frame: bytes, since: float, avoid: Endpoint | None = None) -> None:
         self.address = address
         self.avoid = avoid
+        self.since = since
         self.frames = [frame]
         self.size = len(frame)
 
@@ -66,7 +68,7 @@ def await_route(connection: Endpoint, stream_id: int, address: Address, frame: b
     """Hold a request that nobody here serves, if there is somebody to ask. Raises Overloaded when there is no room."""
     if connection.plane.links is None or connection.side != LOCAL or connection.asking_again:
         return False
-    return _hold(connection, stream_id, Awaiting(address, frame))
+    return _hold(connection, stream_id, Awaiting(address, frame, connection.plane.now))
 
 
 def keep(connection: Endpoint, stream_id: int, frame: bytes) -> None:
@@ -104,11 +106,11 @@ def ask_again(stream: Stream, error: bytes) -> bool:
     if begun or int.from_bytes(error[6:10], "big") != ErrorCode.REJECTED or not error[10:].startswith(NO_ROUTE):
         return False
     address, request = kept
-    stream_id = stream.requester_id
+    stream_id, opened_at = stream.requester_id, stream.opened_at
     finish(stream, FAILED)
     # With whatever credit it has been given since.
     n = credit.outstanding + credit.held if credit is not None else 0
-    held = Awaiting(address, request.frame(stream_id, n), target)
+    held = Awaiting(address, request.frame(stream_id, n), opened_at, target)
     try:
         if not _hold(connection, stream_id, held):
             # There is nobody to ask: what the table has besides is all that there is.
@@ -126,8 +128,12 @@ def _hold(connection: Endpoint, stream_id: int, held: Awaiting) -> bool:
     if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
         raise _no_room()
     waiting[stream_id] = held
+    within_s = left_s(held.frames[0]) - (connection.plane.now - held.since)
     if links is not None and links.resolve(
-        held.address, lambda: _go_on(connection, stream_id, held), afresh=held.avoid is not None
+        held.address,
+        lambda: _go_on(connection, stream_id, held),
+        within_s=within_s,
+        afresh=held.avoid is not None,
     ):
         return True
     if held.avoid is None:
@@ -143,7 +149,7 @@ def _go_on(connection: Endpoint, stream_id: int, held: Awaiting) -> None:
     connection.asking_again = True
     connection.avoided = held.avoid
     try:
-        _again(connection, held.frames[0])
+        _again(connection, aged_frame(held.frames[0], connection.plane.wake() - held.since))
     finally:
         connection.asking_again = False
         connection.avoided = None

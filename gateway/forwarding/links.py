@@ -66,11 +66,15 @@ class Links(Protocol):
     def look(self, address: Address) -> None:
         """A request for an address is about to be decided: have in the table what is known of it besides."""
 
-    def resolve(self, address: Address, then: Callable[[], None], *, afresh: bool = False) -> bool:
-        """Nobody here serves an address: ask the parent, and call `then` when the table knows all that it knows.
+    def resolve(self, address: Address, then: Callable[[], None], *, within_s: float, afresh: bool = False) -> bool:
+        """Nobody here serves an address: ask the parent, and call `then` when the table knows all that it knows, or
+        after so long.
 
         False: there is nobody to ask, or it was asked; `then` is not called. `afresh`: what was asked before was wrong.
         """
+
+    def way_s(self, connection: Endpoint) -> float:
+        """How long what is sent over a link takes to be there, in seconds; 0 where nobody knows."""
 
     def why_not(self) -> str:
         """What a caller should know about a route that there is not: an uplink that is down; or nothing."""

@@ -18,7 +18,7 @@ cdef long MAX_REQUEST_N
 @cython.locals(at=Py_ssize_t, body=Py_ssize_t, latest=bytes, metadata=bytes, n=long)
 cpdef open_request(Endpoint connection, int kind, int head, long stream_id, bytes data, Py_ssize_t start, Py_ssize_t end)
 
-@cython.locals(counters=Counters, decision=Decision, form=long, ids=StreamIds, plane=Plane, responder_id=long, route=Route, stamped=bytes, stats=ServiceStats, stream=Stream, target=Endpoint, varying=bint)
+@cython.locals(counters=Counters, deadline_at=long, decision=Decision, form=long, ids=StreamIds, plane=Plane, responder_id=long, route=Route, sent=bytes, stamped=bytes, stats=ServiceStats, stream=Stream, target=Endpoint, varying=bint)
 cdef _open(Endpoint connection, int kind, int head, long stream_id, long n, bytes metadata, bytes data, Py_ssize_t at, Py_ssize_t end)
 
 cdef _after_send(Endpoint connection, Outbox outbox)

@@ -18,7 +18,7 @@ from gateway.errors import (
     RequestError,
     RequestInvalid,
 )
-from gateway.forwarding import leasing
+from gateway.forwarding import deadline, leasing
 from gateway.forwarding.assembly import BREAKING
 from gateway.forwarding.awaiting import Request, await_route, offer
 from gateway.forwarding.credit import Credit
@@ -26,7 +26,7 @@ from gateway.forwarding.decision import CAPACITY, LINK_CAPACITY, Decision, decid
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.partial import Partial
-from gateway.forwarding.stamp import Deciding
+from gateway.forwarding.stamp import Deciding, Form
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
     REQUEST_FNF,
@@ -85,7 +85,7 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
             metadata = latest if latest is not None and equal(data, at + 3, body, latest) else cut(data, at + 3, body)
             if head & FOLLOWS and body == end:
                 # Metadata may go on in the next fragment, and the stamp has to come after all of it.
-                _hold(connection, Partial(kind, head, stream_id, n, metadata))
+                _hold(connection, Partial(kind, head, stream_id, n, metadata, connection.plane.now))
                 return
             at = body
         _open(connection, kind, head, stream_id, n, metadata, data, at, end)
@@ -130,13 +130,15 @@ def _open(
         _spend_token(connection)
     if connection.draining:
         raise Overloaded("this connection is draining; reconnect and try again", reason="draining")
+    deadline_at = 0
     varying = False
     if metadata is connection.latest_metadata:
         decision = connection.latest
     else:
         decision = connection.decisions.get(metadata)
         if decision is None:
-            decision, varying = _decide(connection, metadata)
+            decision, deciding = _decide(connection, metadata)
+            varying, deadline_at = deciding.varying, deciding.deadline_at
         if not varying:
             connection.latest = decision
             connection.latest_metadata = metadata
@@ -161,7 +163,8 @@ def _open(
         # What came over a link was stamped by the node that its caller is connected to.
         theirs = decision.identity is not None and connection.side != LOCAL
         stamp = None if theirs else connection.stamp
-        stamped = section(decision, metadata, varying, connection.form, form, stamp)
+        sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
+        stamped = section(decision, sent, varying, connection.form, form, stamp)
     counters = connection.counters
     stats = decision.stats or plane.stats_of(route)
     if connection.outbox.blocked:
@@ -218,8 +221,8 @@ def decide_on(connection: Endpoint, metadata: bytes) -> Decision:
     return decision
 
 
-def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
-    """Answer metadata that is not in the cache as it stands; the flag says whether entries vary by request."""
+def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, Deciding]:
+    """Answer metadata that is not in the cache as it stands, and say what of it has decided."""
     limits = connection.grant.limits
     if len(metadata) > limits.max_metadata_bytes:
         raise RequestInvalid(
@@ -228,6 +231,8 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
     try:
         local = connection.side == LOCAL
         deciding = Deciding(metadata, connection.form, limits.max_metadata_entries, foreign=local)
+        if deciding.deadline_at:
+            deadline.check(metadata, deciding.deadline_at)
         decision = connection.decisions.get(deciding.key) if deciding.varying else None
         if decision is None:
             decision = decide(connection.plane, deciding, connection, limits.max_route_bytes)
@@ -236,7 +241,7 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, bool]:
             connection.decisions[deciding.key] = decision
     except FrameError as error:
         raise RequestInvalid(f"metadata: {error}", reason="malformed_metadata") from error
-    return decision, deciding.varying
+    return decision, deciding
 
 
 def _slow_down(connection: Endpoint, kind: int, stats: ServiceStats) -> None:
@@ -295,7 +300,11 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
         # Only a channel's COMPLETE says anything; on the last fragment of another request it is a bit without meaning.
         last = FOLLOWS | COMPLETE if kind == REQUEST_CHANNEL else FOLLOWS
         first = partial.head & ~(FOLLOWS | COMPLETE) | head & last
-        _open(connection, kind, first, stream_id, partial.n, partial.metadata, data, at, end)
+        metadata = partial.metadata
+        if connection.form == Form.COMPOSITE:
+            held_s = connection.plane.now - partial.since
+            metadata = deadline.aged(metadata, 0, len(metadata), held_s)
+        _open(connection, kind, first, stream_id, partial.n, metadata, data, at, end)
     except RequestError as error:
         drop_partial(connection, stream_id)
         _refuse(connection, kind, head, stream_id, error)

@@ -11,15 +11,16 @@ from gateway.wire.frames import FOLLOWS, MAX_REQUEST_N, METADATA
 
 
 class Partial:
-    """`metadata` is what has come so far, `size` bytes; `head` the type and flags of the request frame."""
+    """`metadata` is what has come so far, `size` bytes, `since` then; `head` type and flags of the request frame."""
 
-    __slots__ = ("_chunks", "_count", "head", "kind", "n", "size", "stream_id")
+    __slots__ = ("_chunks", "_count", "head", "kind", "n", "since", "size", "stream_id")
 
-    def __init__(self, kind: int, head: int, stream_id: int, n: int, metadata: bytes) -> None:
+    def __init__(self, kind: int, head: int, stream_id: int, n: int, metadata: bytes, since: float) -> None:
         self.kind = kind
         self.head = head
         self.stream_id = stream_id
         self.n = n
+        self.since = since
         self._chunks = [metadata]
         self.size = len(metadata)
         self._count = 1

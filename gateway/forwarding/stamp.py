@@ -12,9 +12,19 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from gateway.errors import RequestInvalid
+from gateway.forwarding import deadline
 from gateway.policy.principal import Principal
 from gateway.wire.metadata import encode_composite, iter_composite
-from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING, SPOOLED, normalise
+from gateway.wire.mimetypes import (
+    AUTHENTICATION,
+    BROKER_FRAME,
+    COMPOSITE,
+    DEADLINE,
+    PRINCIPAL,
+    ROUTING,
+    SPOOLED,
+    normalise,
+)
 
 _CREDENTIALS = frozenset({AUTHENTICATION})
 #: What only a node says: whoever believes a message's id drops what has it already.
@@ -48,10 +58,10 @@ class Deciding:
 
     `routing`, `broker` and `identity` (the principal) are their contents or None; `varying` says whether other entries
     (tracing, MIME types) came along, which differ from request to request and must not be part of a cache key. `key` is
-    the raw bytes of the deciding entries.
+    the raw bytes of the deciding entries. `deadline_at`: where in the metadata its deadline is; 0: it has none.
     """
 
-    __slots__ = ("broker", "identity", "key", "routing", "varying")
+    __slots__ = ("broker", "deadline_at", "identity", "key", "routing", "varying")
 
     def __init__(self, metadata: bytes, form: int, max_entries: int, *, foreign: bool = True) -> None:
         """`foreign`: it comes from no node, whatever principal it names.
@@ -61,6 +71,7 @@ class Deciding:
         self.routing: bytes | None = None
         self.broker: bytes | None = None
         self.identity: bytes | None = None
+        self.deadline_at = 0
         self.varying = False
         self.key = metadata
         if form == Form.ROUTING:
@@ -76,6 +87,8 @@ class Deciding:
                 raise RequestInvalid(f"metadata has more than {max_entries} entries", reason="max_metadata_entries")
             if entry.mime not in _DECIDING:
                 self.varying = True
+                if entry.mime == DEADLINE:
+                    self.deadline_at = deadline.content_at(entry.content_start, entry.end, self.deadline_at)
                 continue
             kept.append(metadata[entry.start : entry.end])
             if entry.mime == ROUTING and self.routing is None:

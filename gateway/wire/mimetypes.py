@@ -25,6 +25,7 @@ BROKER_FRAME: Final = "message/x.rsocket.broker.frame.v0"
 PRINCIPAL: Final = "message/x.gateway.principal.v0"
 SPOOLED: Final = "message/x.gateway.spooled.v0"
 MQTT: Final = "message/x.gateway.mqtt.v0"
+DEADLINE: Final = "message/x.gateway.deadline.v0"
 IDEMPOTENCY_KEY: Final = "message/x.gateway.idempotency-key.v0"
 BASIC: Final = "message/x.rsocket.authentication.basic.v0"
 BEARER: Final = "message/x.rsocket.authentication.bearer.v0"
@@ -93,7 +94,7 @@ MAX_NAME_BYTES: Final = 128
 KEY_BY_ID: Final[tuple[str, ...]] = tuple(WELL_KNOWN.get(id, f"id:0x{id:02x}") for id in range(128))
 _ID_BY_KEY: Final[dict[str, int]] = {key: id for id, key in enumerate(KEY_BY_ID)}
 _KEY_BY_LOWER: Final[dict[str, str]] = {
-    name.lower(): name for name in (*WELL_KNOWN.values(), BROKER_FRAME, PRINCIPAL, BASIC, BEARER)
+    name.lower(): name for name in (*WELL_KNOWN.values(), BROKER_FRAME, PRINCIPAL, DEADLINE, BASIC, BEARER)
 }
 _KEY_BY_BYTES: Final[dict[bytes, str]] = {name.encode(): name for name in _KEY_BY_LOWER.values()}
 

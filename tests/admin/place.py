@@ -215,6 +215,8 @@ class Place:
                 return {"params": {"spool": await self.spool()}}
             case "replay_spool" | "drop_messages":
                 return {"json": {"spool": await self.spool()}}
+            case "measure_latency":
+                return {"json": {"target": "edge-1", "count": 1}}
             case "stream_events" | "stream_stats":
                 return {"params": {"ttl": 0}}
         return {} if path.startswith("/api/v1/auth/") else {"json": {}}

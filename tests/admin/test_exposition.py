@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.exposition import FAMILIES, Sources, reference, render
+from gateway.observe.links import LinkFigures
 from gateway.observe.metrics import Metrics
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -181,3 +182,26 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
 def test_the_page_lists_every_metric_and_no_other() -> None:
     """`python tools/metrics_page.py` writes that part of docs/metrics.md."""
     assert PAGE.read_text().partition("## Every metric\n\n")[2] == reference()
+
+
+async def test_links_are_shown_by_node_and_kind() -> None:
+    links = [
+        LinkFigures("uplink", "central-1", 1, 1, 0.25, 3, 4, 5, 0.5, 6, 7, 8, 9),
+        LinkFigures("downlink", "(edges)"),
+    ]
+    text = (await render(Metrics(), Sources(lambda: 0, lambda: 0, links=lambda: links), "1")).decode()
+    found = dict(re.findall(r'^gateway_link_(\w+)\{kind="uplink",node="central-1"\} (\S+)$', text, re.MULTILINE))
+    assert found == {
+        "up": "1.0",
+        "active": "1.0",
+        "rtt_seconds": "0.25",
+        "lag_routes": "5.0",
+        "lag_seconds": "0.5",
+        "restarts_total": "6.0",
+        "digest_mismatches_total": "7.0",
+    }
+    for name, received, sent in (("routes", 3, 4), ("bytes_total", 8, 9)):
+        labels = 'direction="{}",kind="uplink",node="central-1"'
+        assert f"gateway_link_{name}{{{labels.format('received')}}} {received}.0" in text
+        assert f"gateway_link_{name}{{{labels.format('sent')}}} {sent}.0" in text
+    assert 'gateway_link_up{kind="downlink",node="(edges)"} 0.0' in text

@@ -18,7 +18,7 @@ REQUEST = int(FrameType.REQUEST_STREAM)
 
 
 def begun(metadata: bytes = b"first") -> Partial:
-    return Partial(REQUEST, REQUEST << 10 | METADATA | FOLLOWS, 1, 5, metadata)
+    return Partial(REQUEST, REQUEST << 10 | METADATA | FOLLOWS, 1, 5, metadata, 0.0)
 
 
 def take(partial: Partial, metadata: bytes | None, data: bytes = b"", *, follows: bool = True) -> tuple[bool, bytes]:

@@ -26,6 +26,7 @@ from gateway.admin.resources import (
     routes,
     services,
     spools,
+    topology,
     users,
 )
 
@@ -49,6 +50,7 @@ ROUTERS: Final[tuple[tuple[APIRouter, str], ...]] = (
     (issuers.operations.router, PREFIX),
     (declarations.operations.router, PREFIX),
     (peers.operations.router, PREFIX),
+    (topology.operations.router, PREFIX),
     (certificates.operations.router, PREFIX),
     (events.operations.router, PREFIX),
     (audit.operations.router, PREFIX),

@@ -22,24 +22,39 @@ Id = Annotated[str, Path(min_length=1, max_length=64)]
 
 
 class LinkView(Shown):
-    """One link, as this node sees it. `rtt_ms` is null where the other side has dialled. `routes_in` and `routes_out`:
-    what each side was told by the other; `refused`: what the link's grant does not allow. `restarts`: how often it had
-    to be told again."""
+    """One link, as this node sees it. `dialled`: by this side. `routes_in` and `routes_out`: what each side was told by
+    the other; `refused`: what the link's grant does not allow. `lag`: changes that are yet to be told, for `lag_s`
+    seconds. `items_in`, `items_out`: numbers in the two streams of routes. `restarts`: how often it had to be told
+    again, `mismatches` of those because a digest was another one. `interests`: addresses that a child wants to hear of.
+    `services`, `routes`: patterns of what the other side may offer and call over it."""
 
     kind: str
     state: Literal["active", "standby"]
     address: str
+    dialled: bool
     since: MaybeTime
     rtt_ms: float | None
     routes_in: int
     routes_out: int
     refused: int
     lag: int
+    lag_s: float
+    whole: bool
+    items_in: int
+    items_out: int
     restarts: int
+    mismatches: int
+    interests: int
+    bytes_in: int
+    bytes_out: int
+    pending: int
+    services: list[str]
+    routes: list[str]
 
 
 class PeerView(Shown):
-    """`urls`: where edges dial a central node. `services`, `routes`: what it may serve and call here."""
+    """`urls`: where edges dial a central node. `services`, `routes`: what it may serve and call here. `down_since`,
+    `why`: of one whose last link has gone."""
 
     id: str
     name: str
@@ -49,7 +64,33 @@ class PeerView(Shown):
     routes: list[str]
     updated_at: Time
     itself: bool
+    down_since: MaybeTime
+    why: str
     links: list[LinkView]
+
+
+class SyncView(Shown):
+    """Of one link, what `LinkView` says of the two streams of routes; `whole`: all that the other side has was heard
+    once."""
+
+    kind: str
+    state: Literal["active", "standby"]
+    whole: bool
+    routes_in: int
+    routes_out: int
+    refused: int
+    items_in: int
+    items_out: int
+    lag: int
+    lag_s: float
+    restarts: int
+    mismatches: int
+
+
+class Reconnected(Shown):
+    """`links`: how many were closed."""
+
+    links: int
 
 
 class JoinTokenBody(Taken):
@@ -117,6 +158,23 @@ async def move_peer(here: Here, id: Id) -> Response:
     return Response(status_code=204)
 
 
+@operations.get("/peers/{id}/sync", response_model=list[SyncView])
+async def get_peer_sync(here: Here, id: Id) -> Any:
+    """How far each of the two nodes has heard what the other one tells of its routes."""
+    member = await here.control.members.get(id)
+    return [SyncView.model_validate(link) for link in here.node.links.links_to(member.id)]
+
+
+@operations.post("/peers/{id}/reconnect", Action.OPERATE, response_model=Reconnected)
+async def reconnect_peer(here: Here, by: By, id: Id, dry_run: DryRun = False) -> Any:
+    """Close the links to a node; the side that has dialled each does so again. Requests that cross them end."""
+    member = await here.control.members.get(id)
+    if dry_run:
+        return Reconnected(links=len(here.node.links.links_to(member.id)))
+    await here.control.audit.record(by, "peer.reconnect", f"node:{member.id}")
+    return Reconnected(links=here.node.links.reconnect(member.id))
+
+
 @operations.get("/join-tokens", response_model=PageOf[JoinTokenView])
 async def list_join_tokens(
     here: Here,
@@ -171,6 +229,7 @@ def _token(enrolment: Any) -> JoinTokenView:
 
 
 def _view(here: Context, member: Member) -> PeerView:
+    down = here.node.links.last_link(member.id)
     return PeerView(
         id=member.id,
         name=member.name,
@@ -180,5 +239,7 @@ def _view(here: Context, member: Member) -> PeerView:
         routes=list(member.routes),
         updated_at=moment(member.updated_at),
         itself=member.id == here.identity.node_id,
+        down_since=moment(down["at"]) if down else None,
+        why=down["why"] if down else "",
         links=[LinkView(**link) for link in here.node.links.links_to(member.id)],
     )
