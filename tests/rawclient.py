@@ -64,6 +64,9 @@ def route_setup(service: str, *, route_id: bytes | None = None, **tags: str) -> 
     return mimetypes.BROKER_FRAME, brokering.encode(frame)
 
 
+_REQUESTS = frames.RequestResponse | frames.RequestFnf | frames.RequestStream | frames.RequestChannel
+
+
 class RawClient:
     """One connection. ``skipped`` holds the frames that ``recv_close`` and ``barrier`` read over; ``pongs`` what was in
     the WebSocket pongs.
@@ -80,6 +83,7 @@ class RawClient:
         self._message = bytearray()
         self._ended: ConnectionEnded | None = None
         self._stream_ids = itertools.count(1, 2)
+        self._early: list[bytes] = []
 
     @classmethod
     async def connect_tcp(
@@ -189,9 +193,16 @@ class RawClient:
         return number
 
     async def ready(self, timeout: float = 20) -> dict[str, Any]:
-        """Ask `gateway.ready` and return its answer: from here on the node has accepted the SETUP."""
+        """Ask `gateway.ready` and return its answer: from here on the node has accepted the SETUP.
+
+        Requests that were waiting for this client may come first; they are what is received next.
+        """
         number = self.request("gateway.ready")
-        answer = await self.recv(timeout)
+        early: list[bytes] = []
+        while isinstance(frames.decode(raw := await self.recv_bytes(timeout)), _REQUESTS):
+            early.append(raw)
+        self._early += early
+        answer = frames.decode(raw)
         if not isinstance(answer, frames.Payload) or answer.stream_id != number:
             raise AssertionError(f"gateway.ready was answered by {answer}")
         return dict(json.loads(answer.data))
@@ -202,6 +213,8 @@ class RawClient:
 
     async def recv_bytes(self, timeout: float = 20) -> bytes:
         """Return the next frame's bytes, without what the transport put around it."""
+        if self._early:
+            return self._early.pop(0)
         async with asyncio.timeout(timeout):
             while (frame := self._cut()) is None:
                 if self._ended is not None:

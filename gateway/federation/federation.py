@@ -299,6 +299,12 @@ class Federation:
         if within_s < RESOLVE_S:
             self.loop.call_later(max(within_s, 0.0), then)
 
+    def would_ask(self, address: Address) -> bool:
+        key = key_of(address)
+        if self.uplink is None:
+            return False
+        return key in self._asking or self.loop.time() - self._asked.get(key, float("-inf")) >= ASK_AGAIN_S
+
     def _ask(self, key: Key, thens: list[Callable[[], None]]) -> None:
         link = self.uplink
         assert link is not None

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import NoRoute, Overloaded, TokenError
 from gateway.forwarding import leasing
+from gateway.forwarding.decision import CAPACITY
 from gateway.forwarding.internal import InternalConnection
 from gateway.forwarding.opening import decide_on
 from gateway.forwarding.stamp import Form, principal_entry, rewrite
-from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE, new_stream
+from gateway.forwarding.stream import REQUEST_RESPONSE, new_stream
 from gateway.wire.frames import (
     FOLLOWS,
     Cancel,
@@ -29,8 +30,10 @@ from gateway.wire.frames import (
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.decision import Decision
     from gateway.forwarding.plane import Plane, Snapshot
     from gateway.policy.principal import Principal
+    from gateway.routing.route import Route
 
 #: Told once how a request ended: None for an answer, else the code of the error.
 Ended = Callable[[int | None], None]
@@ -39,11 +42,12 @@ Ended = Callable[[int | None], None]
 class Courier(InternalConnection):
     """`revoked`: its principal may not be here any more."""
 
-    __slots__ = ("_asked", "revoked")
+    __slots__ = ("_asked", "_rewritten", "revoked")
 
     def __init__(self, plane: Plane, principal: Principal) -> None:
         super().__init__(plane, "spool")
         self._asked: dict[int, Ended] = {}
+        self._rewritten: dict[tuple[bytes, int], bytes] = {}
         self.revoked = False
         # It is the requester, and a requester's requests are counted.
         self.counters = plane.counters
@@ -65,13 +69,10 @@ class Courier(InternalConnection):
     def busy(self) -> bool:
         return bool(self._asked)
 
-    def carry(
-        self, interaction: int, metadata: bytes, data: bytes, entry: bytes, key: bytes, ended: Ended
-    ) -> Connection:
-        """Send one request, with `entry` behind its metadata; return who it went to. `ended` is only of
-        request/response.
+    def way(self, metadata: bytes, key: bytes) -> tuple[Decision, Route]:
+        """Where a request goes as things stand; by its key, where it has one and there are several.
 
-        Raises NoRoute, NotPermitted or Overloaded (nobody got it), and RequestInvalid.
+        Raises NoRoute, NotPermitted or Overloaded (nobody gets it), and RequestInvalid.
         """
         intake = self.plane.intake
         assert intake is not None
@@ -82,18 +83,34 @@ class Courier(InternalConnection):
             intake.passing = False
         if decision.multicast:
             raise NoRoute(f"no route to {decision.address}")
-        route = decision.pick_by(self.plane, key) if key else decision.pick(self.plane)
+        return decision, decision.pick_by(self.plane, key) if key else decision.pick(self.plane)
+
+    def carry(
+        self,
+        way: tuple[Decision, Route],
+        interaction: int,
+        metadata: bytes,
+        data: bytes,
+        entry: bytes,
+        key: bytes,
+        ended: Ended | None,
+    ) -> Connection:
+        """Send one request on its way, with `entry` behind its metadata; return who it went to. `ended`: for
+        request/response.
+
+        Raises Overloaded: nobody got it.
+        """
+        decision, route = way
         target: Connection = route.owner  # type: ignore[assignment]
         if target.outbox.slow:
             raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
-        if key and not leasing.may_send(target, self.plane.monotonic()):
+        if key and decision.leased and not leasing.may_send(target, self.plane.monotonic()):
             raise leasing.exhausted()
-        rewritten = rewrite(metadata, self.form, target.form, self.stamp + entry)
-        section = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
+        section = self._section(metadata, target.form, entry)
         stats = decision.stats or self.plane.stats_of(route)
         stats.requests += 1
         responder_id = target.ids.allocate(target.serving)
-        if interaction == REQUEST_FNF:
+        if ended is None:
             self.counters.fire_and_forget += 1
             stats.ok += 1
         else:
@@ -107,6 +124,17 @@ class Courier(InternalConnection):
             self._asked[number] = ended
         target.send_request(responder_id, interaction, interaction << 10, 0, section, data, 0, len(data))
         return target
+
+    def _section(self, metadata: bytes, form: int, entry: bytes) -> bytes:
+        """The metadata for a responder, its length in front."""
+        rewritten = self._rewritten.get((metadata, form))
+        if rewritten is None:
+            if len(self._rewritten) >= CAPACITY:
+                self._rewritten.clear()
+            rewritten = self._rewritten[metadata, form] = rewrite(metadata, self.form, form, self.stamp)
+        if form == Form.COMPOSITE:
+            return b"".join(((len(rewritten) + len(entry)).to_bytes(3, "big"), rewritten, entry))
+        return len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
 
     def give_up(self) -> None:
         """Nobody waits for the answers any more."""

@@ -91,7 +91,7 @@ class Decision:
             if requester.side <= DOWNLINK:
                 plane.links.look(self.address)
         try:
-            group = self._locate(plane)
+            group = self._locate(plane, requester)
         except NoRoute as error:
             raise self._nobody(plane) from error
         if group is not self._group or group.version != self._version:
@@ -100,15 +100,25 @@ class Decision:
             self._version = group.version
         self.generation = table.generation
 
-    def _locate(self, plane: Plane) -> Group:
-        """Who serves the address; the spool where nobody does, or where others wait for them already."""
+    def _locate(self, plane: Plane, requester: Endpoint) -> Group:
+        """Who serves the address; the spool where nobody does, as far as can be known, or where others wait already.
+
+        Never the spool for what came over a link: its caller's node has decided whether it waits.
+        """
         intake = plane.intake
-        if intake is None or self.multicast:
+        if intake is None or self.multicast or requester.side != LOCAL:
+            self.told = self.multicast
             return locate(plane.table, self.address)
         self.told = True
         try:
             group = locate(plane.table, self.address)
         except NoRoute:
+            kept = intake.candidates(self.address, here=True)
+            if kept is not None:
+                return kept
+            links = plane.links
+            if links is not None and not requester.asking_again and links.would_ask(self.address):
+                raise
             kept = intake.candidates(self.address, here=False)
             if kept is None:
                 raise

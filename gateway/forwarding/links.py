@@ -76,6 +76,9 @@ class Links(Protocol):
     def way_s(self, connection: Endpoint) -> float:
         """How long what is sent over a link takes to be there, in seconds; 0 where nobody knows."""
 
+    def would_ask(self, address: Address) -> bool:
+        """Whether `resolve` would wait for an answer, as things are now."""
+
     def why_not(self) -> str:
         """What a caller should know about a route that there is not: an uplink that is down; or nothing."""
 

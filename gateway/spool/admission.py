@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.errors import SpoolFull
 from gateway.spool import records
+from gateway.spool.inbox import Arrived, Receipt, receive
 from gateway.spool.message import LANE_SHIFT, Message, Record, checksum
 from gateway.spool.records import Removal
 from gateway.spool.rules import SpoolRules, WhenFull
@@ -45,14 +46,21 @@ class Ground:
     kept: Collection[int]
 
 
+#: What became of one message: its (epoch, seq); None: taken and dropped; or why it is refused.
+Verdict = tuple[int, int] | None | SpoolFull
+
+
 @dataclass(frozen=True, slots=True)
 class Append:
-    """All of it or nothing. `running` and `wall`: when, in ms."""
+    """All of it or nothing; with `each`, every message by itself. `running` and `wall`: when, in ms. `arrived`: it came
+    from another store, each message once: marks and messages in one transaction."""
 
     destination: str
     messages: Sequence[Message]
     running: int
     wall: int
+    each: bool = False
+    arrived: Arrived | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +78,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """`results`: for each append its ids (None: taken and dropped), or why it is refused."""
+    """`results`: for each append the verdicts, or why all of it is refused; the receipt of what has `arrived`."""
 
-    results: list[list[tuple[int, int] | None] | SpoolFull] = field(default_factory=list)
+    results: list[list[Verdict] | Receipt | SpoolFull] = field(default_factory=list)
     heads: dict[int, Head] = field(default_factory=dict)
     stored: dict[int, tuple[int, int]] = field(default_factory=dict)
     settled: Removal = field(default_factory=dict)
@@ -104,14 +112,49 @@ class Commit:
             # Half of what the free pages hold: records do not fill pages.
             self._free = records.free_bytes(connection) // 2
         for append in plan.appends:
-            self._outcome.results.append(self._admit(append, plan.grounds[append.destination]))
+            ground = plan.grounds[append.destination]
+            if append.arrived is None:
+                self._outcome.results.append(self._admit(append, ground))
+            else:
+                self._outcome.results.append(self._receive(append, append.arrived, ground))
         self._write()
         if self._outcome.losses:
             records.count_losses(connection, self._outcome.losses)
         return self._outcome
 
-    def _admit(self, append: Append, ground: Ground) -> list[tuple[int, int] | None] | SpoolFull:
-        need = sum(message.size for message in append.messages)
+    def _receive(self, append: Append, arrived: Arrived, ground: Ground) -> Receipt | SpoolFull:
+        """What is new of it is admitted, or none of it has come."""
+        by_seq = dict(zip(arrived.seqs, append.messages, strict=True))
+        fresh: list[Message] = []
+        self._connection.execute("SAVEPOINT arrival")
+        result: Receipt | SpoolFull
+        try:
+            result = receive(self._connection, arrived, lambda _, seq: fresh.append(by_seq[seq]))
+        except SpoolFull as error:
+            result = error
+        if fresh and not isinstance(result, SpoolFull):
+            verdicts = self._admit(replace(append, messages=fresh, arrived=None), ground)
+            if isinstance(verdicts, SpoolFull):
+                result = verdicts
+        if isinstance(result, SpoolFull):
+            self._connection.execute("ROLLBACK TO arrival")
+        self._connection.execute("RELEASE arrival")
+        return result
+
+    def _admit(self, append: Append, ground: Ground) -> list[Verdict] | SpoolFull:
+        verdicts = self._admit_all(append, ground)
+        if isinstance(verdicts, SpoolFull) and append.each:
+            if len(append.messages) == 1:
+                return [verdicts]
+            return [
+                each if isinstance(each, SpoolFull) else each[0]
+                for message in append.messages
+                for each in (self._admit_all(replace(append, messages=(message,)), ground),)
+            ]
+        return verdicts
+
+    def _admit_all(self, append: Append, ground: Ground) -> list[Verdict] | SpoolFull:
+        need = sum([message.size for message in append.messages])
         room = self._room(ground)
         policy = ground.rules.when_full
         if need > room or self._plan.make_room:
@@ -123,7 +166,7 @@ class Commit:
                 append, ground, 2 * need + PAGES_BYTES if self._plan.make_room else need - room, need
             ):
                 return self._refusal(ground)
-        return [self._take(message, append, ground) for message in append.messages]
+        return self._take(append.messages, append, ground)
 
     def _room(self, ground: Ground) -> int:
         return min(ground.rules.max_bytes - self._used[ground.destination], self._spare(ground))
@@ -146,37 +189,43 @@ class Commit:
             reason="spool_full",
         )
 
-    def _what_fits(self, append: Append, ground: Ground, room: int) -> list[tuple[int, int] | None]:
-        results: list[tuple[int, int] | None] = []
+    def _what_fits(self, append: Append, ground: Ground, room: int) -> list[Verdict]:
+        results: list[Verdict] = []
         for message in append.messages:
             if message.size <= room:
                 room -= message.size
-                results.append(self._take(message, append, ground))
+                results += self._take((message,), append, ground)
             else:
                 self._lost(ground.destination, "dropped_newest", 1, message.size)
                 results.append(None)
         return results
 
-    def _take(self, message: Message, append: Append, ground: Ground) -> tuple[int, int]:
-        lane = ground.lanes[message.priority]
-        head = self._outcome.heads[lane]
-        if not head.epoch:
-            head.epoch = records.next_epoch(self._connection)
-        number, epoch, seq = head.number, head.epoch, head.seq
-        head.number += 1
-        head.seq += 1
-        ttl = None if message.ttl_s is None else max(1, int(message.ttl_s * 1000))
-        gauge = lane if ground.rules.when_full is WhenFull.CONFLATE and message.key else None
-        crc = checksum(number, epoch, seq, append.running, append.wall, ttl, message.key, message.payload)
-        self._rows.append(
-            Record(number, epoch, seq, append.running, append.wall, ttl, gauge, crc, message.key, message.payload)
-        )
-        size = message.size
-        self._used[ground.destination] += size
-        self._added += size
-        messages, total = self._outcome.stored.get(lane, (0, 0))
-        self._outcome.stored[lane] = messages + 1, total + size
-        return epoch, seq
+    def _take(self, messages: Sequence[Message], append: Append, ground: Ground) -> list[Verdict]:
+        ids: list[Verdict] = []
+        running, wall = append.running, append.wall
+        conflates = ground.rules.when_full is WhenFull.CONFLATE
+        taken = 0
+        for message in messages:
+            lane = ground.lanes[message.priority]
+            head = self._outcome.heads[lane]
+            if not head.epoch:
+                head.epoch = records.next_epoch(self._connection)
+            number, epoch, seq = head.number, head.epoch, head.seq
+            head.number = number + 1
+            head.seq = seq + 1
+            ttl = None if message.ttl_s is None else max(1, int(message.ttl_s * 1000))
+            key, payload = message.key, message.payload
+            gauge = lane if conflates and key else None
+            crc = checksum(number, epoch, seq, running, wall, ttl, key, payload)
+            self._rows.append(Record(number, epoch, seq, running, wall, ttl, gauge, crc, key, payload))
+            size = message.size
+            taken += size
+            stored, total = self._outcome.stored.get(lane, (0, 0))
+            self._outcome.stored[lane] = stored + 1, total + size
+            ids.append((epoch, seq))
+        self._used[ground.destination] += taken
+        self._added += taken
+        return ids
 
     def _write(self) -> None:
         records.insert(self._connection, self._rows)

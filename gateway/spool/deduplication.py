@@ -7,10 +7,16 @@ gap is counted as missing and closed (fault 77).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
-#: Ranges ahead that are kept; a sender that leaves more holes gives up on the lowest.
-MAX_RANGES = 1024
+#: Ranges ahead that are kept: more than a sender has messages in flight.
+MAX_RANGES = 8192
+_END = float("inf")
+
+
+class TooManyGaps(Exception):
+    """More came ahead than is remembered: what was sent before has to come first."""
 
 
 @dataclass(slots=True)
@@ -21,29 +27,36 @@ class Arrivals:
     above: list[tuple[int, int]] = field(default_factory=list)
     missing: int = 0
 
-    def has(self, seq: int) -> bool:
-        return seq <= self.settled or any(first <= seq <= last for first, last in self.above)
-
     def add(self, seq: int) -> bool:
-        """Whether it is new; then it is remembered. A gap before it is no reason to refuse it."""
-        if seq == self.settled + 1 and not self.above:
-            self.settled = seq
-            return True
-        if self.has(seq):
+        """Whether it is new; then it is remembered. A gap before it is no reason to refuse it.
+
+        Raises TooManyGaps, with nothing remembered of it.
+        """
+        if seq <= self.settled:
             return False
-        at = len(self.above)
-        while at and self.above[at - 1][0] > seq:
-            at -= 1
-        first = last = seq
-        if at < len(self.above) and self.above[at][0] == seq + 1:
-            last = self.above.pop(at)[1]
-        if at and self.above[at - 1][1] == seq - 1:
-            at -= 1
-            first = self.above.pop(at)[0]
-        self.above.insert(at, (first, last))
+        above = self.above
+        if not above:
+            if seq == self.settled + 1:
+                self.settled = seq
+            else:
+                above.append((seq, seq))
+            return True
+        at = bisect_right(above, (seq, _END))
+        if at and above[at - 1][1] >= seq:
+            return False
+        joins_next = at < len(above) and above[at][0] == seq + 1
+        joins_last = at > 0 and above[at - 1][1] == seq - 1
+        if joins_last:
+            above[at - 1] = (above[at - 1][0], above[at][1] if joins_next else seq)
+            if joins_next:
+                del above[at]
+        elif joins_next:
+            above[at] = (seq, above[at][1])
+        elif len(above) >= MAX_RANGES and seq != self.settled + 1:
+            raise TooManyGaps
+        else:
+            above.insert(at, (seq, seq))
         self._close()
-        if len(self.above) > MAX_RANGES:
-            self.advance(self.above[0][0])
         return True
 
     def advance(self, floor: int) -> int:

@@ -42,6 +42,8 @@ class Delivery:
         start_jitter_s: float = START_JITTER_S,
         first_retry_s: float = FIRST_RETRY_S,
         random: Random | None = None,
+        batch: int = BATCH,
+        batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self.batches = 0
         self.failures = 0
@@ -51,6 +53,8 @@ class Delivery:
         self._jitter_s = start_jitter_s
         self._first_retry_s = first_retry_s
         self._random = random or Random()
+        self._batch = batch
+        self._batch_bytes = batch_bytes
         self._now_please = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._in_flight = 0
@@ -92,7 +96,7 @@ class Delivery:
         elif room <= 0:
             await self._moved.wait()
         else:
-            batch = await self._spool.take(min(BATCH, room), BATCH_BYTES)
+            batch = await self._spool.take(min(self._batch, room), self._batch_bytes)
             if batch is None:
                 # Something arrives, or a key becomes free.
                 await self._spool.stirred()

@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.spool.deduplication import Arrivals
+from gateway.errors import SpoolFull
+from gateway.spool.deduplication import Arrivals, TooManyGaps
 from gateway.spool.message import Batch
 from gateway.storage.database import Database
 
@@ -69,6 +70,7 @@ class Inbox:
         """When this returns, the effects of all of it are on disk, each once; only then may it be acknowledged.
 
         Raises:
+            SpoolFull: `inbox_gaps`: too much of what was sent before has not come; nothing of it is stored.
             StorageError: nothing of it is stored. Whatever `effect` raises undoes all of it and is raised here.
         """
         return await self._database.write(lambda connection: receive(connection, arrived, effect))
@@ -89,11 +91,12 @@ def receive(connection: sqlite3.Connection, arrived: Arrived, effect: Effect) ->
     ).fetchone()
     marks = Arrivals() if row is None else Arrivals(row[0], [(a, b) for a, b in json.loads(row[1])], row[2])
     missing = marks.advance(arrived.floor)
-    fresh = []
-    for seq in arrived.seqs:
-        if marks.add(seq):
-            effect(connection, seq)
-            fresh.append(seq)
+    try:
+        fresh = [seq for seq in arrived.seqs if marks.add(seq)]
+    except TooManyGaps as error:
+        raise SpoolFull("too much that was sent before has not come", reason="inbox_gaps") from error
+    for seq in fresh:
+        effect(connection, seq)
     connection.execute(
         "INSERT OR REPLACE INTO arrivals VALUES (?, ?, ?, ?, ?, ?, ?)",
         (

@@ -43,6 +43,8 @@ class Lane:
         #: Changes when what was read ahead is not to be relied on any more.
         self.generation = 0
         self.reading = False
+        #: How often keys had become free when none of what is ahead had a free one.
+        self.stuck_at = -1
         self._ahead: list[Record] = []
         self._ahead_size = 0
         self._start = lane << LANE_SHIFT

@@ -72,7 +72,8 @@ class Record(NamedTuple):
 
 class Waiting(NamedTuple):
     """A message in a spool. `age_s`: seconds since it was accepted, when it was read. `historical`: it was accepted
-    before the spool last had a link, so that whoever gets it can tell it from what happens now."""
+    before the spool last had a link, so that whoever gets it can tell it from what happens now. `ttl_s`: its own
+    limit of age, where it has one."""
 
     id: MessageId
     number: int
@@ -81,6 +82,7 @@ class Waiting(NamedTuple):
     payload: bytes
     age_s: float
     historical: bool = False
+    ttl_s: float | None = None
 
     @property
     def size(self) -> int:

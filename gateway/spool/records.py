@@ -1,6 +1,10 @@
 """The spool's tables: what is read and written, as works of the storage layer (functions of a connection).
 
 Runs in the database's threads. Keeps nothing; must not know spools, deliveries or the event loop.
+
+Few steps, large ones: `sqlite3` lets go of the interpreter's lock for each row that it steps over, and while the event
+loop is busy a thread waits for `node.SWITCH_S` to have it back. So many rows go in with one statement, and come out as
+one row of JSON.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gateway.spool.message import LANE_SHIFT, OVERHEAD_BYTES, Record, is_sound
 
@@ -21,6 +26,15 @@ LOOKED_AT = 10_000
 LOOKED_AT_BYTES = 16 * 1024 * 1024
 #: Damaged records that are kept for a look.
 KEPT_DAMAGED = 1000
+
+#: Rows that go in with one statement: few sizes, so that each is prepared once.
+_AT_ONCE = (256, 32, 4, 1)
+_INSERTS = {
+    count: f"INSERT INTO messages ({COLUMNS}) VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    for count in _AT_ONCE
+}
+#: Fewer rows than this are read one by one: large ones, mostly, which JSON would only make larger.
+_FEW = 8
 
 #: Lane -> (number, size) of what was deleted.
 Removal = dict[int, list[tuple[int, int]]]
@@ -105,8 +119,12 @@ def add_lanes(connection: sqlite3.Connection, destination: str, priorities: Iter
     return dict(chosen.fetchall())
 
 
-def insert(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
-    connection.executemany(f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
+def insert(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+    at = 0
+    for count in _AT_ONCE:
+        while len(records) - at >= count:
+            connection.execute(_INSERTS[count], tuple(chain.from_iterable(records[at : at + count])))
+            at += count
 
 
 def last_of(connection: sqlite3.Connection, lane: int) -> int:
@@ -119,22 +137,49 @@ def last_of(connection: sqlite3.Connection, lane: int) -> int:
 def page(connection: sqlite3.Connection, lane: int, after: int, limit: int, max_bytes: int) -> Page:
     """What follows `after` in a lane, in order: `limit` records or `max_bytes`, but one at least."""
     read = Page(through=max(after, bounds(lane)[0]))
-    size = 0
-    rows = _plain(connection).execute(
-        f"SELECT {COLUMNS} FROM messages WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
-        (read.through, bounds(lane)[1], limit),
-    )
-    for row in rows:
-        record = Record._make(row)
+    count = _fitting(connection, lane, read.through, limit, max_bytes)
+    for record in _rows(connection, lane, read.through, count):
         read.through = record.number
         if is_sound(record):
             read.records.append(record)
-            size += record.size
-            if size >= max_bytes:
-                break
         else:
             read.damaged.append(record.number)
     return read
+
+
+def _fitting(connection: sqlite3.Connection, lane: int, after: int, limit: int, max_bytes: int) -> int:
+    """How many of the next `limit` records `max_bytes` hold; one at least. Reads no payload."""
+    ((sizes,),) = _plain(connection).execute(
+        f"SELECT json_group_array(size) FROM (SELECT {_SIZE} AS size FROM messages WHERE number > ? AND number <= ? "
+        "ORDER BY number LIMIT ?)",
+        (after, bounds(lane)[1], limit),
+    )
+    total = 0
+    for count, size in enumerate(json.loads(sizes), 1):
+        total += size or 0
+        if total >= max_bytes:
+            return count
+    return limit
+
+
+def _rows(connection: sqlite3.Connection, lane: int, after: int, limit: int) -> Iterable[Record]:
+    """The next records of a lane as they are, sound or not."""
+    plain = f"SELECT {COLUMNS} FROM messages WHERE number > ? AND number <= ? ORDER BY number LIMIT ?"
+    values = (after, bounds(lane)[1], limit)
+    cursor = _plain(connection)
+    if limit > _FEW:
+        try:
+            ((text,),) = cursor.execute(
+                "SELECT json_group_array(json_array(number, epoch, seq, running, wall, ttl, lane, crc, hex(key), "
+                f"hex(payload))) FROM ({plain})",
+                values,
+            )
+            unhex = bytes.fromhex
+            return [Record._make((*row[:8], unhex(row[8]), unhex(row[9]))) for row in sorted(json.loads(text))]
+        except (sqlite3.OperationalError, ValueError, TypeError):
+            # A damaged record holds what JSON does not: it is for the checksum to find.
+            pass
+    return map(Record._make, cursor.execute(plain, values))
 
 
 def oldest(connection: sqlite3.Connection, lane: int) -> tuple[int, int] | None:
@@ -150,10 +195,10 @@ def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> Removal:
     removed: Removal = {}
     cursor = _plain(connection)
     for first, last in _ranges(numbers):
-        rows = cursor.execute(
-            f"DELETE FROM messages WHERE number BETWEEN ? AND ? RETURNING number, {_SIZE}", (first, last)
-        ).fetchall()
-        for number, size in rows:
+        within = "FROM messages WHERE number BETWEEN ? AND ?"
+        ((text,),) = cursor.execute(f"SELECT json_group_array(json_array(number, {_SIZE})) {within}", (first, last))
+        cursor.execute(f"DELETE {within}", (first, last))
+        for number, size in json.loads(text):
             removed.setdefault(number >> LANE_SHIFT, []).append((number, size))
     return removed
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import SpoolFull
 from gateway.spool import records
 from gateway.spool.admission import Ground
+from gateway.spool.inbox import Arrived, Receipt
 from gateway.spool.lane import PAGE, Lane
 from gateway.spool.message import LANE_SHIFT, Batch, Message, MessageId, Record, Waiting
 from gateway.spool.rules import PRIORITIES, SpoolRules, WhenFull
@@ -72,6 +73,7 @@ class Spool:
         self._store = store
         self._turns = Turns(rules.lower_share)
         self._busy: set[bytes] = set()
+        self._frees = 0
         self._stirred = asyncio.Event()
         self._taking = asyncio.Lock()
         self._live_from = 0
@@ -126,6 +128,24 @@ class Spool:
                 )
                 return self._store.refuse(self, too_large)
         return self._store.append(self, messages)
+
+    def room_for_appends(self) -> int:
+        """Bytes of payload that can be appended now without being refused as `spool_busy`."""
+        return self._store.room_for_appends
+
+    def append_each(self, messages: Sequence[Message]) -> asyncio.Future[list[MessageId | SpoolFull | None]]:
+        """As `append`, but each is accepted or refused by itself, and none is looked at for its size."""
+        return self._store.append(self, messages, each=True)
+
+    def receive(self, arrived: Arrived, messages: Sequence[Message]) -> asyncio.Future[Receipt]:
+        """Take what another store hands over, each message once, all of it or nothing; `messages` are of
+        `arrived.seqs`, in order. When it is done, the marks and the messages are on disk.
+
+        Raises (when awaited):
+            SpoolFull: as for `append`, and `inbox_gaps` when too much of what was sent before has not come.
+            StorageError: the disk fails; hand it over again.
+        """
+        return self._store.append(self, messages, arrived=arrived)
 
     # Handing out
 
@@ -309,6 +329,7 @@ class Spool:
             self._stirred.set()
 
     def _free(self, records: Iterable[Record]) -> None:
+        self._frees += 1
         # A key is in one batch at a time, so only a batch that is settled in part can still hold it.
         held = {
             record.key
@@ -320,6 +341,9 @@ class Spool:
         self._busy -= {record.key for record in records} - held
 
     async def _batch_of(self, lane: Lane, limit: int, max_bytes: int) -> Batch | None:
+        if lane.full and lane.stuck_at == self._frees:
+            # Nothing has become free since all that is ahead was looked through in vain.
+            return None
         while True:
             if lane.unread and lane.ahead < limit:
                 await self._read_ahead(lane)
@@ -332,6 +356,7 @@ class Spool:
             if chosen:
                 break
             if not lane.unread or lane.full:
+                lane.stuck_at = self._frees
                 return None
             await self._read_ahead(lane)
         epoch = chosen[0].epoch
@@ -363,19 +388,21 @@ class Spool:
         return record.ttl is not None and self._store.timeline.age(record.running, record.wall) > record.ttl
 
     def _waiting(self, records: Iterable[Record], lane: Lane) -> list[Waiting]:
-        timeline = self._store.timeline
-        now = timeline.running()
+        age = self._store.timeline.age
+        node, priority, live_from = self._store.node, lane.priority, self._live_from
+        now = self._store.timeline.running()
         return [
             Waiting(
-                MessageId(self._store.node, record.epoch, record.seq),
-                record.number,
-                lane.priority,
-                record.key,
-                record.payload,
-                timeline.age(record.running, record.wall, now) / 1000,
-                record.running < self._live_from,
+                MessageId(node, epoch, seq),
+                number,
+                priority,
+                key,
+                payload,
+                age(running, wall, now) / 1000,
+                running < live_from,
+                None if ttl is None else ttl / 1000,
             )
-            for record in records
+            for number, epoch, seq, running, wall, ttl, _, _, key, payload in records
         ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,8 +21,9 @@ from typing import Any
 
 from gateway.errors import GatewayError, SpoolFull, StorageError
 from gateway.spool import records
-from gateway.spool.admission import Append, Commit, Outcome, Plan, recover
+from gateway.spool.admission import Append, Commit, Outcome, Plan, Verdict, recover
 from gateway.spool.age import Clock, Timeline
+from gateway.spool.inbox import Arrived, Receipt
 from gateway.spool.lane import Lane
 from gateway.spool.message import LANE_SHIFT, Message, MessageId, Record
 from gateway.spool.records import Page, Removal
@@ -57,7 +58,7 @@ class _Waiting:
     spool: Spool
     append: Append
     size: int
-    future: asyncio.Future[list[MessageId | None]]
+    future: asyncio.Future[Any]
 
 
 class SpoolStore:
@@ -194,21 +195,29 @@ class SpoolStore:
 
     # What spools ask for
 
-    def refuse(self, spool: Spool, error: SpoolFull) -> Awaitable[list[MessageId | None]]:
+    def refuse(self, spool: Spool, error: SpoolFull) -> asyncio.Future[Any]:
         spool.refuse(error.reason)
-        future: asyncio.Future[list[MessageId | None]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.set_exception(error)
         return future
 
-    def append(self, spool: Spool, messages: Sequence[Message]) -> Awaitable[list[MessageId | None]]:
+    @property
+    def room_for_appends(self) -> int:
+        """Bytes that may still be appended before the disk has caught up."""
+        return MAX_WAITING_BYTES - self._waiting_bytes
+
+    def append(
+        self, spool: Spool, messages: Sequence[Message], *, each: bool = False, arrived: Arrived | None = None
+    ) -> asyncio.Future[Any]:
+        """Done when it is on disk, with what `admission` says of it: ids, verdicts with `each`, or a `Receipt`."""
         if self._closing:
             return self.refuse(spool, SpoolFull("the spool is closed: the node is stopping", reason="spool_closed"))
-        size = sum(message.size for message in messages)
+        size = sum([message.size for message in messages])
         if self._waiting_bytes and self._waiting_bytes + size > MAX_WAITING_BYTES:
             text = f"{self._waiting_bytes} bytes wait for the disk already"
             return self.refuse(spool, SpoolFull(text, reason="spool_busy"))
         loop = asyncio.get_running_loop()
-        append = Append(spool.destination, messages, self.timeline.running(), self.timeline.wall())
+        append = Append(spool.destination, messages, self.timeline.running(), self.timeline.wall(), each, arrived)
         waiting = _Waiting(spool, append, size, loop.create_future())
         self._waiting.append(waiting)
         self._waiting_messages += len(messages)
@@ -385,8 +394,17 @@ class SpoolStore:
                 continue
             if isinstance(result, SpoolFull):
                 waiting.future.set_exception(result)
+            elif isinstance(result, Receipt):
+                waiting.future.set_result(result)
             else:
-                waiting.future.set_result([None if one is None else MessageId(self.node, *one) for one in result])
+                waiting.future.set_result([self._told(waiting.spool, verdict) for verdict in result])
+
+    def _told(self, spool: Spool, verdict: Verdict) -> MessageId | SpoolFull | None:
+        if isinstance(verdict, tuple):
+            return MessageId(self.node, *verdict)
+        if verdict is not None:
+            spool.refuse(verdict.reason)
+        return verdict
 
     def _removed(self, removed: Removal) -> None:
         for lane_id, entries in removed.items():

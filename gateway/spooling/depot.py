@@ -10,76 +10,46 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gateway.admin.exposition import SpoolFigures
 from gateway.documents.model import Document, Site
-from gateway.documents.spool import Interaction, Key
-from gateway.errors import FrameError, Overloaded, RequestError, RequestInvalid, ResponderGone, StorageError
+from gateway.errors import (
+    FrameError,
+    Overloaded,
+    RequestError,
+    RequestInvalid,
+    ResponderGone,
+    StorageError,
+)
 from gateway.forwarding.intake import Intake, Kept
-from gateway.forwarding.stamp import Deciding, Form
 from gateway.forwarding.stream import REQUEST_FNF
-from gateway.policy.access import is_reserved
-from gateway.routing.address import Address, address_from
+from gateway.routing.address import Address
 from gateway.routing.table import Event, Joined
-from gateway.routing.tags import SERVICE_NAME, SUB
 from gateway.spool.message import Opened, Waiting
 from gateway.spool.rules import SpoolRules
 from gateway.spool.spool import Spool, SpoolStatus
 from gateway.spool.store import Grouping, SpoolStore
+from gateway.spooling.deposit import Parcel, deposit
 from gateway.spooling.envelope import unseal
-from gateway.spooling.outlet import Outlet
-from gateway.wire import brokering
-from gateway.wire.metadata import decode_routing, iter_composite
-from gateway.wire.mimetypes import IDEMPOTENCY_KEY
+from gateway.spooling.outlet import Outlet, Storing
+from gateway.spooling.watch import Watch
+from gateway.spooling.ways import Way, Ways
 
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.control.plane import ControlPlane
-    from gateway.documents.spool import Spool as Spec
     from gateway.forwarding.plane import Plane
 
 FILE = "spool.sqlite3"
 #: Services for which something waits, at most: each takes a few kilobytes of memory.
 MAX_OUTLETS = 1000
-#: What is known of metadata that came before.
-KNOWN = 4096
 #: Requests that wait for a new spool to be entered in the file.
 MAX_WAITING = 10_000
-_ANY_NUMBER = 1 << 30
 LOOK_S = 0.05
 #: How often it is tried to open a file that could not be opened, in seconds.
 OPEN_AGAIN_S = 30.0
-#: A spool that is fuller than this is an alarm, and none any more when it is emptier than that.
-FULL, FULL_NO_MORE = 0.8, 0.7
-#: How long a loss of messages stays an alarm, in seconds.
-LOSS_S = 600.0
-#: What is lost because somebody chose to lose it.
-_CHOSEN = frozenset({"dropped", "conflated"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a request's metadata say of it. `idempotent`: it carries an idempotency key."""
-
-    name: str
-    route: str
-    topic: str | None
-    idempotent: bool
-
-    def key(self, spec: Spec, subject: str) -> bytes:
-        """By which its order is kept."""
-        match spec.key:
-            case Key.DEVICE:
-                return subject.encode()
-            case Key.ROUTE:
-                return self.route.encode()
-            case Key.TOPIC:
-                return (self.topic or self.route).encode()
-            case _:
-                return b""
 
 
 class Depot:
@@ -94,7 +64,6 @@ class Depot:
         """`tell(kind, subject, **data)` is told of events."""
         self.store: SpoolStore | None = None
         self.outlets: dict[str, Outlet] = {}
-        self.tell = tell
         self._plane = plane
         self._path = config.node.data / FILE
         self._node_id = node_id
@@ -103,19 +72,16 @@ class Depot:
         self._control = control
         self._alarm = control.raise_alarm
         self._calm = control.calm
-        self._specs: tuple[tuple[str, Spec], ...] = ()
+        self._ways = Ways()
         self._why_not = ""
         self._intake: Intake | None = None
-        self._known: dict[bytes, _Asked] = {}
         self._early: list[Kept] = []
         self._making: dict[str, list[tuple[Kept, bytes, float | None]]] = {}
         self._makers: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._lost: dict[str, int] = {}
-        self._lost_at = float("-inf")
-        self._full: set[str] = set()
+        self._watch = Watch(plane, control, tell)
         self._started = False
         self._stopped = False
 
@@ -126,7 +92,7 @@ class Depot:
         alarm, and raises nothing."""
         self._control.documents.site = self.site
         self._control.documents.subscribe("Spool", self._govern)
-        if self._path.exists() or self._specs:
+        if self._path.exists() or self._ways.specs:
             await self._open()
         self._started = True
 
@@ -146,16 +112,17 @@ class Depot:
 
     def _govern(self, documents: tuple[Document, ...]) -> None:
         """Go by these from now on, in their order."""
-        self._specs = tuple((document.name, document.spec) for document in documents)
-        specs = dict(self._specs)
+        self._ways.govern(tuple((document.name, document.spec) for document in documents))
+        specs = dict(self._ways.specs)
         for outlet in self.outlets.values():
-            outlet.spec = specs.get(outlet.document)
-            if outlet.spec is not None:
-                outlet.spool.set_rules(outlet.spec.rules)
-        if self._specs and self._intake is None:
+            spec = specs.get(outlet.document)
+            outlet.govern(spec)
+            if spec is not None:
+                outlet.spool.set_rules(spec.rules)
+        if self._ways.specs and self._intake is None:
             self._intake = self._plane.intake = Intake(self._plane, self)
         self._plane.table.invalidate()
-        if self._started and self._specs and self.store is None and self._opening is None and not self._stopped:
+        if self._started and self._ways.specs and self.store is None and self._opening is None and not self._stopped:
             self._opening = asyncio.create_task(self._open_on(), name="spool: opening")
 
     def site(self) -> Site | None:
@@ -214,16 +181,10 @@ class Depot:
     # The keeper's part
 
     def takes(self, address: Address, *, here: bool) -> bool:
-        name = address.tag(SERVICE_NAME) or address.tag(SUB) or ""
-        if is_reserved(name or address.route):
-            return False
-        for document, spec in self._specs:
-            target = spec.target(name, address.route)
-            if target is None:
-                continue
+        for destination in self._ways.destinations(address):
             if not here:
                 return True
-            outlet = self.outlets.get(f"{document}/{target}")
+            outlet = self.outlets.get(destination)
             if outlet is not None and outlet.behind:
                 return True
         return False
@@ -239,18 +200,17 @@ class Depot:
 
     def _keep(self, request: Kept) -> None:
         assert self._intake is not None
-        asked = self._asked(request.metadata)
-        fnf = request.interaction == REQUEST_FNF
-        interaction = Interaction.FIRE_AND_FORGET if fnf else Interaction.REQUEST_RESPONSE
-        matched = self._match(asked, interaction)
-        if matched is None:
+        way = self._ways.find(request.interaction, request.metadata)
+        if way is None:
             self._intake.again(request)
             return
-        document, spec, target = matched
-        offline = None if fnf else spec.queue_while_offline
-        if offline is not None and offline.only_idempotent and not asked.idempotent:
+        if not way.waits:
             if not self._intake.again(request):
                 raise Overloaded("only requests with an idempotency key wait", reason="spool_not_idempotent")
+            return
+        outlet = self.outlets.get(way.destination)
+        if outlet is not None:
+            outlet.keep(request, way.asked.key(way.spec, request.principal.subject), way.ttl_s)
             return
         if self.store is None:
             if self._why_not or len(self._early) >= MAX_WAITING:
@@ -258,30 +218,50 @@ class Depot:
                 raise Overloaded(f"nothing can wait here: {why}", reason="spool_unavailable")
             self._early.append(request)
             return
-        destination = f"{document}/{target}"
-        ttl_s = offline.ttl if offline is not None else None
-        outlet = self.outlets.get(destination)
-        if outlet is not None:
-            outlet.keep(request, asked.key(spec, request.principal.subject), ttl_s)
-            return
+        self._wait_for(way.destination, self.store, request, way)
+
+    def _wait_for(self, destination: str, store: SpoolStore, request: Kept, way: Way) -> None:
+        """It is the first for its service, or comes while the spool of that is entered in the file."""
         waiting = self._making.get(destination)
         if waiting is None:
             if len(self.outlets) + len(self._making) >= MAX_OUTLETS:
-                raise Overloaded(f"messages wait for {MAX_OUTLETS} services already", reason="too_many_spools")
+                raise _too_many()
             waiting = self._making[destination] = []
-            task = asyncio.ensure_future(self._make(self.store, destination))
-            self._makers.add(task)
-            task.add_done_callback(self._makers.discard)
+            self._work(self._make(store, destination))
         elif len(waiting) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} messages wait for a new spool already", reason="spool_busy")
-        waiting.append((request, asked.key(spec, request.principal.subject), ttl_s))
+        waiting.append((request, way.asked.key(way.spec, request.principal.subject), way.ttl_s))
 
-    def _match(self, asked: _Asked, interaction: Interaction) -> tuple[str, Spec, str] | None:
-        for document, spec in self._specs:
-            target = spec.target(asked.name, asked.route, interaction)
-            if target is not None:
-                return document, spec, target
-        return None
+    # What comes from inside the node
+
+    def put(self, document: str, parcels: Sequence[Parcel]) -> Storing:
+        """Store these in the spool that a document names, whether their services are there or not; by the document's
+        rules, whatever its `interaction` says.
+
+        The future is done when they are on disk, and raises nothing: for each parcel its id, None (taken and dropped,
+        as `whenFull: dropNewest` says), or why it is refused. Canceling it takes nothing back.
+        """
+        done: Storing = asyncio.get_running_loop().create_future()
+        self._work(deposit(self._ways, self._outlet_for, document, parcels, done))
+        return done
+
+    def _work(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._makers.add(task)
+        task.add_done_callback(self._makers.discard)
+
+    async def _outlet_for(self, destination: str) -> Outlet:
+        """The outlet, made where there is none yet. Raises Overloaded, StorageError."""
+        outlet = self.outlets.get(destination)
+        if outlet is not None:
+            return outlet
+        if self.store is None and self._opening is not None and not self._why_not:
+            await asyncio.shield(self._opening)
+        if self.store is None:
+            raise Overloaded(f"nothing can wait here: {self._why_not or 'no file'}", reason="spool_unavailable")
+        if len(self.outlets) + len(self._making) >= MAX_OUTLETS:
+            raise _too_many()
+        return await self._outlet(self.store, destination)
 
     async def _make(self, store: SpoolStore, destination: str) -> None:
         """The outlet for what is the first to wait for its service."""
@@ -300,32 +280,16 @@ class Depot:
 
     async def _outlet(self, store: SpoolStore, destination: str) -> Outlet:
         document, _, target = destination.partition("/")
-        spec = dict(self._specs).get(document)
+        spec = dict(self._ways.specs).get(document)
         spool = await store.spool(destination, SpoolRules() if spec is None else spec.rules)
         # It may have changed meanwhile.
-        spec = dict(self._specs).get(document)
+        spec = dict(self._ways.specs).get(document)
         assert self._intake is not None
+        if destination in self.outlets:  # somebody else has made it meanwhile
+            return self.outlets[destination]
         outlet = self.outlets[destination] = Outlet(self._plane, self._intake, spool, document, target, spec)
-        self._lost[destination] = sum(spool.lost.values())
+        self._watch.begin(outlet)
         return outlet
-
-    def _asked(self, metadata: bytes) -> _Asked:
-        """Raises FrameError, and RequestInvalid for what names nobody."""
-        known = self._known.get(metadata)
-        if known is None:
-            deciding = Deciding(metadata, Form.COMPOSITE, _ANY_NUMBER)
-            tags = decode_routing(deciding.routing) if deciding.routing is not None else ()
-            broker = brokering.decode(deciding.broker) if deciding.broker is not None else None
-            address = address_from(tags, broker if isinstance(broker, brokering.Address) else None)
-            idempotent = any(entry.mime == IDEMPOTENCY_KEY for entry in iter_composite(metadata, 0, len(metadata)))
-            name = address.tag(SERVICE_NAME) or address.tag(SUB) or ""
-            known = _Asked(name, address.route, address.tag("topic"), idempotent)
-            if deciding.varying:
-                return known
-            if len(self._known) >= KNOWN:
-                self._known.clear()
-            self._known[metadata] = known
-        return known
 
     # What goes on by itself
 
@@ -343,32 +307,7 @@ class Depot:
             await asyncio.sleep(LOOK_S)
             for outlet in list(self.outlets.values()):
                 outlet.look()
-            self._look_for_alarms()
-
-    def _look_for_alarms(self) -> None:
-        now = self._plane.monotonic()
-        for name, outlet in self.outlets.items():
-            share = outlet.spool.size / outlet.spool.rules.max_bytes
-            if share > FULL and name not in self._full:
-                self._full.add(name)
-                self.tell("spool.filling", name, bytes=outlet.spool.size, max_bytes=outlet.spool.rules.max_bytes)
-                self._alarm("spool_filling", f"what waits for {name} fills {share:.0%} of its spool")
-            elif share < FULL_NO_MORE and name in self._full:
-                self._full.discard(name)
-                self.tell("spool.drained", name, bytes=outlet.spool.size)
-            lost = outlet.spool.lost
-            total = sum(lost.values())
-            if total > self._lost.get(name, 0):
-                self.tell("spool.lost", name, messages=total - self._lost.get(name, 0), lost=dict(lost))
-                if any(reason not in _CHOSEN for reason in lost):
-                    self._lost_at = now
-                    reasons = ", ".join(f"{count} {reason}" for reason, count in lost.items())
-                    self._alarm("spool_lost", f"messages for {name} left without being delivered: {reasons}")
-            self._lost[name] = total
-        if not self._full:
-            self._calm("spool_filling")
-        if now - self._lost_at > LOSS_S:
-            self._calm("spool_lost")
+            self._watch.look(self.outlets)
 
     # What an operator sees and does
 
@@ -388,7 +327,7 @@ class Depot:
         """What a message says. Raises StorageError."""
         envelope = unseal(message.payload)
         try:
-            asked = self._asked(envelope.metadata)
+            asked = self._ways.asked(envelope.metadata)
             route = asked.route or asked.name
         except (FrameError, RequestError):
             route = ""
@@ -401,6 +340,10 @@ class Depot:
         for outlet in self.outlets.values():
             found.setdefault(outlet.document, []).append(outlet.spool.status())
         return [SpoolFigures.of(document, statuses) for document, statuses in found.items()]
+
+
+def _too_many() -> Overloaded:
+    return Overloaded(f"messages wait for {MAX_OUTLETS} services already", reason="too_many_spools")
 
 
 def _concerns(target: str, name: str) -> bool:

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.errors import (
     GatewayError,
     Overloaded,
+    RequestError,
     RequestInvalid,
     ResponderGone,
     SpoolFull,
@@ -31,20 +34,22 @@ from gateway.errors import (
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.courier import Courier
 from gateway.forwarding.intake import Kept
+from gateway.forwarding.stream import REQUEST_FNF
+from gateway.routing.address import Address
 from gateway.spool.delivery import Delivery
 from gateway.spool.message import Batch, Message, MessageId, Waiting
 from gateway.spool.pace import Pace
 from gateway.spool.spool import Spool
-from gateway.spooling.envelope import Envelope, seal
+from gateway.spooling.envelope import Envelope, Origin, opening, written
 from gateway.spooling.run import Run
-from gateway.wire.metadata import encode_composite
-from gateway.wire.mimetypes import SPOOLED
+from gateway.wire.mimetypes import SPOOLED, encode_mime
 
 if TYPE_CHECKING:
     from gateway.documents.spool import Spool as Spec
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.plane import Plane
     from gateway.policy.principal import Principal
+    from gateway.spooling.deposit import Parcel
 
 #: Couriers that are kept for senders who have more to say.
 COURIERS = 256
@@ -52,8 +57,19 @@ COURIERS = 256
 NEAR_END = 512
 HOLD_S = 1.0
 HOLD_BYTES = 4 * 1024 * 1024
+#: Messages that are appended together: a commit takes few of these, so that nobody waits for a very long one.
+AT_ONCE = 1024
+#: What is delivered in one piece.
+BATCH, BATCH_BYTES = 2000, 512 * 1024
+#: Beginnings of envelopes that are remembered: one a sender and route.
+OPENINGS = 4096
 #: Between two tries to let new requests through, in seconds.
 HOLD_AGAIN_S = 1.0
+
+
+_SPOOLED_ENTRY = encode_mime(SPOOLED)
+#: Done when what was put is on disk: for each its id, None (taken and dropped), or why it is refused.
+Storing = asyncio.Future[list[MessageId | GatewayError | None]]
 
 
 class Outlet:
@@ -73,13 +89,17 @@ class Outlet:
         self.spool = spool
         self.document = document
         self.target = target
-        self.spec = spec
         self.behind = spool.messages > 0
+        self.govern(spec)
         self._intake = intake
         self._delivery: Delivery | None = None
         self._running: asyncio.Task[None] | None = None
-        self._couriers: OrderedDict[Principal, Courier] = OrderedDict()
+        self._couriers: OrderedDict[bytes, Courier] = OrderedDict()
         self._storing = 0
+        self._coming: list[tuple[Kept, Message]] = []
+        self._room = 0
+        self._openings: dict[tuple[int, int, bytes], tuple[Principal, bytes]] = {}
+        self._receipt_head = f'{{"spool":{json.dumps(f"{document}/{target}")},"id":'.encode()
         self._held: list[tuple[Kept, bytes, float | None]] | None = None
         self._held_bytes = 0
         self._held_until = 0.0
@@ -87,6 +107,13 @@ class Outlet:
         self._sending = 0
         self._arrived = False
         self._tried: set[int] = set()
+
+    def govern(self, spec: Spec | None) -> None:
+        """Go by this from now on. None: its document is gone; what waits is still delivered."""
+        self.spec = spec
+        if spec is not None:
+            self._max_message = spec.max_message
+            self._priority = spec.priority
 
     # In
 
@@ -102,38 +129,93 @@ class Outlet:
 
     def _store(self, request: Kept, key: bytes, ttl_s: float | None) -> None:
         assert self.spec is not None
-        if self.spec.order == "replayFirst" and not self.behind:
+        if len(request.data) > self._max_message:
+            self._intake.refused(request, self._too_large(len(request.data)))
+            return
+        opening = self._opening(request.interaction, request.principal, request.metadata)
+        if not self._coming:
+            self._room = self.spool.room_for_appends()
+            self._fall_behind()
+            self.plane.schedule(self._write)
+        self._room -= len(opening) + len(request.data)
+        if self._room < 0:
+            self.spool.refuse("spool_busy")
+            self._intake.refused(request, Overloaded("more comes than the disk takes", reason="spool_busy"))
+            return
+        self._coming.append((request, Message(opening + request.data, key, self._priority, ttl_s)))
+        self._storing += 1
+
+    def _opening(self, interaction: int, principal: Principal, metadata: bytes) -> bytes:
+        known = self._openings.get((interaction, id(principal), metadata))
+        if known is None:
+            if len(self._openings) >= OPENINGS:
+                self._openings.clear()
+            # With the principal, so that nobody else gets its id while this is kept.
+            known = principal, opening(interaction, written(principal), metadata)
+            self._openings[interaction, id(principal), metadata] = known
+        return known[1]
+
+    def _too_large(self, size: int) -> RequestInvalid:
+        self.spool.refuse("message_too_large")
+        text = f"a message of {size} bytes; {self._max_message} may wait"
+        return RequestInvalid(text, reason="spool_message_too_large")
+
+    def _fall_behind(self) -> None:
+        if self.spec is not None and self.spec.order == "replayFirst" and not self.behind:
             self.behind = True
             self._arrived = False
             self.plane.table.invalidate()
-        if len(request.data) > self.spec.max_message:
-            text = f"a message of {len(request.data)} bytes; {self.spec.max_message} may wait"
-            self.spool.refuse("message_too_large")
-            self._intake.refused(request, RequestInvalid(text, reason="spool_message_too_large"))
-            return
-        payload = seal(Envelope(request.interaction, request.principal, request.metadata, request.data))
-        message = Message(payload, key, self.spec.priority, ttl_s)
-        self._storing += 1
-        on_disk = asyncio.ensure_future(self.spool.append([message]))
-        on_disk.add_done_callback(lambda future: self._stored(request, future))
 
-    def _stored(self, request: Kept, on_disk: asyncio.Future[list[MessageId | None]]) -> None:
-        self._storing -= 1
-        try:
-            (identity,) = on_disk.result()
-        except SpoolFull as error:
-            # REJECTED: nobody has processed it, and it may be asked again.
-            self._intake.refused(request, Overloaded(str(error), reason=error.reason))
-        except (GatewayError, asyncio.CancelledError) as error:
-            # CANCELED: it may turn up after a restart.
-            self._intake.refused(request, ResponderGone(str(error), reason="spool_storage"))
-        else:
-            self._intake.stored(request, self._receipt(identity))
+    def _write(self) -> None:
+        """Everything that came in this loop turn goes to the disk together."""
+        coming, self._coming = self._coming, []
+        for at in range(0, len(coming), AT_ONCE):
+            some = coming[at : at + AT_ONCE]
+            on_disk = self.spool.append_each([message for _, message in some])
+            on_disk.add_done_callback(partial(self._stored, [request for request, _ in some]))
+
+    def _stored(self, requests: list[Kept], on_disk: asyncio.Future[list[MessageId | SpoolFull | None]]) -> None:
+        self._storing -= len(requests)
+        for request, verdict in zip(requests, _verdicts(on_disk, len(requests)), strict=True):
+            if isinstance(verdict, GatewayError):
+                self._intake.refused(request, _refusal(verdict))
+            else:
+                self._intake.stored(request, self._receipt(verdict) if request.interaction != REQUEST_FNF else b"")
+        self.look()
+
+    def put(self, parcels: Sequence[Parcel]) -> Storing:
+        """Store what did not come as a request."""
+        assert self.spec is not None
+        results: list[MessageId | GatewayError | None] = []
+        taken: list[Message] = []
+        places: list[int] = []
+        for parcel in parcels:
+            if len(parcel.data) > self._max_message:
+                results.append(self._too_large(len(parcel.data)))
+                continue
+            places.append(len(results))
+            results.append(None)
+            opening = self._opening(parcel.interaction, parcel.principal, parcel.metadata)
+            taken.append(Message(opening + parcel.data, parcel.key, self._priority, parcel.ttl_s))
+        done: Storing = asyncio.get_running_loop().create_future()
+        if self._coming:
+            self._write()
+        self._fall_behind()
+        self._storing += len(taken)
+
+        def stored(on_disk: asyncio.Future[list[MessageId | SpoolFull | None]]) -> None:
+            self._storing -= len(taken)
+            for at, verdict in zip(places, _verdicts(on_disk, len(taken)), strict=True):
+                results[at] = _refusal(verdict) if isinstance(verdict, GatewayError) else verdict
+            if not done.done():
+                done.set_result(results)
             self.look()
 
+        self.spool.append_each(taken).add_done_callback(stored)
+        return done
+
     def _receipt(self, identity: MessageId | None) -> bytes:
-        receipt = {"spool": f"{self.document}/{self.target}", "id": None if identity is None else str(identity)}
-        return json.dumps(receipt, separators=(",", ":")).encode()
+        return self._receipt_head + (b"null}" if identity is None else f'"{identity}"}}'.encode())
 
     # Whether it runs, and whether new requests wait
 
@@ -176,7 +258,13 @@ class Outlet:
             # The file cannot be read: the store's own alarms say so; try again at the next look.
             self._let_go()
         self._delivery = Delivery(
-            self.spool, self._send, pace=Pace(window=256, max_window=4096), start_jitter_s=0.0, first_retry_s=0.05
+            self.spool,
+            self._send,
+            pace=Pace(window=512, max_window=8192),
+            start_jitter_s=0.0,
+            first_retry_s=0.05,
+            batch=BATCH,
+            batch_bytes=BATCH_BYTES,
         )
         self._running = asyncio.ensure_future(self._delivery.run())
         self._running.set_name("spool: delivery")
@@ -200,6 +288,8 @@ class Outlet:
     async def stop(self) -> None:
         if self._held is not None:
             self._release()
+        if self._coming:
+            self._write()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -249,27 +339,39 @@ class Outlet:
     def look_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self.look)
 
-    def entry(self, message: Waiting) -> bytes:
-        """What its receiver is told of a message, as composite metadata."""
-        told = {
-            "node": message.id.node,
-            "epoch": message.id.epoch,
-            "seq": message.id.seq,
-            "age_ms": int(message.age_s * 1000),
-            "redelivered": message.number in self._tried or not self.spool.is_of_this_run(message),
-        }
-        return encode_composite([(SPOOLED, json.dumps(told, separators=(",", ":")).encode())])
+    def ask_upward(self, address: object) -> None:
+        links = self.plane.links
+        if links is not None and isinstance(address, Address):
+            # Whoever comes is heard of by the table.
+            links.resolve(address, lambda: None)
 
-    def courier(self, principal: Principal) -> Courier:
-        found = self._couriers.get(principal)
+    def entry(self, message: Waiting, origin: Origin | None) -> bytes:
+        """What its receiver is told of a message, as composite metadata."""
+        identity = message.id
+        redelivered = message.number in self._tried or not self.spool.is_of_this_run(message)
+        age_ms = int(message.age_s * 1000)
+        if origin is None:
+            node, epoch, seq = identity
+        else:
+            node, epoch, seq = origin.node_id, origin.epoch, origin.seq
+            age_ms += origin.age_ms
+            redelivered = redelivered or origin.redelivered
+        told = (
+            f'{{"node":"{node}","epoch":{epoch},"seq":{seq},"age_ms":{age_ms},'
+            f'"redelivered":{"true" if redelivered else "false"}}}'
+        ).encode()
+        return b"".join((_SPOOLED_ENTRY, len(told).to_bytes(3, "big"), told))
+
+    def courier(self, envelope: Envelope) -> Courier:
+        found = self._couriers.get(envelope.who)
         if found is None:
-            found = self._couriers[principal] = Courier(self.plane, principal)
+            found = self._couriers[envelope.who] = Courier(self.plane, envelope.principal)
             for other in list(self._couriers):
                 if len(self._couriers) <= COURIERS:
                     break
-                if not self._couriers[other].busy and other != principal:
+                if not self._couriers[other].busy and other != envelope.who:
                     self._couriers.pop(other).end(CloseReason.PEER_CLOSED)
-        self._couriers.move_to_end(principal)
+        self._couriers.move_to_end(envelope.who)
         return found
 
     def _let_go(self) -> None:
@@ -277,3 +379,22 @@ class Outlet:
             courier.give_up()
             courier.end(CloseReason.PEER_CLOSED)
         self._couriers.clear()
+
+
+def _verdicts(
+    on_disk: asyncio.Future[list[MessageId | SpoolFull | None]], count: int
+) -> Sequence[MessageId | GatewayError | None]:
+    try:
+        return on_disk.result()
+    except GatewayError as error:
+        return [error] * count
+    except asyncio.CancelledError:
+        return [StorageError("the node is stopping")] * count
+
+
+def _refusal(error: GatewayError) -> RequestError:
+    if isinstance(error, SpoolFull):
+        # REJECTED: nobody has processed it, and it may be asked again.
+        return Overloaded(str(error), reason=error.reason)
+    # CANCELED: it may turn up after a restart.
+    return ResponderGone(str(error), reason="spool_storage")

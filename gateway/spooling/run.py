@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import (
     GatewayError,
+    NoRoute,
     NotPermitted,
     Overloaded,
     RequestError,
@@ -18,14 +19,13 @@ from gateway.errors import (
 from gateway.forwarding.courier import Courier
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
 from gateway.spool.message import Batch, Waiting
-from gateway.spooling.envelope import Envelope, unseal
+from gateway.spooling.envelope import Envelope, Origin, unseal
 from gateway.wire.frames import ErrorCode
 
 if TYPE_CHECKING:
     from gateway.documents.spool import Spool as Spec
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane
-    from gateway.policy.principal import Principal
 
 #: How long a request/response may take that nobody waits for any more, in seconds.
 ANSWER_S = 60.0
@@ -45,9 +45,15 @@ class Sender(Protocol):
     plane: Plane
     spec: Spec | None
 
-    def courier(self, principal: Principal) -> Courier: ...
+    def courier(self, envelope: Envelope) -> Courier:
+        """Whoever speaks for its sender. Raises StorageError for an envelope that is none."""
+        ...
 
-    def entry(self, message: Waiting) -> bytes:
+    def ask_upward(self, address: object) -> None:
+        """Nobody who is known here serves this; the parent may know somebody."""
+        ...
+
+    def entry(self, message: Waiting, origin: Origin | None) -> bytes:
         """What its receiver is told of a message, as composite metadata."""
         ...
 
@@ -73,7 +79,8 @@ class Run:
                 opened.append((message, unseal(message.payload)))
             except StorageError:
                 self._lose("unreadable", message)
-        if not any(self._is_answered(envelope) for _, envelope in opened):
+        acknowledge = self.outlet.spec is not None and self.outlet.spec.acknowledge
+        if not acknowledge and all(envelope.interaction == REQUEST_FNF and not envelope.came for _, envelope in opened):
             await self._chain(opened)
             return
         chains: dict[bytes | int, list[tuple[Waiting, Envelope]]] = {}
@@ -89,55 +96,57 @@ class Run:
                 self._lose("forbidden", message)
             except RequestInvalid:
                 self._lose("invalid", message)
+            except StorageError:
+                self._lose("unreadable", message)
             except RequestError as error:
                 self.trouble = error
                 return
             else:
                 if target is None:
                     continue
-                if not await self._taken_in(target):
+                if target.outbox.size > target.outbox.high and not await self._taken_in(target):
                     self.trouble = Overloaded("what serves this takes in too little", reason="responder_slow")
                     return
                 if message.number in self._answers and message.key and not await self._answered(message.number):
                     return
 
-    def _is_answered(self, envelope: Envelope) -> bool:
-        spec = self.outlet.spec
-        return envelope.interaction == REQUEST_RESPONSE or (spec is not None and spec.acknowledge)
-
     def _carry(self, message: Waiting, envelope: Envelope) -> Connection | None:
-        """Send one; None where it cannot be sent any more. Raises RequestError."""
+        """Send one; None where it cannot be sent any more, or goes with others. Raises RequestError, StorageError."""
         outlet = self.outlet
-        courier = outlet.courier(envelope.principal)
+        courier = outlet.courier(envelope)
         if courier.revoked:
             self._lose("revoked", message)
             return None
-        answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-
-        def ended(code: int | None) -> None:
-            if not answer.done():
-                answer.set_result(code)
-
-        answered = self._is_answered(envelope)
+        try:
+            way = courier.way(envelope.metadata, message.key)
+        except NoRoute as error:
+            outlet.ask_upward(error.address)
+            raise
+        origin = envelope.origin if envelope.came else None
+        spec = outlet.spec
+        ended = None
+        interaction = envelope.interaction
+        if (
+            interaction != REQUEST_FNF
+            or (spec is not None and spec.acknowledge)
+            or (origin is not None and origin.acknowledge)
+        ):
+            interaction = REQUEST_RESPONSE
+            answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+            ended = partial(_answer, answer)
         target = courier.carry(
-            REQUEST_RESPONSE if answered else REQUEST_FNF,
-            envelope.metadata,
-            envelope.data,
-            outlet.entry(message),
-            message.key,
-            ended,
+            way, interaction, envelope.metadata, envelope.data, outlet.entry(message, origin), message.key, ended
         )
-        self.written.add(message.number)
-        if answered:
-            self._answers[message.number] = answer
+        number = message.number
+        self.written.add(number)
+        if ended is not None:
+            self._answers[number] = answer
         else:
-            self._sent.setdefault(target, set()).add(message.number)
+            self._sent.setdefault(target, set()).add(number)
         return target
 
     async def _taken_in(self, target: Connection) -> bool:
         """Wait while what was sent to a responder waits to leave; False when that takes too long."""
-        if target.outbox.size <= target.outbox.high:
-            return True
         try:
             async with asyncio.timeout(FULL_S):
                 while target.outbox.size > target.outbox.high and not target.closed:  # noqa: ASYNC110
@@ -192,6 +201,11 @@ class Run:
 
     def _lose(self, reason: str, message: Waiting) -> None:
         self.lost.setdefault(reason, set()).add(message.number)
+
+
+def _answer(answer: asyncio.Future[int | None], code: int | None) -> None:
+    if not answer.done():
+        answer.set_result(code)
 
 
 def _settle(answer: asyncio.Future[bool], heard: bool) -> None:
