@@ -343,7 +343,7 @@ class Outlet:
         links = self.plane.links
         if links is not None and isinstance(address, Address):
             # Whoever comes is heard of by the table.
-            links.resolve(address, lambda: None)
+            links.resolve(address, lambda: None, within_s=60.0)
 
     def entry(self, message: Waiting, origin: Origin | None) -> bytes:
         """What its receiver is told of a message, as composite metadata."""
