@@ -50,6 +50,7 @@ class _Section:
     name: str
     line: int
     notes: list[Note]
+    is_addressed: bool = False
     addresses: list[tuple[str, int | None]] = field(default_factory=list)
     mqtt: dict[str, Any] = field(default_factory=dict)
     tls: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +107,7 @@ def _body(section: _Section) -> dict[str, Any]:
     name = _NAME.sub("-", section.name.lower()).strip("-.")[:63] or "bridge"
     if name != section.name:
         section.note(section.line, f"the name {section.name!r} became {name!r}")
-    if not section.addresses:
+    if not section.is_addressed:
         section.note(section.line, "no address", wrong=True)
     scheme, usual = ("mqtts", 8883) if section.uses_tls else ("mqtt", 1883)
     mqtt: dict[str, Any] = {
@@ -187,6 +188,7 @@ def _number(value: str, least: int, most: int) -> int:
 
 
 def _addresses(section: _Section, line: int, value: str) -> None:
+    section.is_addressed = True
     for each in _given(value).split():
         host, colon, port = each.rpartition(":")
         if not colon:
@@ -258,6 +260,11 @@ def _unless(usual: bool, why: str) -> Callable[[_Section, int, str], None]:
 
 
 def _topic(section: _Section, line: int, value: str) -> None:
+    section.topics.append({**topic_line(value), "line": line})
+
+
+def topic_line(value: str) -> dict[str, Any]:
+    """What stands behind `topic`, as a rule of a document. Raises ValueError."""
     words = ["" if word == '""' else word for word in value.split()]
     if not 1 <= len(words) <= 5:
         raise ValueError('is: topic pattern [[out|in|both] qos local-prefix remote-prefix], "" for nothing')
@@ -273,9 +280,8 @@ def _topic(section: _Section, line: int, value: str) -> None:
             raise ValueError(f"{prefix + pattern!r} is no topic filter")
     if any(brace in f"{pattern}{local}{remote}" for brace in "{}"):
         raise ValueError("braces have a meaning of their own here, and cannot be part of a topic")
-    rule: dict[str, Any] = {"pattern": pattern, "direction": direction, "qos": _number(qos, 0, 2), "line": line}
-    rule |= {name: prefix for name, prefix in (("local", local), ("remote", remote)) if prefix}
-    section.topics.append(rule)
+    rule: dict[str, Any] = {"pattern": pattern, "direction": direction, "qos": _number(qos, 0, 2)}
+    return rule | {name: prefix for name, prefix in (("local", local), ("remote", remote)) if prefix}
 
 
 _NO_LOCAL_BROKER = "of the local broker, which is not needed here: it was left out"
