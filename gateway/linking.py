@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import structlog
-
 from gateway.config import Config
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
@@ -25,6 +23,7 @@ from gateway.federation.membership import Membership
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
 from gateway.observe.links import LinkFigures
+from gateway.observe.loggers import structlog
 from gateway.transport.dialer import Dialer
 from gateway.transport.websocket import Handshake
 

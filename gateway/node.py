@@ -17,8 +17,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-import structlog
-
 from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
@@ -32,6 +30,7 @@ from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
 from gateway.linking import Linking
+from gateway.observe.loggers import structlog
 from gateway.observe.logging import configure
 from gateway.observe.memory import MemoryGauge, Pressure
 from gateway.observe.metrics import Metrics

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 import gateway.node
-from gateway.control.identity import Identity
 from gateway.forwarding import COMPILED
 from tests.local_node import LocalNode
+from tests.prepared import Place
 
 
 def pytest_report_header() -> str:
@@ -28,32 +27,25 @@ def pytest_configure() -> None:
 StartNode = Callable[..., Awaitable[LocalNode]]
 
 
-@pytest.fixture(scope="session")
-def shared_identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An identity for nodes to copy: making one waits for the disk several times."""
-    return Identity.open(tmp_path_factory.mktemp("node") / "data", names=()).directory
+@pytest.fixture(scope="session", autouse=True)
+def _place_of_the_prepared(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Place.root = tmp_path_factory.getbasetemp()
 
 
 @pytest.fixture
 async def start_node(
-    shared_identity: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartNode]:
     """`await start_node({"limits.setup_timeout_s": 0.5}, dev=False)`: a node with these settings; see `LocalNode`.
 
-    Nodes have the same identity unless they are given a data directory.
+    Nodes have the same identity unless they are given a data directory that is there.
     """
-
-    def fresh() -> Path:
-        data = tmp_path_factory.mktemp("node")
-        shutil.copytree(shared_identity, data / "identity")
-        return data
-
     # Deadlines are met as exactly as before, and tests wait less for the moment when they are looked at.
     monkeypatch.setattr(gateway.node, "TICK_S", 0.02)
     started: list[LocalNode] = []
 
     async def start(more: dict[str, object] | None = None, *, dev: bool = True, data: Path | None = None) -> LocalNode:
-        local = await LocalNode.start(data or fresh(), more, dev=dev)
+        local = await LocalNode.start(data or tmp_path_factory.mktemp("node") / "data", more, dev=dev)
         started.append(local)
         return local
 

@@ -20,9 +20,10 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.node import Node
 from gateway.wire import frames
+from tests.prepared import prepared
 from tests.rawclient import RawClient, composite
 
-SETTLING_S = 5.0
+SETTLING_S = 30.0
 #: Tasks that a node has from its start to its end; a test may have started several nodes.
 STANDING_TASKS = {
     "writer of gateway.db",
@@ -78,7 +79,8 @@ class LocalNode:
 
     @classmethod
     async def start(cls, data: Path, more: Mapping[str, object] | None = None, *, dev: bool = True) -> Self:
-        sources = Sources(None, {}, settings(data, more), dev, data / "no-secrets")
+        """A node on `data`, which is made where it is not there, with the identity that all such have."""
+        sources = Sources(None, {}, settings(prepared(data), more), dev, data / "no-secrets")
         local = cls(Node(LiveSettings(sources)))
         asyncio.get_running_loop().set_exception_handler(lambda _, context: local.errors.append(context))
         await local.node.start()

@@ -223,7 +223,7 @@ async def test_after_a_resume(house: House) -> None:
     device.post(frames.RequestFnf(5, PATHS["multicast by tag"], b""))
     link = await house.node.connect("tcp")
     device.resume(link.send)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(isinstance(frame, frames.Error) for frame in device.frames) < 2:
             device.take(await link.recv_bytes())
     assert device.resumed == 1

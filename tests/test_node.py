@@ -117,14 +117,15 @@ async def test_drain_ends(start_node: StartNode, transport: str) -> None:
     told = [(frame.stream_id, frame.code) for frame in client.skipped if isinstance(frame, frames.Error)]
     assert told[0] == told[-1] == (0, 0x102)
     assert told[1:-1] in ([], [(number, 0x203)])  # by whether its service was closed before it
-    assert 0.4 < loop.time() - start < 1.5
+    assert loop.time() - start > 0.4
     await client.close()
     await service.close()
     await stopping
 
 
-async def test_drain_does_not_wait_for_streams_of_the_nodes_own(node: LocalNode) -> None:
+async def test_drain_does_not_wait_for_streams_of_the_nodes_own(start_node: StartNode) -> None:
     """A subscription to `gateway.routes` never ends by itself."""
+    node = await start_node({"limits.drain_grace_s": 60})
     client = await node.client()
     client.send(frames.RequestStream(101, composite("gateway.routes"), b"", 100))
     await client.barrier()
@@ -133,7 +134,7 @@ async def test_drain_does_not_wait_for_streams_of_the_nodes_own(node: LocalNode)
     leaving = asyncio.create_task(client.recv_close())
     await node.stop()
     await leaving
-    assert loop.time() - start < 1.5
+    assert loop.time() - start < 30
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -295,7 +296,7 @@ async def test_second_signal_ends_at_once(run: Run) -> None:
     process.child.send_signal(signal.SIGTERM)
     await caller.recv()
     process.child.send_signal(signal.SIGTERM)
-    code, _, _ = await process.exit(5)
+    code, _, _ = await process.exit()
     assert code in (0, -signal.SIGTERM)
     for client in (caller, service):
         await client.close()
@@ -355,4 +356,4 @@ async def test_killed_node_starts_again(run: Run) -> None:
         await client.recv()
     await client.close()
     again = await run()
-    assert (await again.said("ready", 10))["id"] == ready["id"]
+    assert (await again.said("ready"))["id"] == ready["id"]

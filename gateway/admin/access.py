@@ -29,6 +29,7 @@ from gateway.errors import AlreadyExists, InvalidChange, TokenError
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import TokenVerifier
 
+PREFIX: Final = "/api/v1"
 LOCAL_AUDIENCE: Final = "gateway-admin"
 MAX_CREDENTIAL_BYTES: Final = 8 * 1024
 SECURITY: Final = "bearer"
@@ -194,11 +195,11 @@ def roles_that_may(scope: str, action: Action) -> list[str]:
 
 
 class Operations:
-    """The operations of one noun, all under `/api/v1` unless a path says `absolute`."""
+    """The operations of one noun, all under `prefix`."""
 
-    def __init__(self, noun: str, scope: str) -> None:
+    def __init__(self, noun: str, scope: str, prefix: str = PREFIX) -> None:
         assert scope in SCOPES or scope == ANY, scope
-        self.router = APIRouter(tags=[noun], route_class=Operation)
+        self.router = APIRouter(tags=[noun], route_class=Operation, prefix=prefix)
         self._scope = scope
 
     def get(self, path: str, action: Action = Action.READ, **options: Any) -> Callable[[Endpoint], Endpoint]:

@@ -1,15 +1,13 @@
 """The admin API as one ASGI application: its resources, behind the boundary, with every error a problem.
 
-`document()` is its OpenAPI description, which is committed as `openapi.json` beside this file and
-compared by `make lint`.
+`document()` is its OpenAPI description, which is committed as `openapi.json` beside this file and compared by
+`make lint`. It is served from there: making it takes up to a second, for which the data plane would stand still.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -25,8 +23,6 @@ from gateway.admin.context import Context
 from gateway.admin.problem import MEDIA_TYPE, ErrorAt, ProblemDetails
 from gateway.admin.resources import ROUTERS
 
-#: Written by `tools/openapi_doc.py`.
-DOCUMENT: Final = Path(__file__).with_name("openapi.json")
 ENDLESS: Final = ("/api/v1/stream/events", "/api/v1/stream/stats", "/api/v1/devices/export", "/api/v1/audit/export")
 
 _DESCRIPTION: Final = """\
@@ -48,8 +44,9 @@ def application() -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    for router, prefix in ROUTERS:
-        app.include_router(router, prefix=prefix)
+    for router in ROUTERS:
+        # Not `include_router`, which keeps a second description of every route.
+        app.router.routes.extend(router.routes)
     problem.install(app, _Methods().of)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
@@ -63,9 +60,6 @@ def create(
 ) -> Boundary:
     app = application()
     app.state.context = context
-    # As it was written beforehand: making it takes up to a second, for which the data plane would stand still.
-    app.state.document = json.loads(DOCUMENT.read_bytes())
-    app.state.document_bytes = json.dumps(app.state.document, separators=(",", ":")).encode()
     app.middleware_stack = app.build_middleware_stack()
     return Boundary(app, hosts=hosts, requests_per_second=requests_per_second, endless=ENDLESS)
 
@@ -73,7 +67,7 @@ def create(
 def operations(app: FastAPI) -> list[Operation]:
     """Every operation. Raises TypeError for a route that is none: it would be open to everybody."""
     found: list[Operation] = []
-    for router, _ in ROUTERS:
+    for router in ROUTERS:
         for route in router.routes:
             if not isinstance(route, Operation):
                 raise TypeError(f"{route} says nothing of who may use it")
@@ -119,10 +113,10 @@ class _Methods:
     def __init__(self) -> None:
         self._fixed: dict[str, set[str]] = {}
         self._patterns: list[tuple[re.Pattern[str], set[str]]] = []
-        for router, prefix in ROUTERS:
+        for router in ROUTERS:
             for route in router.routes:
                 assert isinstance(route, APIRoute)
-                path, methods = prefix + route.path, route.methods or set()
+                path, methods = route.path, route.methods or set()
                 if "{" in path:
                     self._patterns.append((compile_path(path)[0], methods))
                 else:

@@ -27,6 +27,7 @@ MAX_CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 5
 """A connection has this long to send a whole request, and as long again after each response."""
 SHUTDOWN_SECONDS: Final = 1
+SHUTDOWN_LOOK_S: Final = 0.005
 BACKLOG: Final = 128
 
 
@@ -172,6 +173,19 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn sleeps for a tenth of a second first, and again wherever something is not over yet.
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  (uvicorn has no event)
+            await asyncio.sleep(SHUTDOWN_LOOK_S)
+        for server in self.servers:
+            await server.wait_closed()
 
 
 class _Connection(H11Protocol):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+#: The OpenAPI description, written by `tools/openapi_doc.py`.
+DOCUMENT: Final = Path(__file__).with_name("openapi.json")
 
 
 def reference(document: Mapping[str, Any]) -> str:

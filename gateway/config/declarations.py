@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -263,12 +264,17 @@ class Setting:
         return ENVIRONMENT_PREFIX + DELIMITER.join(self.path).upper()
 
 
-def settings(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Iterator[Setting]:
+@cache
+def settings() -> tuple[Setting, ...]:
     """Every setting, in the order of its declaration."""
+    return tuple(_settings(Config, ()))
+
+
+def _settings(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
         here = (*path, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from settings(field.annotation, here)
+            yield from _settings(field.annotation, here)
             continue
         extra = field.json_schema_extra
         assert isinstance(extra, dict), here

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-import structlog
-
 from gateway.errors import NoRoute, NotPermitted, RejectedSetup, RequestInvalid, TokenError
 from gateway.federation import interests, items
 from gateway.federation.claims import Claims
@@ -37,6 +35,7 @@ from gateway.forwarding.inquiry import InquiryDesk
 from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK, toward
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices, RouteFeed
+from gateway.observe.loggers import structlog
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.address import Address
 from gateway.routing.locator import locate

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-import structlog
-
 from gateway.errors import FrameError, NotPermitted
 from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
@@ -20,6 +18,7 @@ from gateway.federation.journal import MISMATCHES
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.inquiry import Inquiry, InquiryDesk
 from gateway.forwarding.links import DOWNLINK, KINDS, UPLINK
+from gateway.observe.loggers import structlog
 from gateway.session import keepalive
 
 #: How often it is measured how far the other side is, in seconds.

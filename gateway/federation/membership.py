@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from gateway.control.members import CENTRAL, Member, Members
 from gateway.control.plane import ControlPlane
 from gateway.errors import StorageError
@@ -31,6 +29,7 @@ from gateway.federation.table.store import RouteStore
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
+from gateway.observe.loggers import structlog
 from gateway.policy.principal import Kind
 
 _log = structlog.get_logger("gateway.federation")

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-import structlog
-
 from gateway.errors import FederationError
 from gateway.federation.dialling import LinkDialler
 from gateway.federation.federation import Federation
 from gateway.federation.link import Link
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.links import UPLINK
+from gateway.observe.loggers import structlog
 
 #: Links that are kept where there are as many parents: one in use, one warm.
 LINKS: Final = 2

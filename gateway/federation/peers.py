@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
-import structlog
-
 from gateway.errors import FederationError
 from gateway.federation.dialling import LinkDialler
 from gateway.federation.federation import Federation
 from gateway.federation.link import Link
 from gateway.forwarding.links import PEER
+from gateway.observe.loggers import structlog
 
 _log = structlog.get_logger("gateway.federation")
 

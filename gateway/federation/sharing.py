@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from gateway.errors import FederationError
 from gateway.federation.beyond import Beyond
 from gateway.federation.claimed import KINDS, claim_name, principal_of
@@ -24,6 +22,7 @@ from gateway.federation.table.store import RouteStore
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.links import DOWNLINK, LOCAL, PEER
 from gateway.forwarding.plane import INTERNAL
+from gateway.observe.loggers import structlog
 from gateway.policy.access import is_reserved
 from gateway.policy.principal import Kind
 from gateway.routing.address import Address

@@ -15,7 +15,7 @@ import traceback
 from types import FrameType
 from typing import Final
 
-import structlog
+from gateway.observe.loggers import structlog
 
 #: A stall that is worth a stack, and how often the loop says that it is well; seconds.
 STALL_S: Final = 0.25

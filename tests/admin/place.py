@@ -23,6 +23,7 @@ from tests.admin.api import Api
 from tests.admin.test_access import walk
 from tests.control.key_server import KeyServer
 from tests.local_node import fnf, until
+from tests.prepared import prepared
 
 NOBODY = {
     "connections": "999999",
@@ -95,9 +96,7 @@ class Place:
     async def issuer(self) -> str:
         """Its keys are fetched: nothing more happens to it by itself."""
         number = str((await self.api.send("POST", "/issuers", 201, json=self.new_issuer()))["id"])
-        async with asyncio.timeout(10):
-            while (await self.api.get(f"/issuers/{number}"))["fetched_at"] is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await self.at_rest()
         return number
 
     def new_issuer(self) -> dict[str, str]:
@@ -114,6 +113,17 @@ class Place:
 
     async def join_token(self) -> str:
         return str((await self.api.send("POST", "/join-tokens", 201, json={}))["join_token"]["id"])
+
+    async def at_rest(self) -> None:
+        """Wait until all that was begun behind an answer is done: an issuer that was added is asked for its keys."""
+
+        async def asked() -> bool:
+            issuers = (await self.api.get("/issuers"))["data"]
+            return all(issuer["fetched_at"] for issuer in issuers if issuer["jwks_url"])
+
+        async with asyncio.timeout(30):
+            while not await asked():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def revision(self) -> str:
         changes = {"limits.setup_timeout_s": next(self._numbers) / 100 + 1}
@@ -249,7 +259,7 @@ async def place_in(data: Path) -> AsyncIterator[Place]:
     await keys.start()
     keys.add_key("k1")
     # A central node, so that others can join it.
-    async with await ControlPlane.offline(data) as control:
+    async with await ControlPlane.offline(prepared(data)) as control:
         await control.members.put(control.members.itself("edge-1", CENTRAL, (), ""), by=SYSTEM)
     api = await Api.start(data)
     await api.local.servant()

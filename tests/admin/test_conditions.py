@@ -99,6 +99,7 @@ async def test_what_is_sent_again_is_done_once(tmp_path: Path) -> None:
             more["headers"] = {"idempotency-key": operation}
             first = await ask(api.http, method, there, more)
             assert first.status_code == 201, (operation, first.text)
+            await place.at_rest()
             rows = {name: len(table) for name, table in (await everything(api)).items()}
             again = await ask(api.http, method, there, more)
             assert (again.status_code, again.content) == (201, first.content), operation

@@ -79,7 +79,7 @@ class Listening:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def ended(self) -> None:
-        await asyncio.wait_for(self._task, 10)
+        await asyncio.wait_for(self._task, 30)
 
 
 async def test_connections_and_routes_are_told_as_they_come_and_go(api: Api) -> None:

@@ -146,7 +146,7 @@ async def test_a_peer_that_does_not_read_cannot_hold_up_the_stop() -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     await reader.readuntil(b"\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await server.stop()
     assert asyncio.all_tasks() == before
     writer.transport.abort()
@@ -168,7 +168,7 @@ async def test_a_connection_that_sends_no_whole_request_in_time_is_ended(sent: b
     port = await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionResetError):
             await reader.read()
     writer.transport.abort()
@@ -181,7 +181,7 @@ async def test_a_head_that_trickles_in_does_not_put_off_the_end() -> None:
     port = await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ended = asyncio.create_task(reader.read())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not ended.done():
             writer.write(b"G")
             await asyncio.wait({ended}, timeout=0.05)

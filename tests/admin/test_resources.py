@@ -62,7 +62,7 @@ async def test_draining_to_the_end(api: Api) -> None:
     assert (await api.send("POST", "/node/drain?exit=1&dry_run=1"))["state"] == "ready"
     assert not api.node.ending
     assert (await api.send("POST", "/node/drain?exit=1"))["state"] == "draining"
-    await asyncio.wait_for(api.node.wait_for_end(), 5)
+    await asyncio.wait_for(api.node.wait_for_end(), 30)
     await api.send("POST", "/node/undrain")
     assert api.node.ending
     (entry,) = (await api.get("/audit?action=node.drain"))["data"]

@@ -26,7 +26,7 @@ async def document(here: Shell, *arguments: str) -> Any:
 
 
 async def until_offline(here: Shell, name: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if not (await document(here, "device", "show", name))["online"]:
                 return

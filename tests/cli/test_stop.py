@@ -82,7 +82,7 @@ async def test_a_node_with_a_request_in_flight(shell: Shell, tmp_path: Path) -> 
         result = await stopping
         assert (result.code, result.out[:11]) == (0, b"stopped in ")
         assert "draining: 2 connections, 1 requests in flight\n" in result.err
-        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert await asyncio.wait_for(node.process.wait(), 30) == 0
         assert Runtime.read(node.data) is None
 
 
@@ -97,7 +97,7 @@ async def test_not_in_time(shell: Shell, tmp_path: Path) -> None:
         await node.answer()
         result = await shell.run("stop", "--data", str(node.data), "--timeout", "0")
         assert result.code in (0, 4)
-        assert await asyncio.wait_for(node.process.wait(), 10) in (0, -signal.SIGTERM)
+        assert await asyncio.wait_for(node.process.wait(), 30) in (0, -signal.SIGTERM)
 
 
 async def test_drain_does_the_same_through_the_api(shell: Shell, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_drain_does_the_same_through_the_api(shell: Shell, tmp_path: Path)
         result = await draining
         assert (result.code, result.out[:21]) == (0, b"drained and ended in "), result.err
         assert re.search(r"^draining: \d connections, \d requests in flight$", result.err, re.MULTILINE), result.err
-        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert await asyncio.wait_for(node.process.wait(), 30) == 0
         assert Runtime.read(node.data) is None
 
 
@@ -140,7 +140,7 @@ async def test_drain_of_a_node_that_is_to_stay(shell: Shell, tmp_path: Path) -> 
         await node.answer()
         result = await elsewhere.run("drain", "--yes")
         assert (result.code, result.out[:21]) == (0, b"drained and ended in "), result.err
-        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert await asyncio.wait_for(node.process.wait(), 30) == 0
 
 
 async def test_no_node(shell: Shell, tmp_path: Path) -> None:

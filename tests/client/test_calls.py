@@ -274,7 +274,7 @@ async def test_channel_error_ends_both_sides(peer: Peer) -> None:
     await link.send(frames.Error(request.stream_id, 0x202, "enough"))
     with pytest.raises(RequestFailed, match="enough"):
         await first
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), 30)
     await gw.close()
 
 

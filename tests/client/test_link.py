@@ -89,7 +89,7 @@ async def test_reconnects_registers_again_and_asks_for_a_fresh_token(scheme: str
         async with service:
             ids = set()
             for attempt in (1, 2, 3):
-                link = await asyncio.wait_for(peer.links.get(), 5)
+                link = await asyncio.wait_for(peer.links.get(), 30)
                 setup = await link.expect(frames.Setup)
                 (_, auth), (_, registration) = decode_composite(setup.metadata or b"")
                 assert decode_authentication(auth) == Bearer(b"token-%d" % attempt)
@@ -129,7 +129,7 @@ async def test_backoff_has_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
         peer.on_link = refuse
         link.hang_up()
-        await asyncio.wait_for(enough.wait(), 10)
+        await asyncio.wait_for(enough.wait(), 30)
         await gw.close()
     assert asked[:7] == [(0, 0.5), (0, 1.0), (0, 2.0), (0, 4.0), (0, 4.0), (0, 4.0), (0, 4.0)]
 
@@ -147,7 +147,7 @@ async def test_a_service_waits_for_a_node_that_is_not_there_yet() -> None:
 
     await asyncio.sleep(0)
     server = await asyncio.start_server(accept, "127.0.0.1", port)
-    await asyncio.wait_for(seen.wait(), 5)
+    await asyncio.wait_for(seen.wait(), 30)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     server.close()
@@ -164,7 +164,7 @@ async def test_silent_node_is_given_up_after_the_lifetime() -> None:
         peer.on_link = mute
         gw = connect(peer.url, "token", keepalive=0.05, lifetime=0.3, reconnect=False)
         await gw.open()
-        await asyncio.wait_for(gw.wait_closed(), 5)
+        await asyncio.wait_for(gw.wait_closed(), 30)
         with pytest.raises(ConnectionLost, match="silent"):
             await gw.request("a.b")
         await gw.close()
@@ -190,7 +190,7 @@ async def test_connection_close_lets_streams_finish() -> None:
         old = asyncio.create_task(gw.request("a.slow"))
         request = await link.expect(frames.RequestResponse)
         await link.send(frames.Error(0, 0x102, "draining"))
-        successor = await asyncio.wait_for(peer.links.get(), 5)
+        successor = await asyncio.wait_for(peer.links.get(), 30)
         new = asyncio.create_task(gw.request("a.next"))
         second = await successor.expect(frames.RequestResponse)
         await successor.send(frames.Payload(second.stream_id, None, b"new", complete=True, next=True))
@@ -198,7 +198,7 @@ async def test_connection_close_lets_streams_finish() -> None:
         assert not link.closed.is_set()
         await link.send(frames.Payload(request.stream_id, None, b"old", complete=True, next=True))
         assert await old == b"old"
-        await asyncio.wait_for(link.closed.wait(), 5)
+        await asyncio.wait_for(link.closed.wait(), 30)
 
 
 async def test_connection_error_says_why() -> None:
@@ -211,7 +211,7 @@ async def test_connection_error_says_why() -> None:
         await link.send(frames.Error(0, 0x101, "replaced by a newer connection"))
         with pytest.raises(ConnectionLost, match="replaced by a newer connection"):
             await asking
-        await asyncio.wait_for(gw.wait_closed(), 5)
+        await asyncio.wait_for(gw.wait_closed(), 30)
         await gw.close()
 
 
@@ -233,7 +233,7 @@ async def test_malformed_frames_end_the_connection(data: bytes) -> None:
         await link.send_bytes(data)
         error = await link.expect(frames.Error)
         assert (error.stream_id, error.code) == (0, 0x101)
-        await asyncio.wait_for(gw.wait_closed(), 5)
+        await asyncio.wait_for(gw.wait_closed(), 30)
         await gw.close()
 
 
@@ -317,7 +317,7 @@ async def test_connect_and_close_leave_nothing_behind() -> None:
                     pass
         for at in (peer, other):
             while not at.links.empty():
-                await asyncio.wait_for((await at.links.get()).closed.wait(), 5)
+                await asyncio.wait_for((await at.links.get()).closed.wait(), 30)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 

@@ -176,7 +176,7 @@ async def test_a_service_that_dies_fails_its_calls(url: str, mint: Mint) -> None
         await service.close()
         for waiting in (answer, asyncio.ensure_future(anext(ticks))):
             with pytest.raises(RequestFailed) as gone:
-                await asyncio.wait_for(waiting, 5)
+                await asyncio.wait_for(waiting, 30)
             # What had arrived before the end may still be read.
             assert (gone.value.code, gone.value.text) == (0x203, "responder disconnected")
 
@@ -203,7 +203,7 @@ async def test_draining_node_finishes_requests(node: Node, mint: Mint) -> None:
         go.set()
         assert await asking == b"in the end"
         await stopping
-        await asyncio.wait_for(gw.wait_closed(), 5)
+        await asyncio.wait_for(gw.wait_closed(), 30)
         with pytest.raises(ConnectionLost):
             await gw.request("slow.answer")
         await gw.close()
@@ -233,7 +233,7 @@ async def test_service_returns_after_a_restart_of_the_node(tmp_path: Path) -> No
             )
         )
         await again.start()
-        assert await asyncio.wait_for(states.get(), 5)
+        assert await asyncio.wait_for(states.get(), 30)
         assert await gw.request("bench.echo", b"back") == b"back"
     await again.stop()
 

@@ -12,6 +12,7 @@ from gateway.control.audit import Actor
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
+from tests.prepared import prepared
 
 OPERATOR = Actor("user", "alice", "192.0.2.7", "req-1")
 
@@ -57,7 +58,7 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    site = Site(tmp_path / "data")
+    site = Site(prepared(tmp_path / "data"))
     yield site
     await site.close()
 

@@ -15,7 +15,7 @@ from gateway.errors import AlreadyExists, InvalidChange, TokenError
 from gateway.policy.principal import Kind, Principal
 from gateway.policy.tokens import TokenVerifier
 from tests.control.conftest import OPERATOR, Site
-from tests.control.key_server import ISSUER, KeyServer, LagMeter
+from tests.control.key_server import ISSUER, KeyServer
 from tests.local_node import until
 
 
@@ -134,22 +134,21 @@ async def test_a_new_key_is_found_and_a_removed_one_dies(site: Site, server: Key
 async def test_a_bad_key_server_costs_nobody_anything(
     site: Site, server: KeyServer, mood: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fault 58: down, slow, 100 MB, wrong: what was fetched holds for a day; the loop is never blocked."""
+    """fault 58: down, slow, 100 MB, wrong: what was fetched holds for a day.
+
+    That the loop waits for none of it is held by `tests/test_key_server_troubles.py`."""
     monkeypatch.setattr("gateway.control.jwks.FETCH_S", 0.5)
     control = await site.open()
     made = await control.issuers.create(NewIssuer(ISSUER, server.url), by=OPERATOR)
     await fetched(control, made)
     token = server.token(site.clock.now)
-    async with LagMeter() as lag:
-        server.mood = mood
-        if mood == "gone":
-            await server.stop()
-        await until(lambda: f"jwks_failed:{ISSUER}" in site.alarms)
-        admitted(site, token)
-        await until(lambda: control.issuers.error_of(made.id))
+    server.mood = mood
+    if mood == "gone":
+        await server.stop()
+    await until(lambda: f"jwks_failed:{ISSUER}" in site.alarms)
+    admitted(site, token)
+    await until(lambda: control.issuers.error_of(made.id))
     assert server.sent <= 16 * 1024 * 1024
-    # Far less than any one fetch that waits; `tests/test_key_server_troubles.py` is stricter.
-    assert lag.longest < 0.4
     if mood != "gone":
         server.mood = "well"
         await until(lambda: not control.alarms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 
 import pytest
@@ -17,7 +16,6 @@ from gateway.errors import AlreadyExists, InvalidChange, LoginRefused, NotAllowe
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import TokenVerifier
 from tests.control.conftest import OPERATOR, Site
-from tests.control.key_server import LagMeter
 
 PASSWORD = "correct horse battery"
 VISITOR = Actor("user", "", "192.0.2.1")
@@ -208,18 +206,24 @@ async def test_a_name_that_nobody_has_takes_as_long(control: ControlPlane) -> No
     await control.users.verify("nobody", PASSWORD)
     for _ in range(9):
         for name, spent in times.items():
-            began = time.perf_counter()
+            # Of the processor, and the least of several: what others do on the machine is in the way of neither.
+            began = time.process_time()
             assert await control.users.verify(name, "wrong password") is None
-            spent.append(time.perf_counter() - began)
-    medians = [statistics.median(spent) for spent in times.values()]
-    assert max(medians) < 1.5 * min(medians)
+            spent.append(time.process_time() - began)
+    least = [min(spent) for spent in times.values()]
+    assert max(least) < 2 * min(least)
 
 
 async def test_passwords_do_not_block_the_loop(control: ControlPlane) -> None:
+    """While they are checked, the loop turns; it would turn a few times for each if it had to wait for it."""
     await alice(control)
-    async with LagMeter() as lag:
-        await asyncio.gather(*(control.users.verify("alice", "wrong password") for _ in range(10)))
-    assert lag.longest <= 0.05
+    turns = 0
+    checks = asyncio.gather(*(control.users.verify("alice", "wrong password") for _ in range(10)))
+    while not checks.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await checks == [None] * 10
+    assert turns > 1000
 
 
 # API keys

@@ -98,3 +98,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             program.process.kill()
         await program.process.wait()
         await program.errors()
+        # What it said and nobody read keeps the pipe open.
+        assert program.process.stdout is not None
+        await program.process.stdout.read()

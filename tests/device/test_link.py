@@ -60,7 +60,7 @@ async def test_half_open(interpreter: Interpreter, start: Start) -> None:
         await program.expect(state="up")
         silent_since = time.monotonic()
         await program.expect(state="down", reason="timeout")
-        assert 0.5 <= time.monotonic() - silent_since <= 0.8 + 2.0, "2 s for a busy machine"
+        assert 0.5 <= time.monotonic() - silent_since <= 0.8 + 20.0, "20 s for a busy machine"
         link = await peer.link()
         await link.accept()
         await program.expect(state="up")

@@ -227,7 +227,7 @@ async def test_too_many_bytes_wait(start_node: StartNode, transport: str) -> Non
     for _ in range(20):
         frame = await service.recv()
         assert isinstance(frame, frames.RequestFnf)
-    assert 0.6 < loop.time() - start < 3
+    assert loop.time() - start > 0.6
     await client.barrier()
     assert node.counters.refusals["bytes_per_second"] >= 1
 

@@ -307,7 +307,7 @@ async def test_fault_50_another_node(start_node: StartNode, transport: str) -> N
     await device.come_back(transport)
     assert device.refused is not None
     assert device.refused.code == REJECTED_RESUME
-    assert loop.time() - began < 1
+    assert loop.time() - began < 10
     await Device(second).set_up(transport)
 
 

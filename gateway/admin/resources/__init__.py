@@ -1,4 +1,4 @@
-"""The nouns of the admin API, one a file. `ROUTERS` is all of them, with the path that each is under."""
+"""The nouns of the admin API, one a file. `ROUTERS` is all of them."""
 
 from typing import Final
 
@@ -30,31 +30,29 @@ from gateway.admin.resources import (
     users,
 )
 
-PREFIX: Final = "/api/v1"
-
-ROUTERS: Final[tuple[tuple[APIRouter, str], ...]] = (
-    (auth.operations.router, PREFIX),
-    (users.operations.router, PREFIX),
-    (api_keys.operations.router, PREFIX),
-    (node.operations.router, PREFIX),
-    (config.operations.router, PREFIX),
-    (devices_bulk.operations.router, PREFIX),
-    (devices.operations.router, PREFIX),
-    (credentials.operations.router, PREFIX),
-    (enrollments.operations.router, PREFIX),
-    (fleets.operations.router, PREFIX),
-    (connections.operations.router, PREFIX),
-    (routes.operations.router, PREFIX),
-    (services.operations.router, PREFIX),
-    (spools.operations.router, PREFIX),
-    (issuers.operations.router, PREFIX),
-    (declarations.operations.router, PREFIX),
-    (peers.operations.router, PREFIX),
-    (topology.operations.router, PREFIX),
-    (certificates.operations.router, PREFIX),
-    (events.operations.router, PREFIX),
-    (audit.operations.router, PREFIX),
-    (backups.operations.router, PREFIX),
-    (documents.operations.router, PREFIX),
-    (documents.anywhere.router, ""),
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    auth.operations.router,
+    users.operations.router,
+    api_keys.operations.router,
+    node.operations.router,
+    config.operations.router,
+    devices_bulk.operations.router,
+    devices.operations.router,
+    credentials.operations.router,
+    enrollments.operations.router,
+    fleets.operations.router,
+    connections.operations.router,
+    routes.operations.router,
+    services.operations.router,
+    spools.operations.router,
+    issuers.operations.router,
+    declarations.operations.router,
+    peers.operations.router,
+    topology.operations.router,
+    certificates.operations.router,
+    events.operations.router,
+    audit.operations.router,
+    backups.operations.router,
+    documents.operations.router,
+    documents.anywhere.router,
 )

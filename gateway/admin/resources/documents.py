@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Annotated
 
-from fastapi import Path, Request
+from fastapi import Path
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.admin.access import ANY, Operations
 from gateway.admin.context import Here
 from gateway.admin.problem import Problem
-from gateway.admin.reference import reference
+from gateway.admin.reference import DOCUMENT, reference
 from gateway.policy.tokens import VerificationKey
 from gateway.problems import PROBLEMS
 
 operations = Operations("documents", ANY)
-anywhere = Operations("documents", ANY)
+anywhere = Operations("documents", ANY, prefix="")
 
 _MARKDOWN = "text/markdown; charset=utf-8"
 
@@ -25,15 +27,17 @@ def _text(media_type: str, description: str) -> dict[int | str, object]:
 
 
 @operations.get("/openapi.json", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})
-async def get_openapi_document(request: Request) -> Response:
+async def get_openapi_document() -> Response:
     """This API as OpenAPI 3.1."""
-    return Response(request.app.state.document_bytes, media_type="application/json")
+    return Response(await asyncio.to_thread(DOCUMENT.read_bytes), media_type="application/json")
 
 
 @operations.get("/reference.md", response_class=Response, responses=_text("text/markdown", "Markdown"))
-async def get_reference(request: Request) -> Response:
+async def get_reference() -> Response:
     """This API as one page of Markdown, for people and for programs that read."""
-    return Response(reference(request.app.state.document), media_type=_MARKDOWN)
+    # Asked for now and then: holding it ready would cost every node 3 MiB.
+    page = await asyncio.to_thread(lambda: reference(json.loads(DOCUMENT.read_bytes())))
+    return Response(page, media_type=_MARKDOWN)
 
 
 @anywhere.open(

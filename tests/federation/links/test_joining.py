@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import ssl
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from gateway.node import Node
 from tests.cli.conftest import Shell, environment
 from tests.federation.links.cluster import QUICK, until
 from tests.local_node import settings
+from tests.prepared import prepared
 from tests.rawclient import ConnectionEnded, RawClient
 
 
@@ -51,10 +51,9 @@ async def node(data: Path, name: str, port: int = 0, more: dict[str, object] | N
 
 
 @pytest.fixture
-async def central(tmp_path_factory: pytest.TempPathFactory, shared_identity: Path, unused_tcp_port: int) -> Node:
+async def central(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port: int) -> Node:
     """A central node that `gateway central init` has made, with TLS as in life."""
-    data = tmp_path_factory.mktemp("central")
-    shutil.copytree(shared_identity, data / "identity")
+    data = prepared(tmp_path_factory.mktemp("central") / "data")
     url = f"wss://localhost:{unused_tcp_port}/rsocket"
     said = await run(data, "central", "init", "--data", str(data), "--name", "middle", "--url", url)
     made = await node(data, "middle", unused_tcp_port, {"node.advertised_url": url})

@@ -47,14 +47,14 @@ async def place_identity(place: Place):  # type: ignore[no-untyped-def]
 async def subscription(client: RawClient) -> int:
     """The id of the stream on which the central node hears of this link's routes."""
     while True:
-        frame = await client.recv(5)
+        frame = await client.recv()
         if isinstance(frame, frames.RequestStream):
             return frame.stream_id
 
 
 async def refusal(client: RawClient, number: int) -> frames.Frame:
     while True:
-        frame = await client.recv(5)
+        frame = await client.recv()
         if getattr(frame, "stream_id", 0) == number:
             return frame
 
@@ -134,11 +134,11 @@ async def test_who_may_not_link(center: Cluster, wrong: str) -> None:
         assert control is not None
         await control.members.remove(edge.member.id, by=SYSTEM)
     client = await forger(center, edge, subject="somebody-else" if wrong == "subject" else "")
-    frame = await client.recv(5)
+    frame = await client.recv()
     assert isinstance(frame, frames.Error)
     assert (frame.stream_id, frame.code) == (0, frames.ErrorCode.REJECTED_SETUP)
     with pytest.raises(ConnectionEnded):
-        await client.recv(5)
+        await client.recv()
 
 
 async def test_a_route_that_is_not_there_any_more(cluster: Cluster) -> None:

@@ -65,7 +65,7 @@ async def test_by_its_subject(edges: Cluster) -> None:
     request = composite("thermo.read", entries=[(mimetypes.BROKER_FRAME, broker_frame(address))])
     number = phone.next_stream_id()
     phone.send(frames.RequestResponse(number, request, b"!"))
-    frame = await phone.recv(5)
+    frame = await phone.recv()
     assert isinstance(frame, frames.Payload)
     assert [len(servant.got(frames.RequestResponse)) for servant in edges.servants] == [0, 1]
 
@@ -85,10 +85,10 @@ async def test_a_stream_has_credit_end_to_end(edges: Cluster) -> None:
     phone = await edges.client("edge-a")
     phone.send(stream_request(phone.next_stream_id(), "echo.it", b"10", 3))
     for _ in range(3):
-        assert isinstance(await phone.recv(5), frames.Payload)
+        assert isinstance(await phone.recv(), frames.Payload)
     phone.send(frames.RequestN(3, 2))
     for _ in range(2):
-        assert isinstance(await phone.recv(5), frames.Payload)
+        assert isinstance(await phone.recv(), frames.Payload)
     await phone.barrier()
     phone.send(frames.Cancel(3))
     await until(lambda: edges.servants[0].got(frames.Cancel))
@@ -100,19 +100,19 @@ async def test_a_channel(edges: Cluster) -> None:
     phone = await edges.client("edge-a")
     number = phone.next_stream_id()
     phone.send(frames.RequestChannel(number, composite("chat.join"), b"0", initial_n=2))
-    asked = await device.recv(5)
+    asked = await device.recv()
     assert isinstance(asked, frames.RequestChannel)
     assert asked.initial_n == 2
     device.send(frames.RequestN(asked.stream_id, 2))
-    assert isinstance(await phone.recv(5), frames.RequestN)
+    assert isinstance(await phone.recv(), frames.RequestN)
     phone.send(frames.Payload(number, None, b"1", next=True), frames.Payload(number, None, b"2", next=True))
     for wanted in (b"1", b"2"):
-        item = await device.recv(5)
+        item = await device.recv()
         assert isinstance(item, frames.Payload)
         assert item.data == wanted
     device.send(frames.Payload(asked.stream_id, None, b"bye", next=True, complete=True))
     phone.send(frames.Payload(number, None, b"", complete=True))
-    last = await phone.recv(5)
+    last = await phone.recv()
     assert isinstance(last, frames.Payload)
     assert (last.data, last.complete) == (b"bye", True)
 
