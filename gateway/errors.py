@@ -10,7 +10,7 @@ the text is for a person. Anything outside this tree is a bug.
             InvalidSetup UnsupportedSetup RejectedSetup RejectedResume
             ConnectionFailed ConnectionEnded FrameError
         RequestError        ends one stream
-            NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid
+            NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid BrokerRefused
         ControlError        the control plane refuses; nothing was changed
             NotFound AlreadyExists StaleVersion InvalidChange InvalidDocument NotAllowed LoginRefused TooManyAttempts
             EnrolmentRefused
@@ -132,6 +132,13 @@ class RequestInvalid(RequestError):
 
     code = 0x204
     reason = "request_invalid"
+
+
+class BrokerRefused(RequestError):
+    """APPLICATION_ERROR: an MQTT broker has had it and says no."""
+
+    code = 0x201
+    reason = "mqtt_refused"
 
 
 class ConfigError(GatewayError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
+from gateway.bridging import Bridging
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
 from gateway.control import first_run
 from gateway.control.identity import Identity
@@ -85,6 +86,7 @@ class Node:
         self.certificate: Certificate | None = None
         self.renewal: Renewal | None = None
         self.links = Linking(self.identity, self.end)
+        self.bridges = Bridging()
         self._here: set[str] = set()
         self.websocket_port = self.tcp_port = self.telemetry_port = self.admin_port = self.status = 0
         self._ticking: asyncio.TimerHandle | None = None
@@ -142,6 +144,7 @@ class Node:
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
+            self.bridges.open(config, self.plane, self.identity, self.control, lambda: None)
         except BaseException:
             await self._close()
             raise
@@ -291,6 +294,7 @@ class Node:
         if self._ticking is not None:
             self._ticking.cancel()
         self.watchdog.stop()
+        await self.bridges.close()
         await self.links.stop()
         for listener in self.listeners.values():
             await listener.stop()

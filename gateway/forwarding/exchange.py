@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.errors import RequestError, RequestInvalid
+from gateway.forwarding.stamp import Form
 from gateway.wire.frames import (
     MAX_REQUEST_N,
     Error,
@@ -90,16 +91,20 @@ class Exchange:
         """The caller has gone or wants no more."""
         self._close()
 
-    def reply(self, data: bytes) -> None:
-        """Answer a request/response, or send the last item of a stream."""
-        self._end(Payload(self.stream_id, None, data, next=True, complete=True))
+    def reply(self, data: bytes, metadata: bytes | None = None) -> None:
+        """Answer a request/response, or send the last item of a stream. `metadata`: composite, for callers that have
+        it."""
+        self._end(Payload(self.stream_id, self._told(metadata), data, next=True, complete=True))
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, metadata: bytes | None = None) -> None:
         """Send one item. Raises RequestInvalid when there is no credit for it."""
         if self.credit <= 0:
             raise RequestInvalid("no credit")
         self.credit -= 1
-        self._send(encode(Payload(self.stream_id, None, data, next=True)))
+        self._send(encode(Payload(self.stream_id, self._told(metadata), data, next=True)))
+
+    def _told(self, metadata: bytes | None) -> bytes | None:
+        return metadata if self.caller.form == Form.COMPOSITE else None
 
     def complete(self) -> None:
         self._end(Payload(self.stream_id, None, b"", complete=True, next=False))

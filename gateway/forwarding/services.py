@@ -14,29 +14,22 @@ from __future__ import annotations
 import json
 import uuid
 from collections import deque
-from collections.abc import Callable
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from gateway.errors import ConnectionFailed, FrameError, NoRoute, Overloaded, RequestError, RequestInvalid
+from gateway.errors import NoRoute, Overloaded, RequestInvalid
 from gateway.forwarding import acceptor
-from gateway.forwarding.assembly import BREAKING
-from gateway.forwarding.connection import Connection
-from gateway.forwarding.exchange import Exchange, Request
-from gateway.forwarding.internal import InternalConnection
+from gateway.forwarding.exchange import Exchange
+from gateway.forwarding.exchanges import Exchanges, Handler
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Joined
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB
 from gateway.wire import brokering
 from gateway.wire.brokering import MAX_TAG_BYTES, RouteJoin, RouteRemove, RouteSetup
-from gateway.wire.frames import ErrorCode, FrameType, Payload, RequestN, decode, peek_stream_id
-from gateway.wire.metadata import decode_routing, iter_composite
-from gateway.wire.mimetypes import ROUTING
+from gateway.wire.frames import FrameType
 
 if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
-
-Handler = Callable[[Exchange], object]
 
 SERVICE = "gateway"
 #: Route events that wait for a slow subscriber before it is told to start again.
@@ -45,21 +38,13 @@ MAX_WAITING_EVENTS = 65_536
 LOOKS_A_TURN = 1024
 
 
-class _Bug(RequestError):
-    """A handler raised what it should not have."""
-
-    code = ErrorCode.APPLICATION_ERROR
-    reason = "internal_error"
-
-
-class NodeServices(InternalConnection):
+class NodeServices(Exchanges):
     """Serves the routes below `gateway`; `offer` adds one."""
 
-    __slots__ = ("_exchanges", "_handlers")
+    __slots__ = ("_handlers",)
 
     def __init__(self, plane: Plane) -> None:
         super().__init__(plane, SERVICE)
-        self._exchanges: dict[int, Exchange] = {}
         self._handlers: dict[str, tuple[FrameType, Handler]] = {}
         self.offer("ready", FrameType.REQUEST_RESPONSE, _ready)
         self.offer("time", FrameType.REQUEST_RESPONSE, _time)
@@ -72,116 +57,14 @@ class NodeServices(InternalConnection):
         """Serve `gateway.<name>` for one interaction model."""
         self._handlers[f"{SERVICE}.{name}"] = (interaction, handler)
 
-    def deliver(self, frame_bytes: bytes) -> None:
-        stream_id = peek_stream_id(frame_bytes)
-        exchange = self._exchanges.get(stream_id)
-        try:
-            frame = decode(frame_bytes)
-            if isinstance(frame, Request):
-                self._begin(frame)
-            elif exchange is None:
-                return
-            elif isinstance(frame, Payload):
-                self._continue(exchange, frame)
-            elif isinstance(frame, RequestN):
-                exchange.grant(frame.n)
-            else:  # CANCEL, or ERROR of a channel's requester
-                exchange.cancel()
-        except RequestError as error:
-            self._fail(stream_id, error)
-        except Exception:
-            # A bug: whoever asked must not wait for ever, and learns nothing of it.
-            self._fail(stream_id, _Bug("internal error"))
-            raise
-
-    def _fail(self, stream_id: int, error: RequestError) -> None:
-        exchange = self._exchanges.get(stream_id)
-        if exchange is not None:  # a handler may have answered before it raised
-            self.plane.counters.refuse(error.reason)
-            exchange.fail(error)
-            if error.reason in BREAKING:
-                self._broke(exchange.caller)
-
-    @staticmethod
-    def _broke(caller: Connection) -> None:
-        try:
-            caller.broke_message()
-        except ConnectionFailed as failure:
-            caller.fail(failure)
-
-    def _begin(self, request: Request) -> None:
-        stream = self.serving.find(request.stream_id)
-        # Fire-and-forget has no stream; none of these services is reached by it, so there is nobody to tell.
-        if stream is None:
-            return
-        caller = stream.requester
-        assert isinstance(caller, Connection)
-        exchange = Exchange(caller, request, self.send, self._ended)
-        self._exchanges[request.stream_id] = exchange
-        exchange.route = _route_of(request)
-        interaction, _ = self._handler(exchange.route)
+    def handler(self, exchange: Exchange) -> Handler:
+        found = self._handlers.get(exchange.route)
+        if found is None:
+            raise NoRoute(f"no route to {exchange.route}; this node serves {', '.join(sorted(self._handlers))}")
+        interaction, handler = found
         if interaction is not exchange.interaction:
             raise RequestInvalid(f"{exchange.route} is a {interaction.name}, not a {exchange.interaction.name}")
-        if exchange.reassembly is None:
-            self._serve(exchange)
-            return
-        exchange.reassembly.add(request)
-        exchange.origin = stream.requester_id
-        caller.assemble().begin(
-            stream.requester_id,
-            exchange.reassembly.size,
-            caller.grant.limits,
-            self.plane.now,
-            lambda error: self._fail(request.stream_id, error),
-        )
-
-    def _ended(self, exchange: Exchange) -> None:
-        del self._exchanges[exchange.stream_id]
-        self._let_go(exchange)
-
-    @staticmethod
-    def _let_go(exchange: Exchange) -> None:
-        """Nothing of its message is held any more."""
-        if exchange.origin:
-            exchange.caller.assemble().end(exchange.origin)
-            exchange.origin = 0
-
-    def _continue(self, exchange: Exchange, fragment: Payload) -> None:
-        if exchange.reassembly is None:
-            return
-        before = exchange.reassembly.size
-        whole = exchange.reassembly.add(fragment)
-        if whole is None:
-            caller = exchange.caller
-            size = exchange.reassembly.size - before
-            caller.assemble().grow(exchange.origin, size, caller.grant.limits, self.plane.now)
-        else:
-            self._let_go(exchange)
-            exchange.reassembly = None
-            exchange.data = whole.data
-            self._serve(exchange)
-
-    def _serve(self, exchange: Exchange) -> None:
-        _, handler = self._handler(exchange.route)
-        try:
-            handler(exchange)
-        except FrameError as error:
-            raise RequestInvalid(f"{exchange.route}: {error}") from error
-
-    def _handler(self, route: str) -> tuple[FrameType, Handler]:
-        found = self._handlers.get(route)
-        if found is None:
-            raise NoRoute(f"no route to {route}; this node serves {', '.join(sorted(self._handlers))}")
-        return found
-
-
-def _route_of(request: Request) -> str:
-    metadata = request.metadata or b""
-    for entry in iter_composite(metadata, 0, len(metadata)):
-        if entry.mime == ROUTING:
-            tags = decode_routing(metadata[entry.content_start : entry.end])
-            return tags[0].replace("/", ".") if tags else ""
-    return ""
+        return handler
 
 
 def _json(document: dict[str, object]) -> bytes:

@@ -27,7 +27,8 @@ def locate(table: RoutingTable, address: Address) -> Group:
     else:
         name = longest_name(table.by_service, address.route)
         if name is not None:
-            group = table.query(((SERVICE_NAME, name), *tags)) if tags else table.service(name)
+            narrowing = tags and name not in table.unnarrowed
+            group = table.query(((SERVICE_NAME, name), *tags)) if narrowing else table.service(name)
         elif tags and address.tag(SUB) is not None:
             group = table.query(tags)
         else:

@@ -49,10 +49,13 @@ class RoutingTable:
         "_listeners",
         "_queries",
         "generation",
+        "unnarrowed",
     )
 
     def __init__(self, queries: QueryCache | None = None) -> None:
         self.generation = 0
+        #: Services whose requests say in tags what they want, not whom: a bridge's.
+        self.unnarrowed: set[str] = set()
         self._by_id: dict[bytes, Route] = {}
         self._by_service: dict[str, Bucket] = {}
         self._by_subject: dict[str, Bucket] = {}

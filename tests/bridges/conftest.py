@@ -1,0 +1,62 @@
+"""Fixtures for bridges: brokers that end with the test, and a node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.bridges.brokers import MOSQUITTO, Broker
+from tests.bridges.peers import Bridged, Peer
+from tests.local_node import LocalNode
+
+StartBroker = Callable[..., Awaitable[Broker]]
+ConnectPeer = Callable[..., Awaitable[Peer]]
+
+
+@pytest.fixture
+def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
+    """`await start_broker("max_inflight_messages 1")`: a Mosquitto with these lines."""
+    if MOSQUITTO is None:
+        pytest.skip("Mosquitto is not installed")
+    started: list[Broker] = []
+
+    async def start(*lines: str, **options: Any) -> Broker:
+        broker = Broker(tmp_path / f"broker-{len(started)}", *lines, **options)
+        started.append(broker)
+        return await broker.start()
+
+    yield start
+    for broker in started:
+        broker.kill()
+
+
+@pytest_asyncio.fixture
+async def broker(start_broker: StartBroker) -> Broker:
+    return await start_broker()
+
+
+@pytest_asyncio.fixture
+async def peer(tmp_path: Path) -> AsyncIterator[ConnectPeer]:
+    """`await peer(broker, "sensor")`: another client of the broker."""
+    peers: list[Peer] = []
+
+    async def connect(broker: Broker, name: str, version: int = 5, **options: Any) -> Peer:
+        found = await Peer.connect(broker, name, tmp_path, version, **options)
+        peers.append(found)
+        return found
+
+    yield connect
+    for each in peers:
+        each.leave()
+
+
+@pytest_asyncio.fixture
+async def bridged(tmp_path: Path) -> AsyncIterator[Bridged]:
+    bridged = Bridged(await LocalNode.start(tmp_path / "data"))
+    yield bridged
+    await bridged.local.node.bridges.close()
+    await bridged.local.finish()
