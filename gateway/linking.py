@@ -22,7 +22,7 @@ from gateway.federation.journal import Tell
 from gateway.federation.membership import Membership
 from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
-from gateway.observe.links import LinkFigures
+from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.loggers import structlog
 from gateway.transport.dialer import Dialer
 from gateway.transport.websocket import Handshake
@@ -105,6 +105,7 @@ class Linking:
     def drain(self) -> None:
         """The node goes: its links are over when their requests are."""
         if self.membership is not None:
+            self.membership.refusing.drain()
             self.membership.federation.drain()
 
     async def stop(self) -> None:
@@ -147,6 +148,15 @@ class Linking:
             raise FederationError("this node stands alone", reason="unreachable")
         start, end = uuid.UUID(source).bytes, uuid.UUID(target).bytes
         return await self.membership.probing.measure(start, end, count)
+
+    def stale(self) -> list[tuple[str, float]]:
+        """By which nodes something may have been revoked without this one knowing, and since when."""
+        return [] if self.membership is None else self.membership.refusing.stale()
+
+    def table(self) -> TableFigures | None:
+        """The shared table, where this node follows one."""
+        sharing = None if self.membership is None else self.membership.sharing
+        return None if sharing is None else survey.table(sharing.table.status())
 
     def figures(self) -> list[LinkFigures]:
         """What a scrape reads."""

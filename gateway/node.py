@@ -251,7 +251,7 @@ class Node:
             self.telemetry = TelemetryServer(
                 self.metrics,
                 self.checks(),
-                Sources(self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links.figures),
+                Sources(self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links),
                 host,
                 port,
             )

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.observe.links import LinkFigures
+from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.metrics import Durations, Metrics
 from gateway.observe.process import ProcessUsage, process_usage
 
@@ -78,6 +78,12 @@ class SpoolFigures(NamedTuple):
         )
 
 
+class LinkSources(Protocol):
+    def figures(self) -> Sequence[LinkFigures]: ...
+    def table(self) -> TableFigures | None:
+        """The table that central nodes share, where this node follows one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Figures that are asked for at scrape time instead of counted; each is called in the event loop."""
@@ -88,7 +94,7 @@ class Sources:
     """Routes in the table."""
     spools: Callable[[], Sequence[SpoolFigures]] = tuple
     """What waits, by document."""
-    links: Callable[[], Sequence[LinkFigures]] = tuple
+    links: LinkSources | None = None
     """The links to other nodes."""
 
 
@@ -223,13 +229,16 @@ def _spool_families() -> list[Family]:
 
 
 def _link_families() -> list[Family]:
+    def all(reading: Reading) -> Sequence[LinkFigures]:
+        return () if reading.sources.links is None else reading.sources.links.figures()
+
     def of(name: str) -> Callable[[Reading], Iterable[Row]]:
-        return lambda r: [((each.kind, each.node), getattr(each, name)) for each in r.sources.links()]
+        return lambda r: [((each.kind, each.node), getattr(each, name)) for each in all(r)]
 
     def both(name: str) -> Callable[[Reading], Iterable[Row]]:
         return lambda r: [
             ((each.kind, each.node, direction), getattr(each, f"{name}_{suffix}"))
-            for each in r.sources.links()
+            for each in all(r)
             for direction, suffix in (("received", "in"), ("sent", "out"))
         ]
 
@@ -251,6 +260,27 @@ def _link_families() -> list[Family]:
             link,
         ),
         Family("gateway_link_bytes_total", "counter", "Bytes of frames over links.", both("bytes"), directed),
+    ]
+
+
+def _table_families() -> list[Family]:
+    def of(name: str) -> Callable[[Reading], Iterable[Row]]:
+        def read(reading: Reading) -> Iterable[Row]:
+            links = reading.sources.links
+            table = None if links is None else links.table()
+            return _one(None if table is None else float(getattr(table, name)))
+
+        return read
+
+    return [
+        Family("gateway_table_fresh", "gauge", "1 while the engine of the shared table is followed.", of("fresh")),
+        Family("gateway_table_devices", "gauge", "Devices in the shared table.", of("devices")),
+        Family("gateway_table_edges", "gauge", "Edges in the shared table.", of("edges")),
+        Family("gateway_table_nodes", "gauge", "Central nodes that live by the shared table.", of("nodes")),
+        Family(
+            "gateway_table_dirty_keys", "gauge", "Keys of the shared table that are yet to be written.", of("dirty")
+        ),
+        Family("gateway_table_invalid_total", "counter", "Values of it that could not be read.", of("invalid")),
     ]
 
 
@@ -373,6 +403,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("gateway_routes", "gauge", "Routes in the routing table.", lambda r: _one(r.sources.routes())),
     *_spool_families(),
     *_link_families(),
+    *_table_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",

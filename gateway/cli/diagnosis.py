@@ -169,6 +169,27 @@ CHECKS = _table(
         "The node's own word (`/readyz` on the telemetry port) on whether it takes connections.",
     ),
     Check(
+        "links-up",
+        "federation",
+        "The links to other nodes are up",
+        "An edge without an uplink serves what is local and nothing else. A central node that lacks a link to another "
+        "one cannot reach what is behind that. `gateway topology` shows who is linked to whom, and why a link is down.",
+    ),
+    Check(
+        "revocations-heard",
+        "federation",
+        "What is revoked elsewhere is known",
+        "A token that was revoked at one node is refused by every node that has heard of it, within seconds where they "
+        "are linked. A node that was cut off goes by what it has heard before, and hears the rest when it links.",
+    ),
+    Check(
+        "table-followed",
+        "federation",
+        "The shared table is followed",
+        "Central nodes know from it what is behind the others. While its engine is away, routing goes on with what was "
+        "known last. `gateway engine check` looks at the engine.",
+    ),
+    Check(
         "file-limit",
         "process",
         "There are file descriptors for all connections",

@@ -49,7 +49,7 @@ def doctor(
 
 
 def _findings(data: Path | None, config: Path | None, dev: bool, against: str) -> Iterator[Finding]:
-    from gateway.cli import checks, reach
+    from gateway.cli import checks, links, reach
 
     try:
         settings = settled_settings(data, config, dev=dev).config
@@ -70,6 +70,7 @@ def _findings(data: Path | None, config: Path | None, dev: bool, against: str) -
         reach.reachable,
         reach.advertised,
         reach.ready,
+        links.links,
         checks.process,
     )
     for step in steps:

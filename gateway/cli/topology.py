@@ -70,6 +70,11 @@ def tree(found: Document) -> list[str]:
     if found["uplink_down_since"]:
         lines.append(f"↑ no uplink since {shown(found['uplink_down_since'], 'since')}")
     lines += [f"● {_node(node)}  this node" for node in by_place.get("itself", ())]
+    for each in found["unheard"]:
+        since = shown(each["since"], "since")
+        lines.append(f"‼ what {printable(each['node'])} revokes is not heard since {since}")
+    if found["table"] and not found["table"]["fresh"]:
+        lines.append(f"‼ the shared table is old: {printable(found['table']['why'])}")
     for place, sign in (("peer", "↔"), ("child", "↓")):
         for node in by_place.get(place, ()):
             lines.append(f"{sign} {_node(node)}  {_links(links, node)}".rstrip())

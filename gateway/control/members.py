@@ -132,6 +132,10 @@ class Members:
         """All of them, as another member is told."""
         return [public(member) for member in self._known.values()]
 
+    def versions(self) -> dict[str, float]:
+        """When each has changed last, those that were removed included."""
+        return {member.id: member.updated_at for member in self._known.values()}
+
     async def get(self, node_id: str) -> Member:
         """Raises NotFound."""
         return await self._changes.database.read(lambda connection: self._table.get(connection, node_id))

@@ -31,6 +31,7 @@ from gateway.control.idempotency import Idempotency
 from gateway.control.identity import Identity
 from gateway.control.issuers import Issuers
 from gateway.control.members import Members
+from gateway.control.refusals import Refusals
 from gateway.control.registry import Publication, Registry
 from gateway.control.revocations import Revocations
 from gateway.control.roles import Action, Role, permits
@@ -120,6 +121,7 @@ class ControlPlane:
         )
         self.enrolments = Enrolments(changes, self.registry, self.audit, self.devices, self.credentials, identity, wall)
         self.fleets = Fleets(changes, self.audit, self.devices, self.enrolments, wall)
+        self.refusals = Refusals(database, self.registry, wall)
         self.members = Members(changes, self.registry, self.enrolments, identity, wall)
         self.issuers = Issuers(changes, self.registry, wall, identity.issuer, alarm, calm)
         self.users = Users(changes, wall, self._user_changed)
@@ -261,6 +263,7 @@ class ControlPlane:
             self.issuers.take_over(issuer)
         for member in self.members.load(connection):
             self.members.take_over(member)
+        self.refusals.load(connection)
         self.enrolments.load(connection)
         self.api_keys.load(connection)
         self.sessions.load(connection)

@@ -7,12 +7,12 @@ many changes there were. It also publishes when a credential's overlap ends, bec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.policy.access import Rights
-from gateway.policy.access_list import AccessList, IssuerBounds, Registered
+from gateway.policy.access_list import DEVICE, KEY, SUBJECT, TOKEN, AccessList, IssuerBounds, Refused, Registered
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import VerificationKey
 
@@ -58,6 +58,7 @@ class Registry:
     ) -> None:
         self.registered_only = registered_only
         self._own_keys = own_keys
+        self._own = own_keys[0].issuer
         self._publish = publish
         self._wall = wall
         self._devices: dict[str, Registered] = {}
@@ -68,6 +69,9 @@ class Registry:
         self._issuers: dict[str, IssuerBounds] = {}
         self._issuer_keys: dict[str, tuple[VerificationKey, ...]] = {}
         self._joining: dict[str, tuple[bytes, float]] = {}
+        self._elsewhere: Mapping[tuple[str, str], tuple[Refused, ...]] = {}
+        #: Told of each change of what this node refuses by itself; see `refusals`.
+        self.on_refusal: Callable[[str, str, str | None, float | None], None] = lambda kind, value, issuer, at: None
         self._touched: set[str] | None = set()
         self._scheduled: asyncio.Handle | None = None
         self._due: asyncio.TimerHandle | None = None
@@ -101,6 +105,7 @@ class Registry:
             own_issuer=self._own_keys[0].issuer,
             registered_only=self.registered_only,
             joining=dict(self._joining),
+            elsewhere=self._elsewhere,
         )
         keys = tuple(key for keys in (self._own_keys, *self._issuer_keys.values()) for key in keys)
         return Publication(access, keys, subjects)
@@ -115,10 +120,12 @@ class Registry:
             tuple(device.labels.items()),
             Rights(device.services, device.routes),
         )
+        self.on_refusal(DEVICE, device.id, self._own, None if device.enabled else 0.0)
         self._touch((device.id,))
 
     def no_device(self, device_id: str) -> None:
         self._devices.pop(device_id, None)
+        self.on_refusal(DEVICE, device_id, self._own, None)
         self._touch((device_id,))
 
     def token_ends(self, token_id: str, at: float, subject: str | None) -> None:
@@ -126,15 +133,18 @@ class Registry:
         self._tokens[token_id] = min(at, self._tokens.get(token_id, at))
         if subject is not None:
             self._holders[token_id] = subject
+        self.on_refusal(TOKEN, token_id, None if subject is None else self._own, self._tokens[token_id])
         self._touch(None if subject is None else (subject,))
 
     def token_forgiven(self, token_id: str) -> None:
+        known = self._holders.pop(token_id, None) is not None
         self._tokens.pop(token_id, None)
-        self._holders.pop(token_id, None)
+        self.on_refusal(TOKEN, token_id, self._own if known else None, None)
         self._touch(())
 
     def key_revoked(self, issuer: str, key_id: str, revoked: bool = True) -> None:
         (self._keys.add if revoked else self._keys.discard)((issuer, key_id))
+        self.on_refusal(KEY, key_id, issuer, 0.0 if revoked else None)
         self._touch(None)
 
     def subject_not_before(self, subject: str, not_before: float | None) -> None:
@@ -142,6 +152,7 @@ class Registry:
             self._subjects.pop(subject, None)
         else:
             self._subjects[subject] = not_before
+        self.on_refusal(SUBJECT, subject, None, not_before)
         self._touch((subject,))
 
     def not_before(self, subject: str) -> float:
@@ -157,6 +168,26 @@ class Registry:
             self._issuers[issuer] = bounds
             self._issuer_keys[issuer] = keys
         self._touch(None)
+
+    def refusals(self) -> Iterator[tuple[str, str, str | None, float]]:
+        """What this node refuses by itself: kind, value, issuer of the tokens that are meant, and the time that goes
+        with the kind (`Refused.at`). Without an issuer an operator has said so, whoever issued them."""
+        for token_id, at in self._tokens.items():
+            yield TOKEN, token_id, self._own if token_id in self._holders else None, at
+        for subject, not_before in self._subjects.items():
+            yield SUBJECT, subject, None, not_before
+        for issuer, key_id in self._keys:
+            yield KEY, key_id, issuer, 0.0
+        for device_id, device in self._devices.items():
+            if not device.enabled:
+                yield DEVICE, device_id, self._own, 0.0
+
+    def refused_elsewhere(
+        self, refused: Mapping[tuple[str, str], tuple[Refused, ...]], subjects: Iterable[str] | None
+    ) -> None:
+        """All that other nodes of the federation refuse. `subjects`: whom the change is about; None: anybody."""
+        self._elsewhere = refused
+        self._touch(subjects)
 
     def joining(self, enrolment_id: str, secret: tuple[bytes, float] | None) -> None:
         """A node may ask to join with this secret (its SHA-256, and when it ends); None: no longer."""
@@ -191,15 +222,22 @@ class Registry:
             self._due.cancel()
             self._due = None
         now = self._wall()
-        coming = [at for at in self._tokens.values() if at > now]
+        coming = [at for _, at in self._ending() if at > now]
         if coming:
             delay = min(max(min(coming) - now, 0.05), 3600.0)
             self._due = asyncio.get_running_loop().call_later(delay, self._ends, now)
 
+    def _ending(self) -> Iterator[tuple[str, float]]:
+        """Tokens by id, and when they end."""
+        yield from self._tokens.items()
+        for (kind, value), refused in self._elsewhere.items():
+            if kind == TOKEN:
+                yield from ((value, each.at) for each in refused)
+
     def _ends(self, since: float) -> None:
         self._due = None
         now = self._wall()
-        ended = [token_id for token_id, at in self._tokens.items() if since < at <= now]
+        ended = [token_id for token_id, at in self._ending() if since < at <= now]
         holders = {self._holders.get(token_id) for token_id in ended}
         if ended:
             self._touch(None if None in holders else [holder for holder in holders if holder is not None])

@@ -74,7 +74,7 @@ class LinkDialler:
             text = str(error) or "this side has given up"
             connection.close(CloseReason.POLICY, text)
             raise
-        federation.journal.up(link)
+        federation.up(link)
         self._measure(link)
         self._renew(link)
         return link

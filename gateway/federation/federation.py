@@ -100,6 +100,7 @@ class Federation:
         self.parents = False
         self.down_since = plane.wall()
         self.on_lost: Callable[[Link, str], None] = lambda link, text: None
+        self.on_up: Callable[[Link], None] = lambda link: None
         #: When this process began, in Unix milliseconds: of two that claim to be one node the later one is it.
         self.began_ms = int(time.time() * 1000)
         #: Which life of this node the centre takes it to be in; 0 before a parent has said.
@@ -179,9 +180,14 @@ class Federation:
         if not dialled:
             _log.info("link up", node=name, kind=link.kind)
             self.changed(link)
-            self.journal.up(link)
+            self.up(link)
             self._nodes_changed(link)
         return link
+
+    def up(self, link: Link) -> None:
+        """It is known who is at the other end."""
+        self.journal.up(link)
+        self.on_up(link)
 
     def changed(self, link: Link) -> None:
         """It is known who is at the other end of a link, or whether it is in use."""

@@ -110,6 +110,12 @@ class Journal:
         if link is not None:
             self.tell("link.moved", link.name, before="" if before is None else before.name)
 
+    def raise_alarm(self, slug: str, text: str) -> None:
+        self.alarm(slug, text)
+
+    def end_alarm(self, slug: str) -> None:
+        self.calm(slug)
+
     def look(self, links: Iterable[Link], down_since: float | None) -> None:
         """See whether something lasts too long. `down_since`: there should be an uplink, and is none."""
         now = self._wall()

@@ -23,6 +23,7 @@ from gateway.federation.link import Link
 from gateway.federation.parents import Parents
 from gateway.federation.peers import Peers
 from gateway.federation.probing import Probing
+from gateway.federation.refusing import Refusing
 from gateway.federation.sharing import Sharing
 from gateway.federation.table import TableOptions
 from gateway.federation.table.store import RouteStore
@@ -106,6 +107,9 @@ class Membership:
             )
             self.federation.shared = self.sharing
         self.probing = Probing(self.federation, services)
+        central = own.role == CENTRAL
+        self.refusing = Refusing(self.federation, services, control.refusals, control.members, central=central)
+        self.federation.on_up = self.refusing.up
         self.joining = Joining(services, control.members) if own.role == CENTRAL else None
 
     async def start(self, urls: tuple[str, ...], peer_url: str) -> None:
@@ -121,6 +125,7 @@ class Membership:
             await self._members.put(now)
         if self.sharing is not None:
             await self.sharing.start(peer_url)
+        await self._control.refusals.begin(own.id, own.issuer, central=own.role == CENTRAL)
         self._members.changed = self._members_changed
         self._members_changed()
         self.parents.start()
@@ -130,6 +135,7 @@ class Membership:
         await self.parents.stop()
         await self.peers.stop()
         await self.probing.stop()
+        await self.refusing.stop()
         if self.joining is not None:
             await self.joining.stop()
         if self.sharing is not None:
@@ -165,6 +171,7 @@ class Membership:
 
     def _members_changed(self) -> None:
         self._tls = None
+        self.refusing.members_changed()
         if self.role == CENTRAL:
             self._centrals_changed()
         else:
@@ -179,6 +186,7 @@ class Membership:
         )
 
     def _lost(self, link: Link, text: str) -> None:
+        self.refusing.down(link)
         self.parents.lost(link, text)
         self.peers.lost(link)
 

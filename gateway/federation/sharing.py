@@ -65,8 +65,8 @@ class Sharing:
             on_fenced=fenced,
             on_displaced=self._displaced,
             on_lost=self._lost,
-            alarm=lambda slug, text: _log.error("alarm", slug=slug, text=text),
-            calm=lambda slug: _log.info("alarm over", slug=slug),
+            alarm=federation.journal.raise_alarm,
+            calm=federation.journal.end_alarm,
         )
         self.beyond = Beyond(self._plane, self.table, self._loop, self._peer)
         self._peers: dict[str, list[Link]] = {}

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.control.members import Member
 from gateway.forwarding.links import DOWNLINK, PEER, UPLINK
-from gateway.observe.links import LinkFigures
+from gateway.observe.links import LinkFigures, TableFigures
 
 if TYPE_CHECKING:
     from gateway.federation.federation import Federation
     from gateway.federation.link import Link
+    from gateway.federation.table.shared import TableStatus
 
 #: What a node is to the other end of a link.
 _PLACES: Final = {UPLINK: "parent", DOWNLINK: "child", PEER: "peer"}
@@ -145,6 +146,11 @@ def _and_of(sum: LinkFigures, federation: Federation, link: Link) -> LinkFigures
         bytes_in=sum.bytes_in + connection.bytes_in,
         bytes_out=sum.bytes_out + connection.outbox.bytes_sent,
     )
+
+
+def table(status: TableStatus) -> TableFigures:
+    """Of the shared table what a scrape and people read."""
+    return TableFigures(**{name: getattr(status, name) for name in TableFigures._fields})
 
 
 def _text(node: bytes) -> str:

@@ -22,3 +22,16 @@ class LinkFigures(NamedTuple):
     mismatches: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+
+
+class TableFigures(NamedTuple):
+    """The table that central nodes share. `why` is empty while its engine is followed; `dirty`: keys that are yet to be
+    written; `invalid`: values that could not be read."""
+
+    fresh: bool
+    why: str
+    devices: int
+    edges: int
+    nodes: int
+    dirty: int
+    invalid: int

@@ -12,13 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from gateway.errors import TokenError
 from gateway.policy.access import Rights
 from gateway.policy.principal import Kind, Principal
 
 REVOKED = "token was revoked"
+#: What another node of the federation may refuse: a token by its id, tokens of a subject that were issued before a
+#: time, tokens that a key signed, a device that is disabled.
+TOKEN, SUBJECT, KEY, DEVICE = "token", "subject", "key", "device"
+REFUSAL_KINDS: Final = frozenset({TOKEN, SUBJECT, KEY, DEVICE})
+
+
+class Refused(NamedTuple):
+    """`issuer`: of the tokens that are meant; empty: any. `at`: when the token ends, before when the subject's tokens
+    were issued, in Unix seconds; 0 where it is for good."""
+
+    issuer: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,8 @@ class AccessList:
     """`devices`: by subject. `tokens`: when a token ends, by its id. `keys`: revoked, as (issuer, key id). `subjects`:
     the time before which tokens of a subject are refused. `issuers`: bounds of trusted issuers other than this node.
     `own_issuer`: this node. `registered_only`: whether a device or service that is not registered is refused.
-    `joining`: secrets with which a node may ask to join, by id: the SHA-256, and when it ends."""
+    `joining`: secrets with which a node may ask to join, by id: the SHA-256, and when it ends. `elsewhere`: what other
+    nodes of the federation refuse, by kind and value."""
 
     devices: Mapping[str, Registered] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
@@ -56,6 +69,7 @@ class AccessList:
     own_issuer: str = ""
     registered_only: bool = False
     joining: Mapping[str, tuple[bytes, float]] = field(default_factory=dict)
+    elsewhere: Mapping[tuple[str, str], tuple[Refused, ...]] = field(default_factory=dict)
 
     def judge(self, principal: Principal, now: float) -> Principal:
         """The principal as it stands at `now`: its groups and labels are its record's, where it has one.
@@ -72,6 +86,8 @@ class AccessList:
             _refuse(REVOKED, "token_revoked")
         if principal.issuer != self.own_issuer and self.own_issuer and principal.issuer:
             self._judge_issuer(principal)
+        if self.elsewhere:
+            self._judge_elsewhere(principal, now)
         registered = self.devices.get(principal.subject)
         if registered is None:
             if self.registered_only and principal.kind in (Kind.DEVICE, Kind.SERVICE):
@@ -82,6 +98,19 @@ class AccessList:
         if principal.groups == registered.groups and principal.labels == registered.labels:
             return principal
         return replace(principal, groups=registered.groups, labels=registered.labels)
+
+    def _judge_elsewhere(self, principal: Principal, now: float) -> None:
+        if any(each.at <= now for each in self._refused(TOKEN, principal.token_id, principal.issuer)):
+            _refuse(REVOKED, "token_revoked")
+        if any(principal.issued_at < each.at for each in self._refused(SUBJECT, principal.subject, principal.issuer)):
+            _refuse(REVOKED, "token_revoked")
+        if any(self._refused(KEY, principal.key_id, principal.issuer)):
+            _refuse("the key of this token was revoked", "token_key_revoked")
+        if any(self._refused(DEVICE, principal.subject, principal.issuer)):
+            _refuse("device is disabled", "token_disabled")
+
+    def _refused(self, kind: str, value: str, issuer: str) -> list[Refused]:
+        return [each for each in self.elsewhere.get((kind, value), ()) if each.issuer in ("", issuer)]
 
     def _judge_issuer(self, principal: Principal) -> None:
         issuer = self.issuers.get(principal.issuer)

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.exposition import FAMILIES, Sources, reference, render
-from gateway.observe.links import LinkFigures
+from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.metrics import Metrics
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -184,12 +184,23 @@ def test_the_page_lists_every_metric_and_no_other() -> None:
     assert PAGE.read_text().partition("## Every metric\n\n")[2] == reference()
 
 
+class Links:
+    def __init__(self, figures: list[LinkFigures]) -> None:
+        self._figures = figures
+
+    def figures(self) -> list[LinkFigures]:
+        return self._figures
+
+    def table(self) -> TableFigures:
+        return TableFigures(True, "", 2, 3, 4, 5, 6)
+
+
 async def test_links_are_shown_by_node_and_kind() -> None:
-    links = [
+    of_links = [
         LinkFigures("uplink", "central-1", 1, 1, 0.25, 3, 4, 5, 0.5, 6, 7, 8, 9),
         LinkFigures("downlink", "(edges)"),
     ]
-    text = (await render(Metrics(), Sources(lambda: 0, lambda: 0, links=lambda: links), "1")).decode()
+    text = (await render(Metrics(), Sources(lambda: 0, lambda: 0, links=Links(of_links)), "1")).decode()
     found = dict(re.findall(r'^gateway_link_(\w+)\{kind="uplink",node="central-1"\} (\S+)$', text, re.MULTILINE))
     assert found == {
         "up": "1.0",
@@ -205,3 +216,11 @@ async def test_links_are_shown_by_node_and_kind() -> None:
         assert f"gateway_link_{name}{{{labels.format('received')}}} {received}.0" in text
         assert f"gateway_link_{name}{{{labels.format('sent')}}} {sent}.0" in text
     assert 'gateway_link_up{kind="downlink",node="(edges)"} 0.0' in text
+    assert dict(re.findall(r"^gateway_table_(\w+) (\S+)$", text, re.MULTILINE)) == {
+        "fresh": "1.0",
+        "devices": "2.0",
+        "edges": "3.0",
+        "nodes": "4.0",
+        "dirty_keys": "5.0",
+        "invalid_total": "6.0",
+    }

@@ -12,6 +12,9 @@ from tests.cli.test_device import here
 __all__ = ["here"]
 
 
+FINE: dict[str, Any] = {"uplink_down_since": None, "unheard": [], "table": None}
+
+
 def node(name: str, place: str, role: str = "edge", **more: Any) -> dict[str, Any]:
     return {"id": f"id-{name}", "name": name, "role": role, "place": place, "via": None, "down_since": None, **more}
 
@@ -23,7 +26,7 @@ def link(target: str, kind: str, state: str = "active", **more: Any) -> dict[str
 
 def test_of_a_central_node() -> None:
     found = {
-        "uplink_down_since": None,
+        **FINE,
         "nodes": [
             node("central-1", "itself", "central"),
             node("central-2", "peer", "central"),
@@ -49,7 +52,7 @@ def test_of_a_central_node() -> None:
 
 def test_of_an_edge() -> None:
     found = {
-        "uplink_down_since": None,
+        **FINE,
         "nodes": [
             node("central-1", "parent", "central"),
             node("central-2", "standby parent", "central"),
@@ -62,8 +65,21 @@ def test_of_an_edge() -> None:
         "↑ central-2 (central)  uplink standby, 1.2 ms, 3 routes in, 4 out",
         "● edge-1 (edge)  this node",
     ]
-    cut = {"uplink_down_since": "2026-01-02T03:04:05Z", "nodes": [node("edge-1", "itself")], "links": []}
+    cut = {**FINE, "uplink_down_since": "2026-01-02T03:04:05Z", "nodes": [node("edge-1", "itself")], "links": []}
     assert tree(cut)[0].startswith("↑ no uplink since 2026-01-0")
+
+
+def test_what_is_not_known() -> None:
+    found = {
+        **FINE,
+        "unheard": [{"node": "central-2", "since": "2026-01-02T03:04:05Z"}],
+        "table": {"fresh": False, "why": "no engine"},
+        "nodes": [node("central-1", "itself", "central")],
+        "links": [],
+    }
+    lines = tree(found)
+    assert lines[1].startswith("‼ what central-2 revokes is not heard since 2026-01-0")
+    assert lines[2] == "‼ the shared table is old: no engine"
 
 
 async def test_of_a_node_that_stands_alone(here: Shell) -> None:

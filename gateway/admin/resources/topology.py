@@ -43,16 +43,37 @@ class LinkInTopology(Shown):
     routes_in: int | None = None
     routes_out: int | None = None
     lag: int | None = None
+    lag_s: float | None = None
     bytes_in: int | None = None
     bytes_out: int | None = None
 
 
+class Unheard(Shown):
+    """A node whose revocations may not be known here, since then."""
+
+    node: str
+    since: Time
+
+
+class TableView(Shown):
+    """The table that central nodes share, as this one follows it; `dirty` keys are yet to be written."""
+
+    fresh: bool
+    why: str
+    devices: int
+    edges: int
+    nodes: int
+    dirty: int
+
+
 class TopologyView(Shown):
-    """`uplink_down_since`: this node should have an uplink, and has none."""
+    """`uplink_down_since`: this node should have an uplink, and has none. `table`: where this node follows one."""
 
     at: Time
     node: str
     uplink_down_since: MaybeTime
+    unheard: list[Unheard]
+    table: TableView | None
     nodes: list[NodeInTopology]
     links: list[LinkInTopology]
 
@@ -85,7 +106,7 @@ class Latency(Shown):
 @operations.get("/topology", response_model=TopologyView)
 async def get_topology(here: Here) -> Any:
     """Every node and link that this node knows of; a node that stands alone is its own only one."""
-    found = here.node.links.topology()
+    found, table = here.node.links.topology(), here.node.links.table()
     if found is None:
         alone = {"id": here.identity.node_id, "name": here.plane.node, "role": "edge", "place": "itself"}
         found = {"node": here.identity.node_id, "uplink_down_since": None, "nodes": [alone], "links": []}
@@ -93,6 +114,8 @@ async def get_topology(here: Here) -> Any:
         at=moment(here.plane.wall()),
         node=found["node"],
         uplink_down_since=found["uplink_down_since"],
+        unheard=[Unheard(node=node, since=moment(since)) for node, since in here.node.links.stale()],
+        table=None if table is None else TableView.of(table),
         nodes=[NodeInTopology(**node) for node in found["nodes"]],
         links=[LinkInTopology.model_validate(link) for link in found["links"]],
     )
