@@ -98,7 +98,7 @@ class Beyond:
         self._missed: OrderedDict[Key, Entry] = OrderedDict()
         self._by_place: dict[str, dict[Entry, None]] = {}
         self._incomplete: dict[Entry, None] = {}
-        self._told: dict[bytes, Told] = {}
+        self.told_routes: dict[bytes, Told] = {}
         self._due: dict[Key, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._worked_at = float("-inf")
@@ -116,7 +116,7 @@ class Beyond:
 
     def told(self, route_id: bytes) -> Told | None:
         """How a route of an entry is told to a child."""
-        return self._told.get(route_id)
+        return self.told_routes.get(route_id)
 
     def look(self, address: Address) -> None:
         """Have in the node's table what an address may mean behind other centrals."""
@@ -249,7 +249,7 @@ class Beyond:
             peer = self._peer(wanted[route_id].node) if route_id in wanted else None
             if peer is None or peer[0] is not route.owner or self._routing.get(route_id) is not route:
                 del entry.routes[route_id]
-                del self._told[route_id]
+                del self.told_routes[route_id]
                 self._routing.remove(route)
         for route_id, each in wanted.items():
             peer = self._peer(each.node)
@@ -259,7 +259,7 @@ class Beyond:
             route = Route(route_id, each.service, connection, subject=each.subject, tags=each.tags)
             entry.routes[route_id] = route
             # No claim: who came later is for the centrals between which a device moves.
-            self._told[route_id] = Told(route_id, node, 0, each.service, each.subject, each.kind, each.tags)
+            self.told_routes[route_id] = Told(route_id, node, 0, each.service, each.subject, each.kind, each.tags)
             self._routing.add(route)
 
 

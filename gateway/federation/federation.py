@@ -3,23 +3,22 @@
 Which way a request may go is the data plane's (`forwarding.links`); what is known of other nodes' routes is in the
 node's own table. Here is how it gets there: every link's routes in, this node's routes out, and questions upward for
 what is not known. Services offered to links: `gateway.routes` (as for clients, with another answer), `gateway.link`
-(who is there), `gateway.resolve` (a child asks for routes), `gateway.claimed` (a parent knows of a later session),
-`gateway.epoch` (a parent says which life of the child this is), `gateway.members`, `gateway.relink` (the next token).
+(who is there), `gateway.resolve` (a child asks for routes), and those of `answers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from gateway.errors import NoRoute, NotPermitted, RejectedSetup, RequestInvalid, TokenError
+from gateway.errors import NotPermitted, RejectedSetup
 from gateway.federation import interests, items
+from gateway.federation.answers import Answers, as_json
 from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
 from gateway.federation.interests import Interests, Key, key_of
@@ -32,13 +31,12 @@ from gateway.forwarding.connection import Connection
 from gateway.forwarding.endpoint import Endpoint
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.inquiry import InquiryDesk
-from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK, toward
+from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices, RouteFeed
 from gateway.observe.loggers import structlog
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.address import Address
-from gateway.routing.locator import locate
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Left
 from gateway.wire.brokering import BrokerInfo, Tags
@@ -80,6 +78,7 @@ class Shared(Protocol):
     def link_gone(self, link: Link) -> None: ...
     def route_changed(self, route: Route, by: int) -> None: ...
     def look(self, address: Address) -> None: ...
+    def inquire(self, address: Address, then: Callable[[], None], *, afresh: bool) -> bool: ...
     def told(self, route_id: bytes) -> Told | None: ...
 
 
@@ -115,10 +114,7 @@ class Federation:
         services.offer("routes", FrameType.REQUEST_STREAM, self._routes)
         services.offer("link", FrameType.REQUEST_RESPONSE, self._link)
         services.offer("resolve", FrameType.REQUEST_RESPONSE, self._resolve)
-        services.offer("members", FrameType.REQUEST_RESPONSE, self._members)
-        services.offer("epoch", FrameType.REQUEST_RESPONSE, self._epoch)
-        services.offer("claimed", FrameType.REQUEST_RESPONSE, self._claimed)
-        services.offer("relink", FrameType.REQUEST_RESPONSE, self._relink)
+        self._answers = Answers(self, services)
         self._unsubscribe = plane.table.subscribe(self._on_route)
         plane.links = self
         self._tick()
@@ -286,7 +282,7 @@ class Federation:
         self, address: Address, then: Callable[[], None], *, within_s: float = RESOLVE_S, afresh: bool = False
     ) -> bool:
         if self.uplink is None:
-            return False
+            return self.shared is not None and self.shared.inquire(address, then, afresh=afresh)
         key = key_of(address)
         asking = self._asking.get(key)
         if asking is not None:
@@ -382,52 +378,13 @@ class Federation:
             "role": self.options.role,
             "began": self.began_ms,
         }
-        exchange.reply(_json(document))
-
-    def _members(self, exchange: Exchange) -> None:
-        self.of(exchange)
-        exchange.reply(_json({"members": self.roster.document()}))
-
-    def _relink(self, exchange: Exchange) -> None:
-        link = self.of(exchange)
-        caller = link.connection
-        try:
-            principal = self.plane.snapshot.admit(exchange.data, self.plane.wall())
-        except TokenError as error:
-            self.plane.counters.refuse_token(error.reason)
-            raise NotPermitted(error.text, reason=error.reason) from error
-        if principal.kind is not Kind.NODE or principal.subject != caller.principal.subject:
-            raise NotPermitted("a link's next token is of the same node", reason="node_id")
-        caller.renewed(principal, exchange.data)
-        exchange.reply(_json({"expires": int(principal.expires_at)}))
+        exchange.reply(as_json(document))
 
     def _tell_claimed(self, owner: Connection, subject: str, kind: str, stamp: int) -> None:
         link = self.links.get(owner)
         if link is not None and link.usable:
-            said = _json({"subject": subject, "kind": kind, "stamp": stamp})
+            said = as_json({"subject": subject, "kind": kind, "stamp": stamp})
             link.ask("gateway.claimed", said, lambda document: None, lambda text: None)
-
-    def _epoch(self, exchange: Exchange) -> None:
-        if self.of(exchange).side != UPLINK:
-            raise NotPermitted("only a parent says which life this is", reason="not_a_parent")
-        text = exchange.data.decode("ascii", "replace")
-        if not text.isdecimal() or len(text) > 19:
-            raise RequestInvalid("gateway.epoch takes a number", reason="epoch_request")
-        self.epoch = int(text)
-        exchange.reply(b"{}")
-
-    def _claimed(self, exchange: Exchange) -> None:
-        if self.of(exchange).side != UPLINK:
-            raise NotPermitted("only a parent says who has connected elsewhere", reason="not_a_parent")
-        try:
-            said = json.loads(exchange.data)
-            subject, kind, stamp = said["subject"], said["kind"], said["stamp"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RequestInvalid("gateway.claimed takes subject, kind and stamp", reason="claimed_request") from error
-        if not (isinstance(subject, str) and isinstance(kind, str) and isinstance(stamp, int)):
-            raise RequestInvalid("gateway.claimed takes subject, kind and stamp", reason="claimed_request")
-        self.claims.lost(subject, kind, stamp)
-        exchange.reply(b"{}")
 
     def _resolve(self, exchange: Exchange) -> None:
         link = self.of(exchange)
@@ -438,20 +395,13 @@ class Federation:
 
         def answer() -> None:
             if exchange.open:
-                found = self._serving(link, address)
+                found = self._answers.serving(link, address)
                 if link.feed is not None and link.feed.open:
                     link.feed.want(key_of(address), found)
-                exchange.reply(_json({"found": len(found), "generation": self.plane.table.generation}))
+                exchange.reply(as_json({"found": len(found), "generation": self.plane.table.generation}))
 
-        if self._serving(link, address) or not self.resolve(address, answer):
+        if self._answers.serving(link, address) or not self.resolve(address, answer):
             answer()
-
-    def _serving(self, link: Link, address: Address) -> list[Route]:
-        try:
-            group = locate(self.plane.table, address)
-        except NoRoute:
-            return []
-        return toward(link.connection, group.routes, everywhere=True)
 
     # Routes
 
@@ -499,7 +449,3 @@ class Federation:
             if link.feed is not None:
                 link.feed.tick(now)
         self.journal.look(self.links.values(), self.down_since if self.parents and self.uplink is None else None)
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()

@@ -19,6 +19,7 @@ from gateway.federation.claimed import KINDS, claim_name, principal_of
 from gateway.federation.table import Claim, NodeState, Offer, SharedTable, TableOptions, Touched
 from gateway.federation.table.records import bucket
 from gateway.federation.table.store import RouteStore
+from gateway.federation.tagged import Tagged
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.links import DOWNLINK, LOCAL, PEER
 from gateway.forwarding.plane import INTERNAL
@@ -69,6 +70,7 @@ class Sharing:
             calm=federation.journal.end_alarm,
         )
         self.beyond = Beyond(self._plane, self.table, self._loop, self._peer)
+        self._tagged = Tagged(self._routing, self._loop, self.beyond.told_routes)
         self._peers: dict[str, list[Link]] = {}
         #: Which link an edge is to be attached by, and which it is.
         self._wanted: dict[str, Link] = {}
@@ -114,6 +116,9 @@ class Sharing:
                 links.append(link)
                 self.table.link_up(link.name)
                 self.beyond.linked(link.name)
+        elif link.side == DOWNLINK and link.name == self.table.name:
+            # A process of this node: what is behind it is this node's own.
+            self._edges[link.connection] = link.name
         elif link.side == DOWNLINK:
             if link.intake.said_active and link.usable:
                 if link.intake.whole:
@@ -220,6 +225,12 @@ class Sharing:
 
     def look(self, address: Address) -> None:
         self.beyond.look(address)
+
+    def inquire(self, address: Address, then: Callable[[], None], *, afresh: bool) -> bool:
+        """Ask the other centrals for what the table does not know. As `Links.resolve`."""
+        return self._tagged.ask(
+            address, [link for links in self._peers.values() for link in links], then, afresh=afresh
+        )
 
     def told(self, route_id: bytes) -> Told | None:
         return self.beyond.told(route_id)

@@ -13,14 +13,14 @@ import pytest
 from nats.aio.msg import Msg
 
 from gateway.errors import FederationError
-from gateway.federation.nats import NatsClient, NatsOptions, NatsStore
+from gateway.federation.nats import NatsClient, NatsOptions, NatsStore, credentials
 from gateway.federation.nats.bucket import configuration, unfit
 from gateway.federation.nats.client import Denied, OnMessage, require
 from gateway.federation.table import Claim, Offer, SharedTable, TableOptions, shared
 from gateway.federation.table.records import LEASE_S, RECORD_S
 from gateway.federation.table.store import Put
 from tests.federation.central import FENCED, CentralProcess
-from tests.federation.nats_cluster import BUCKET, Administrator, NatsCluster, new_seed
+from tests.federation.nats_cluster import BUCKET, Administrator, NatsCluster
 from tests.federation.test_store import PREFIXES, Recorder
 from tests.federation.waiting import until
 
@@ -172,7 +172,7 @@ async def test_a_node_may_do_nothing_else(cluster: NatsCluster, administrator: A
 
 
 async def test_a_strangers_credential_is_refused_with_a_clear_message(cluster: NatsCluster, tmp_path: Path) -> None:
-    new_seed(tmp_path / "stranger")
+    credentials.make(tmp_path / "stranger")
     store = NatsStore(NatsOptions(cluster.urls, "c1", BUCKET, tmp_path / "stranger"))
     with pytest.raises(FederationError, match=r"federation\.nats_nkey_file") as refused:
         await store.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +15,8 @@ from gateway.wire.brokering import Address, Cast
 from gateway.wire.brokering import encode as broker_frame
 from tests.federation.links.cluster import Cluster, answers, call, refused, until
 from tests.federation.nats_cluster import Administrator, NatsCluster, prepare
-from tests.rawclient import composite
+from tests.local_node import Servant
+from tests.rawclient import composite, route_setup
 
 pytestmark = pytest.mark.xdist_group("nats")
 
@@ -110,6 +113,35 @@ async def test_by_subject_and_by_multicast(centre: Centre) -> None:
     phone.send(frames.RequestFnf(phone.next_stream_id(), request, b"off"))
     await until(lambda: all(lamp.got(frames.RequestFnf) for lamp in lamps))
     assert [len(lamp.got(frames.RequestFnf)) for lamp in lamps] == [1, 1, 1]
+
+
+async def test_by_tags_that_the_table_does_not_know(centre: Centre) -> None:
+    """Peers are asked, and asked again when nobody had it a moment ago."""
+    cluster = centre.cluster
+    asked = composite("lamp.on", entries=[(mimetypes.BROKER_FRAME, broker_frame(_in_the("attic")))])
+    phone = await cluster.client("edge-a")
+    phone.send(frames.RequestResponse(phone.next_stream_id(), asked, b"!"))
+    assert isinstance(await phone.recv(), frames.Error)
+    for room in ("attic", "kitchen"):
+        serving = route_setup("lamp", room=room)
+        client = await cluster.client("edge-b", f"lamp-{room}", serving=(serving,))  # type: ignore[arg-type]
+        cluster.servants.append(Servant(client, "lamp"))
+    frame: object = None
+    async with asyncio.timeout(30):
+        while not isinstance(frame, frames.Payload):
+            phone.send(frames.RequestResponse(phone.next_stream_id(), asked, b"!"))
+            frame = await phone.recv()
+    assert [len(lamp.got(frames.RequestResponse)) for lamp in cluster.servants] == [1, 0]
+    route_id = cluster["edge-b"].running.plane.table.routes_of_subject("lamp-kitchen")[0].route_id
+    by_id = Address(bytes(16), (("io.rsocket.broker.RouteId", str(uuid.UUID(bytes=route_id))),), Cast.UNICAST)
+    request = composite("lamp.on", entries=[(mimetypes.BROKER_FRAME, broker_frame(by_id))])
+    phone.send(frames.RequestResponse(phone.next_stream_id(), request, b"!"))
+    assert isinstance(await phone.recv(), frames.Payload)
+    assert [len(lamp.got(frames.RequestResponse)) for lamp in cluster.servants] == [1, 1]
+
+
+def _in_the(room: str) -> Address:
+    return Address(bytes(16), (("io.rsocket.broker.ServiceName", "lamp"), ("room", room)), Cast.UNICAST)
 
 
 async def test_a_device_that_moves_between_centrals(centre: Centre) -> None:
