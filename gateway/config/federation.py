@@ -34,8 +34,9 @@ class Federation(Section):
 
     engine: Literal["embedded", "nats"] = setting(
         "embedded",
-        "Where the table is. `embedded`: in this process, for one central node. `nats`: in a bucket of NATS JetStream, "
-        "for several; needs the extra `[nats]`.",
+        "How central nodes know what is behind another. `embedded`: each tells the others all of its routes over its "
+        "links; for a few. `nats`: they share a table in a bucket of NATS JetStream; needs the extra `[nats]`. All of "
+        "them have the same.",
     )
     nats_servers: Annotated[Texts, AfterValidator(_checked_servers)] = setting(
         (),

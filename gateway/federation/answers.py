@@ -52,8 +52,16 @@ class Answers:
         return toward(link.connection, group.routes, everywhere=True)
 
     def _members(self, exchange: Exchange) -> None:
-        self._federation.of(exchange)
-        exchange.reply(as_json({"members": self._federation.roster.document()}))
+        link = self._federation.of(exchange)
+        roster = self._federation.roster
+        if exchange.data and link.side in (PEER, UPLINK):
+            try:
+                roster.adopt(json.loads(exchange.data), link.name)
+            except (ValueError, RecursionError) as error:
+                raise RequestInvalid("gateway.members takes members", reason="members_request") from error
+            exchange.reply(b"{}" if link.side == UPLINK else as_json({"members": roster.document()}))
+            return
+        exchange.reply(as_json({"members": roster.document()}))
 
     def _relink(self, exchange: Exchange) -> None:
         link = self._federation.of(exchange)

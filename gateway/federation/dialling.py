@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.errors import FederationError
+from gateway.federation.answers import as_json
 from gateway.federation.federation import CENTRAL, Federation
 from gateway.federation.link import MEASURE_S, Link
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.links import PEER
 from gateway.policy.principal import Kind, Principal
 from gateway.wire import brokering
 from gateway.wire.brokering import BrokerInfo
@@ -75,7 +77,7 @@ class LinkDialler:
             connection.close(CloseReason.POLICY, text)
             raise
         federation.up(link)
-        self._measure(link)
+        self._measure(link, as_json({"members": federation.roster.document()}) if side == PEER else b"")
         self._renew(link)
         return link
 
@@ -117,8 +119,8 @@ class LinkDialler:
         link.known_as(node.bytes, name)
         federation.changed(link)
 
-    def _measure(self, link: Link) -> None:
-        """See again how far it is, and hear of members."""
+    def _measure(self, link: Link, rolls: bytes = b"") -> None:
+        """See again how far it is, and hear of members; tell of those in `rolls`."""
         if link.connection.closed:
             return
         asked_at = self._loop.time()
@@ -127,7 +129,7 @@ class LinkDialler:
             link.rtt_s = self._loop.time() - asked_at
             self._federation.roster.adopt(document, link.name)
 
-        link.ask("gateway.members", b"", then, lambda text: None)
+        link.ask("gateway.members", rolls, then, lambda text: None)
         self._loop.call_later(MEASURE_S, self._measure, link)
 
     def _renew(self, link: Link) -> None:

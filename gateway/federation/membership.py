@@ -16,6 +16,7 @@ from gateway.control.members import CENTRAL, Member, Members
 from gateway.control.plane import ControlPlane
 from gateway.errors import StorageError
 from gateway.federation import survey
+from gateway.federation.acquainting import Acquainting
 from gateway.federation.dialling import Dial, LinkDialler
 from gateway.federation.federation import Federation, Options
 from gateway.federation.joining import Joining
@@ -99,6 +100,7 @@ class Membership:
         dialler = LinkDialler(self.federation, dial, self._token, self._context)
         self.parents = Parents(self.federation, dialler, ())
         self.peers = Peers(self.federation, dialler)
+        self._acquainting = Acquainting(self.federation, control.members)
         self.sharing: Sharing | None = None
         if store is not None:
             options_of_table = TableOptions(plane.node)
@@ -172,6 +174,7 @@ class Membership:
     def _members_changed(self) -> None:
         self._tls = None
         self.refusing.members_changed()
+        self._acquainting.members_changed()
         if self.role == CENTRAL:
             self._centrals_changed()
         else:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -188,6 +191,15 @@ async def test_of_two_nodes_with_one_name_the_older_ends(town: Town) -> None:
             await traffic.more(20)
         finally:
             twin.end()
+
+
+@pytest.mark.soak
+def test_the_demonstration() -> None:
+    """`make run-cluster`, as a test: it joins every node by its line, kills, and asks again."""
+    program = Path(__file__).parents[2] / "tools" / "run-cluster"
+    ended = subprocess.run([sys.executable, program, "--check"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("edge-b opened the door for phone") == 4
 
 
 @pytest.mark.soak

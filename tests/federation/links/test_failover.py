@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -131,3 +133,19 @@ async def test_a_line_that_is_cut(cluster: Cluster, line: Line, way: str) -> Non
     line.heal()
     assert await answers(phone, "far.it") == b"hello"
     assert await answers(caller, "near.it") == b"hello"
+
+
+@pytest.mark.parametrize("told", ["central-1", "central-2"])
+async def test_who_joins_at_one_central_is_known_to_all(twins: Cluster, told: str) -> None:
+    """Whichever of two centrals dialled the other; edges hear of central nodes."""
+    stranger = replace(twins["edge"].member, id=str(uuid.uuid4()), name="new", updated_at=time.time())
+    late = replace(stranger, id=str(uuid.uuid4()), name="central-9", role=CENTRAL)
+    control = twins[told].running.control
+    assert control is not None
+    for member in (stranger, late):
+        await control.members.put(member)
+    for name, members in ((other(told), (stranger, late)), ("edge", (late,))):
+        elsewhere = twins[name].running.control
+        assert elsewhere is not None
+        for member in members:
+            await until(lambda known=elsewhere.members, id=member.id: known.find(id))
