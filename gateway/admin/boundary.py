@@ -13,13 +13,11 @@ import asyncio
 import hashlib
 import ipaddress
 import re
+import time
 import uuid
 from collections.abc import Callable, Collection
 from typing import Final
 
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,8 +58,7 @@ class Boundary:
     ) -> None:
         self._app = app
         self._hosts = hosts
-        self._rate = RateLimitItemPerSecond(requests_per_second) if requests_per_second else None
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._rate = Rate(requests_per_second) if requests_per_second else None
         self._timeout_s = timeout_s
         self._endless = frozenset(endless)
 
@@ -102,9 +99,9 @@ class Boundary:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return Problem("misdirected")
-        if self._rate is not None and not self._limiter.hit(self._rate, _payer(scope, headers)):
+        if self._rate is not None and not self._rate.takes(_payer(scope, headers)):
             return Problem(
-                "too-many-requests", f"more than {self._rate.amount} requests a second", headers={"retry-after": "1"}
+                "too-many-requests", f"more than {self._rate.each} requests a second", headers={"retry-after": "1"}
             )
         length = headers.get("content-length")
         if length is not None and length.isdecimal() and int(length) > MAX_BODY_BYTES:
@@ -123,6 +120,28 @@ class Boundary:
         except ValueError:
             return False
         # No name, so there is nothing that could be pointed elsewhere between two requests.
+        return True
+
+
+class Rate:
+    """How often each payer has asked in the second that it is now, of which it may `each` times."""
+
+    def __init__(self, each: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.each = each
+        self._monotonic = monotonic
+        self._second = 0
+        self._asked: dict[str, int] = {}
+
+    def takes(self, payer: str) -> bool:
+        """Count a request, and say whether it may be."""
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second = second
+            self._asked.clear()
+        asked = self._asked.get(payer, 0)
+        if asked >= self.each:
+            return False
+        self._asked[payer] = asked + 1
         return True
 
 

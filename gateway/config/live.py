@@ -11,12 +11,12 @@ A running node takes new values of reloadable settings only; a changed file that
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import tomlkit
 from pydantic import BaseModel
 
 from gateway.config.declarations import Config, Setting, settings
@@ -154,8 +154,8 @@ class LiveSettings:
     def plan_text(self, text: str) -> Change:
         """What it would make if the file in the data directory held ``text`` (TOML). Raises as ``plan`` does."""
         try:
-            document = tomlkit.parse(text).unwrap()
-        except Exception as error:  # tomlkit raises more than its own errors on some malformed input
+            document = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ConfigError(f"this is no TOML: {error}") from None
         runtime = dict(_flat(document))
         for name in {*runtime, *self.runtime}:
@@ -241,6 +241,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 
 def _toml(runtime: Mapping[str, object]) -> str:
+    # A megabyte that only a node whose settings are changed has to hold.
+    import tomlkit
+
     values: dict[str, Any] = {}
     for name in sorted(runtime):
         _put(values, name.split("."), plain(runtime[name]))

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tarfile
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -138,6 +137,8 @@ def verify_archive(path: Path, schema: Schema) -> BackupCheck:
 
     It is unpacked beside itself where that can be: /tmp may be a small part of the memory.
     """
+    import tarfile
+
     beside = path.parent if os.access(path.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix=".verify-", dir=beside) as directory:
         try:
@@ -156,6 +157,8 @@ def restore_archive(path: Path, data: Path, schema: Schema) -> tuple[Path, ...]:
     Raises:
         StorageError: a node runs there (`storage_locked`), or the archive is no sound backup. Nothing is changed then.
     """
+    import tarfile
+
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(data / f"{DATABASE}.lock")
     fresh = data / ".restored"
@@ -188,6 +191,9 @@ def _put_in_place(fresh: Path, data: Path) -> tuple[Path, ...]:
 
 
 def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
+    # Here and below: half a megabyte that only a node which makes backups has to hold.
+    import tarfile
+
     keys = {
         f"{IDENTITY}/{entry.name}": entry.read_bytes()
         for entry in sorted(identity.iterdir())
@@ -219,6 +225,8 @@ def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
 
 def _unpack(path: Path, to: Path) -> tuple[str, ...]:
     """Write what is in the archive into a directory, each file checked against the manifest."""
+    import tarfile
+
     manifest: dict[str, Any] = {}
     found: dict[str, str] = {}
     with tarfile.open(path, mode="r:") as archive:

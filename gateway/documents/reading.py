@@ -7,11 +7,12 @@ map, keys that are text. Times and dates stay text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from gateway.documents.findings import Finding
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_CHARACTERS = 64 * 1024
 MAX_DEPTH = 32
@@ -41,6 +42,9 @@ class _Unreadable(Exception):
 
 def read(text: str) -> tuple[list[Raw], list[Finding]]:
     """The documents of a text, or why there are none."""
+    # Here and below: a megabyte that a node without documents need not hold.
+    import yaml
+
     try:
         if len(text) > MAX_CHARACTERS:
             raise _Unreadable(f"more than {MAX_CHARACTERS} characters", 0)
@@ -62,6 +66,8 @@ def _raw(node: yaml.Node) -> Raw:
 
 
 def _value(node: yaml.Node, pointer: str, lines: dict[str, int], seen: set[int], depth: int) -> Any:
+    import yaml
+
     line = node.start_mark.line + 1
     lines[pointer] = line
     if id(node) in seen:
@@ -84,6 +90,8 @@ def _value(node: yaml.Node, pointer: str, lines: dict[str, int], seen: set[int],
 
 
 def _map(node: yaml.MappingNode, pointer: str, lines: dict[str, int], seen: set[int], depth: int) -> dict[str, Any]:
+    import yaml
+
     found: dict[str, Any] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1

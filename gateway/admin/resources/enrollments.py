@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import Annotated, Any
 
-import segno
 from fastapi import Path, Query, Response
 from pydantic import Field
 
@@ -133,7 +133,8 @@ async def revoke_enrollment(here: Here, by: By, id: Id, dry_run: DryRun = False)
 async def draw_enrollment(here: Here, id: Id, body: PairingToken) -> Response:
     """A QR code of the URL and the token, for a phone to read. The token has to be sent: it is kept nowhere."""
     await here.control.enrolments.get(id)
-    return Response(_drawn(pairing_text(here, body.token)), media_type="image/svg+xml")
+    drawn = await asyncio.to_thread(_drawn, pairing_text(here, body.token))
+    return Response(drawn, media_type="image/svg+xml")
 
 
 def pairing_text(here: Context, token: str) -> str:
@@ -142,6 +143,9 @@ def pairing_text(here: Context, token: str) -> str:
 
 
 def _drawn(text: str) -> bytes:
+    # A megabyte that few nodes ever need.
+    import segno
+
     out = io.BytesIO()
     try:
         segno.make(text, error="m").save(out, kind="svg", scale=4, xmldecl=False)
