@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -21,10 +20,11 @@ from gateway.federation import interests, items
 from gateway.federation.answers import Answers, as_json
 from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
-from gateway.federation.interests import Interests, Key, key_of
+from gateway.federation.interests import Asked, Interests, Key, key_of
 from gateway.federation.items import Told
 from gateway.federation.journal import Journal
 from gateway.federation.link import Link
+from gateway.federation.resolving import MAX_FORGOTTEN, Resolving
 from gateway.federation.roster import Roster
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
@@ -50,8 +50,6 @@ RESOLVE_S: Final = 1.5
 ASK_AGAIN_S: Final = 1.0
 #: What a central that follows the shared table sends with `gateway.routes` to a peer: it needs to be told of no routes.
 _HAS_TABLE: Final = b"table"
-#: Addresses for which the parent was asked, and of which it tells by itself what changes.
-MAX_ASKED: Final = 8_192
 
 _log = structlog.get_logger("gateway.federation")
 
@@ -107,14 +105,13 @@ class Federation:
         self.shared: Shared | None = None
         self.journal = Journal(plane.wall)
         self._lives: dict[bytes, int] = {}
-        self._asked: OrderedDict[Key, float] = OrderedDict()
+        self._asked = Asked()
         self._asking: dict[Key, list[Callable[[], None]]] = {}
         self.claims = Claims(plane, self.told, self._tell_claimed)
         self._ticking: asyncio.TimerHandle | None = None
         services.offer("routes", FrameType.REQUEST_STREAM, self._routes)
         services.offer("link", FrameType.REQUEST_RESPONSE, self._link)
-        services.offer("resolve", FrameType.REQUEST_RESPONSE, self._resolve)
-        self._answers = Answers(self, services)
+        Resolving(self, services, Answers(self, services).serving)
         self._unsubscribe = plane.table.subscribe(self._on_route)
         plane.links = self
         self._tick()
@@ -243,7 +240,7 @@ class Federation:
                 link.feed.flush()
         if before is not None and before.feed is not None:
             before.feed.flush()
-        wanted, self._asked = list(self._asked), OrderedDict()
+        wanted, self._asked = self._asked.keys(), Asked()
         for thens in list(self._asking.values()):
             self._answered_all(thens)
         self._asking.clear()
@@ -266,6 +263,8 @@ class Federation:
                 link.feed.flush()
 
     def look(self, address: Address) -> None:
+        if self._asked:
+            self._asked.use(key_of(address), self.loop.time())
         if self.shared is not None:
             self.shared.look(address)
 
@@ -289,7 +288,7 @@ class Federation:
             asking.append(then)
             self._no_later(within_s, then)
             return True
-        if not afresh and self.loop.time() - self._asked.get(key, float("-inf")) < ASK_AGAIN_S:
+        if not afresh and self._asked.age(key, self.loop.time()) < ASK_AGAIN_S:
             return False
         self._ask(key, [then])
         self._no_later(within_s, then)
@@ -304,16 +303,13 @@ class Federation:
         key = key_of(address)
         if self.uplink is None:
             return False
-        return key in self._asking or self.loop.time() - self._asked.get(key, float("-inf")) >= ASK_AGAIN_S
+        return key in self._asking or self._asked.age(key, self.loop.time()) >= ASK_AGAIN_S
 
     def _ask(self, key: Key, thens: list[Callable[[], None]]) -> None:
         link = self.uplink
         assert link is not None
         self._asking[key] = thens
-        self._asked[key] = self.loop.time()
-        self._asked.move_to_end(key)
-        if len(self._asked) > MAX_ASKED:
-            self._asked.popitem(last=False)
+        self._forget(self._asked.ask(key, self.loop.time()))
         overdue = self.loop.call_later(RESOLVE_S, self._settled, key, thens)
 
         def settled(answer: object) -> None:
@@ -321,10 +317,16 @@ class Federation:
             self._settled(key, thens)
 
         def failed(text: str) -> None:
-            self._asked.pop(key, None)
+            self._asked.drop(key)
             settled(text)
 
         link.ask("gateway.resolve", interests.encode(key), settled, failed)
+
+    def _forget(self, keys: list[Key]) -> None:
+        """The parent need not tell of these any more."""
+        if keys and self.uplink is not None:
+            said = interests.encode_all(keys)
+            self.uplink.ask("gateway.forget", said, lambda document: None, lambda text: None)
 
     def _settled(self, key: Key, thens: list[Callable[[], None]]) -> None:
         if self._asking.get(key) is thens:
@@ -386,23 +388,6 @@ class Federation:
             said = as_json({"subject": subject, "kind": kind, "stamp": stamp})
             link.ask("gateway.claimed", said, lambda document: None, lambda text: None)
 
-    def _resolve(self, exchange: Exchange) -> None:
-        link = self.of(exchange)
-        if link.interests is None:
-            raise NotPermitted("only a child asks its parent for routes", reason="not_a_child")
-        address = interests.decode(exchange.data)
-        self.look(address)
-
-        def answer() -> None:
-            if exchange.open:
-                found = self._answers.serving(link, address)
-                if link.feed is not None and link.feed.open:
-                    link.feed.want(key_of(address), found)
-                exchange.reply(as_json({"found": len(found), "generation": self.plane.table.generation}))
-
-        if self._answers.serving(link, address) or not self.resolve(address, answer):
-            answer()
-
     # Routes
 
     def _on_route(self, event: Event) -> None:
@@ -448,4 +433,5 @@ class Federation:
                 link.measure(now)
             if link.feed is not None:
                 link.feed.tick(now)
+        self._forget(self._asked.idle(self.loop.time(), MAX_FORGOTTEN))
         self.journal.look(self.links.values(), self.down_since if self.parents and self.uplink is None else None)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.federation import items
-from gateway.federation.interests import Interests, Key
+from gateway.federation.interests import Interests
 from gateway.federation.items import Told
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.links import DOWNLINK, LOCAL, MAY_GO
@@ -113,12 +113,17 @@ class Feed:
         """Nodes have come or gone that the other side must know by name."""
         self._soon()
 
-    def want(self, key: Key, routes: list[Route]) -> None:
-        """The child is interested in these, and in whatever else will answer to the key; they are told at once."""
-        assert self._interests is not None
-        self._interests.add(key)
+    def want(self, routes: list[Route]) -> None:
+        """The child is interested in these; they are told at once."""
         self._changed.update(dict.fromkeys(route.route_id for route in routes))
         self.flush()
+
+    def unwanted(self, routes: list[Route]) -> None:
+        """The child is interested in these no more, unless it is for something else."""
+        assert self._interests is not None
+        for route in routes:
+            if route.route_id in self._told and not self._interests.meets(route):
+                self._bring_up_to_date(route.route_id, None)
 
     def flush(self) -> None:
         """Tell what has changed."""

@@ -4,7 +4,7 @@
 (`control.refusals`); the items are JSON:
 
     {"node": id, "base": n, "entries": [[number, kind, value, issuer, at or null], …], "whole": true}
-    {"members": […]}      from a central node: who has come to belong to the federation, has changed, does no more
+    {"members": […]}      to a child: who has come to belong to the federation, has changed, does no more
     {"all": true}         what was known when the stream began has been told
 
 A child is told everything; a parent is told the child's own ledger and those behind it; peers tell each other all that
@@ -50,8 +50,8 @@ class Teller:
         #: By node: base, number, and whether it was told that this is all.
         self._told = {node: (*pair, False) for node, pair in known.items()}
         self._changed: set[str] = set()
-        #: When each member that was told has changed last; what a child knows it asks for when it links.
-        self._members = {} if link.side != DOWNLINK else refusing.members.versions()
+        #: When each member has changed last that a child knows; it has asked for them when it linked.
+        self._members = refusing.members.versions()
         self._begun = False
         self._scheduled = False
         exchange.on_end = self._over
@@ -76,7 +76,7 @@ class Teller:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._refusing.central:
+        if self.link.side == DOWNLINK:
             self._tell_members()
         for node in sorted(self._changed):
             ledger = self._refusing.refusals.ledgers.get(node)
@@ -282,7 +282,7 @@ class Refusing:
     async def take(self, link: Link, item: dict[str, Any]) -> None:
         """One item that a link has told. Raises ValueError, KeyError, TypeError, StorageError."""
         if "members" in item:
-            if link.side != DOWNLINK:
+            if link.side == UPLINK:
                 self.federation.roster.adopt(item, link.name)
             return
         node, base, whole = str(uuid.UUID(item["node"])), item["base"], item["whole"] is True
