@@ -142,6 +142,7 @@ class Node:
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
+            self.depot.cross(self.services, self.links.membership)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
             self.bridges.open(config, self.plane, self.identity, self.control, lambda: None)

@@ -55,6 +55,8 @@ class SpoolFigures(NamedTuple):
     sent_again: int
     lost: dict[str, int]
     refused: dict[str, int]
+    handed_over: int = 0
+    came_again: int = 0
 
     @classmethod
     def of(cls, document: str, statuses: Sequence[SpoolStatus]) -> SpoolFigures:
@@ -204,6 +206,20 @@ def _spool_families() -> list[Family]:
         ),
         Family("gateway_spool_appended_total", "counter", "Messages taken to wait.", of("appended"), spool),
         Family("gateway_spool_delivered_total", "counter", "Messages that arrived.", of("delivered"), spool),
+        Family(
+            "gateway_spool_handed_over_total",
+            "counter",
+            "Messages that another node has taken over a link, for a service that is there.",
+            of("handed_over"),
+            spool,
+        ),
+        Family(
+            "gateway_spool_came_again_total",
+            "counter",
+            "Messages that another node handed over once more, and that were dropped.",
+            of("came_again"),
+            spool,
+        ),
         Family(
             "gateway_spool_sent_again_total",
             "counter",

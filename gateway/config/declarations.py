@@ -158,6 +158,13 @@ class Spool(Section):
         ge=0,
         le=1000,
     )
+    start_jitter_s: float = setting(
+        30.0,
+        "A backlog of more than 1000 messages begins to go over a new link after a random time up to this, so that not "
+        "all edges that are back begin at once.",
+        ge=0,
+        le=3600,
+    )
 
 
 class Admin(Section):

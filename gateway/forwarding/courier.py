@@ -14,6 +14,7 @@ from gateway.errors import NoRoute, Overloaded, TokenError
 from gateway.forwarding import leasing
 from gateway.forwarding.decision import CAPACITY
 from gateway.forwarding.internal import InternalConnection
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.opening import decide_on
 from gateway.forwarding.stamp import Form, principal_entry, rewrite
 from gateway.forwarding.stream import REQUEST_RESPONSE, new_stream
@@ -44,26 +45,35 @@ class Courier(InternalConnection):
 
     __slots__ = ("_asked", "_rewritten", "revoked")
 
-    def __init__(self, plane: Plane, principal: Principal) -> None:
+    def __init__(self, plane: Plane, principal: Principal, *, side: int = LOCAL, node: str = "") -> None:
+        """`side`: which side of this node its messages came from; `node`: the name of the one they were accepted by."""
         super().__init__(plane, "spool")
         self._asked: dict[int, Ended] = {}
         self._rewritten: dict[tuple[bytes, int], bytes] = {}
         self.revoked = False
+        # Where its requests may go depends on where they came from, as for any request.
+        self.side = side
         # It is the requester, and a requester's requests are counted.
         self.counters = plane.counters
-        self.adopt(principal, plane.snapshot.grant(principal), Form.COMPOSITE, principal_entry(principal, plane.node))
+        stamp = principal_entry(principal, node or plane.node)
+        self.adopt(principal, plane.snapshot.grant_elsewhere(principal), Form.COMPOSITE, stamp)
         self.judge_again(plane.snapshot)
 
     def judge_again(self, snapshot: Snapshot) -> None:
         """Its token may have run out since: what was accepted in time is delivered. It may not have been revoked."""
         try:
-            self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+            if self.side != LOCAL:
+                snapshot.access.judge_guest(self.principal, self.plane.wall())
+                grant = snapshot.grant_elsewhere(self.principal)
+            else:
+                self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+                grant = snapshot.grant(self.principal)
         except TokenError:
             self.revoked = True
-            self.hold(self.plane.nobody)
+            grant = self.plane.nobody
         else:
             self.revoked = False
-            self.hold(snapshot.grant(self.principal))
+        self.hold(grant)
 
     @property
     def busy(self) -> bool:

@@ -68,6 +68,10 @@ class Snapshot:
     def grant(self, principal: Principal) -> Grant:
         return Grant(principal, self.profiles[principal.kind], self.access.bounds(principal))
 
+    def grant_elsewhere(self, principal: Principal) -> Grant:
+        """What another node's client may do: what that node says, within the grant of its link."""
+        return Grant(principal, self.profiles[principal.kind])
+
 
 class Plane:
     """The data plane of one node. One event loop owns it; nothing in it blocks, waits or logs.

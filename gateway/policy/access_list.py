@@ -77,13 +77,7 @@ class AccessList:
         Raises:
             TokenError: it may not be here (any more).
         """
-        ends_at = self.tokens.get(principal.token_id)
-        if ends_at is not None and ends_at <= now:
-            _refuse(REVOKED, "token_revoked")
-        if (principal.issuer, principal.key_id) in self.keys:
-            _refuse("the key of this token was revoked", "token_key_revoked")
-        if principal.issued_at < self.subjects.get(principal.subject, 0.0):
-            _refuse(REVOKED, "token_revoked")
+        self._judge_revoked(principal, now)
         if principal.issuer != self.own_issuer and self.own_issuer and principal.issuer:
             self._judge_issuer(principal)
         if self.elsewhere:
@@ -98,6 +92,25 @@ class AccessList:
         if principal.groups == registered.groups and principal.labels == registered.labels:
             return principal
         return replace(principal, groups=registered.groups, labels=registered.labels)
+
+    def judge_guest(self, principal: Principal, now: float) -> None:
+        """Judge somebody who is another node's client and was let in there: only what is revoked counts.
+
+        Raises:
+            TokenError: it may not speak (any more).
+        """
+        self._judge_revoked(principal, now)
+        if self.elsewhere:
+            self._judge_elsewhere(principal, now)
+
+    def _judge_revoked(self, principal: Principal, now: float) -> None:
+        ends_at = self.tokens.get(principal.token_id)
+        if ends_at is not None and ends_at <= now:
+            _refuse(REVOKED, "token_revoked")
+        if (principal.issuer, principal.key_id) in self.keys:
+            _refuse("the key of this token was revoked", "token_key_revoked")
+        if principal.issued_at < self.subjects.get(principal.subject, 0.0):
+            _refuse(REVOKED, "token_revoked")
 
     def _judge_elsewhere(self, principal: Principal, now: float) -> None:
         if any(each.at <= now for each in self._refused(TOKEN, principal.token_id, principal.issuer)):

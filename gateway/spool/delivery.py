@@ -65,9 +65,17 @@ class Delivery:
 
     def replay(self) -> None:
         """An operator's: do not wait for the random moment or the next try."""
-        self._retry_at = 0.0
         self._now_please.set()
+        self.try_again()
+
+    def try_again(self) -> None:
+        """Something has changed: do not wait for the next try."""
+        self._retry_at = 0.0
         self._moved.set()
+
+    async def pause(self, seconds: float) -> None:
+        """For a `send` that is not to begin yet: over when an operator says so, too."""
+        await self._until(seconds, self._now_please)
 
     async def run(self) -> None:
         """Raises StorageError when the spool cannot be read, and whatever `send` raises that is no link's failure."""

@@ -82,6 +82,16 @@ class Lane:
     def in_flight(self) -> int:
         return sum(len(flight.left) for flight in self.flights)
 
+    @property
+    def lowest(self) -> int | None:
+        """A number that none of what is still to be delivered is below; None: nothing is."""
+        found = [min(flight.left) for flight in self.flights]
+        if self._ahead:
+            found.append(self._ahead[0].number)
+        elif self.unread:
+            found.append(self._cursor + 1)
+        return min(found, default=None)
+
     def stored(self, messages: int, size: int, head: Head) -> None:
         self.messages += messages
         self.size += size

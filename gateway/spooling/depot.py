@@ -29,18 +29,22 @@ from gateway.routing.address import Address
 from gateway.routing.table import Event, Joined
 from gateway.spool.message import Opened, Waiting
 from gateway.spool.rules import SpoolRules
-from gateway.spool.spool import Spool, SpoolStatus
+from gateway.spool.spool import Spool
 from gateway.spool.store import Grouping, SpoolStore
+from gateway.spooling.crossing import Crossing
 from gateway.spooling.deposit import Parcel, deposit
 from gateway.spooling.envelope import unseal
-from gateway.spooling.outlet import Outlet, Storing
+from gateway.spooling.outlet import FOREIGN, Outlet, Storing
+from gateway.spooling.reception import Reception
 from gateway.spooling.watch import Watch
 from gateway.spooling.ways import Way, Ways
 
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.control.plane import ControlPlane
+    from gateway.federation.membership import Membership
     from gateway.forwarding.plane import Plane
+    from gateway.forwarding.services import NodeServices
 
 FILE = "spool.sqlite3"
 #: Services for which something waits, at most: each takes a few kilobytes of memory.
@@ -50,6 +54,10 @@ MAX_WAITING = 10_000
 LOOK_S = 0.05
 #: How often it is tried to open a file that could not be opened, in seconds.
 OPEN_AGAIN_S = 30.0
+#: How long somebody waits for it to be opened, in seconds.
+OPEN_S = 5.0
+#: For what other nodes hand over: what is too much is refused and stays with them, and its age has been limited there.
+FOREIGN_RULES = SpoolRules(max_message_bytes=16 * 1024 * 1024, max_age_s=366 * 24 * 3600.0)
 
 
 class Depot:
@@ -72,7 +80,7 @@ class Depot:
         self._control = control
         self._alarm = control.raise_alarm
         self._calm = control.calm
-        self._ways = Ways()
+        self.ways = Ways()
         self._why_not = ""
         self._intake: Intake | None = None
         self._early: list[Kept] = []
@@ -82,6 +90,8 @@ class Depot:
         self._looking: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._watch = Watch(plane, control, tell)
+        self._crossing = Crossing(plane, config.spool.start_jitter_s)
+        self.reception: Reception | None = None
         self._started = False
         self._stopped = False
 
@@ -92,9 +102,14 @@ class Depot:
         alarm, and raises nothing."""
         self._control.documents.site = self.site
         self._control.documents.subscribe("Spool", self._govern)
-        if self._path.exists() or self._ways.specs:
+        if self._path.exists() or self.ways.specs:
             await self._open()
         self._started = True
+
+    def cross(self, services: NodeServices, membership: Membership | None) -> None:
+        """Take what other nodes hand over, if this one belongs to a federation."""
+        if membership is not None:
+            self.reception = Reception(self, services, membership.federation.links.get)
 
     async def stop(self) -> None:
         """Commit what is on its way to the disk; what waits goes on waiting."""
@@ -112,17 +127,17 @@ class Depot:
 
     def _govern(self, documents: tuple[Document, ...]) -> None:
         """Go by these from now on, in their order."""
-        self._ways.govern(tuple((document.name, document.spec) for document in documents))
-        specs = dict(self._ways.specs)
+        self.ways.govern(tuple((document.name, document.spec) for document in documents))
+        specs = dict(self.ways.specs)
         for outlet in self.outlets.values():
             spec = specs.get(outlet.document)
             outlet.govern(spec)
             if spec is not None:
                 outlet.spool.set_rules(spec.rules)
-        if self._ways.specs and self._intake is None:
+        if self.ways.specs and self._intake is None:
             self._intake = self._plane.intake = Intake(self._plane, self)
         self._plane.table.invalidate()
-        if self._started and self._ways.specs and self.store is None and self._opening is None and not self._stopped:
+        if self._started and self.ways.specs and self.store is None and self._opening is None and not self._stopped:
             self._opening = asyncio.create_task(self._open_on(), name="spool: opening")
 
     def site(self) -> Site | None:
@@ -181,7 +196,7 @@ class Depot:
     # The keeper's part
 
     def takes(self, address: Address, *, here: bool) -> bool:
-        for destination in self._ways.destinations(address):
+        for destination in self.ways.destinations(address):
             if not here:
                 return True
             outlet = self.outlets.get(destination)
@@ -200,7 +215,7 @@ class Depot:
 
     def _keep(self, request: Kept) -> None:
         assert self._intake is not None
-        way = self._ways.find(request.interaction, request.metadata)
+        way = self.ways.find(request.interaction, request.metadata)
         if way is None:
             self._intake.again(request)
             return
@@ -227,7 +242,7 @@ class Depot:
             if len(self.outlets) + len(self._making) >= MAX_OUTLETS:
                 raise _too_many()
             waiting = self._making[destination] = []
-            self._work(self._make(store, destination))
+            self.work(self._make(store, destination))
         elif len(waiting) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} messages wait for a new spool already", reason="spool_busy")
         waiting.append((request, way.asked.key(way.spec, request.principal.subject), way.ttl_s))
@@ -242,21 +257,23 @@ class Depot:
         as `whenFull: dropNewest` says), or why it is refused. Canceling it takes nothing back.
         """
         done: Storing = asyncio.get_running_loop().create_future()
-        self._work(deposit(self._ways, self._outlet_for, document, parcels, done))
+        self.work(deposit(self.ways, self.outlet, document, parcels, done))
         return done
 
-    def _work(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def work(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(coroutine)
         self._makers.add(task)
         task.add_done_callback(self._makers.discard)
 
-    async def _outlet_for(self, destination: str) -> Outlet:
-        """The outlet, made where there is none yet. Raises Overloaded, StorageError."""
+    async def outlet(self, destination: str) -> Outlet:
+        """The outlet for `document/service`, made where there is none yet. Raises Overloaded, StorageError."""
         outlet = self.outlets.get(destination)
         if outlet is not None:
             return outlet
-        if self.store is None and self._opening is not None and not self._why_not:
-            await asyncio.shield(self._opening)
+        if self.store is None and not self._why_not and not self._stopped:
+            if self._opening is None:
+                self._opening = asyncio.create_task(self._open_on(), name="spool: opening")
+            await asyncio.wait([self._opening], timeout=OPEN_S)
         if self.store is None:
             raise Overloaded(f"nothing can wait here: {self._why_not or 'no file'}", reason="spool_unavailable")
         if len(self.outlets) + len(self._making) >= MAX_OUTLETS:
@@ -280,14 +297,17 @@ class Depot:
 
     async def _outlet(self, store: SpoolStore, destination: str) -> Outlet:
         document, _, target = destination.partition("/")
-        spec = dict(self._ways.specs).get(document)
-        spool = await store.spool(destination, SpoolRules() if spec is None else spec.rules)
+        spec = dict(self.ways.specs).get(document)
+        rules = FOREIGN_RULES if document.startswith(FOREIGN) else SpoolRules() if spec is None else spec.rules
+        spool = await store.spool(destination, rules)
         # It may have changed meanwhile.
-        spec = dict(self._ways.specs).get(document)
+        spec = dict(self.ways.specs).get(document)
         assert self._intake is not None
         if destination in self.outlets:  # somebody else has made it meanwhile
             return self.outlets[destination]
-        outlet = self.outlets[destination] = Outlet(self._plane, self._intake, spool, document, target, spec)
+        outlet = self.outlets[destination] = Outlet(
+            self._plane, self._intake, spool, document, target, spec, self._crossing
+        )
         self._watch.begin(outlet)
         return outlet
 
@@ -327,7 +347,7 @@ class Depot:
         """What a message says. Raises StorageError."""
         envelope = unseal(message.payload)
         try:
-            asked = self._ways.asked(envelope.metadata)
+            asked = self.ways.asked(envelope.metadata)
             route = asked.route or asked.name
         except (FrameError, RequestError):
             route = ""
@@ -336,10 +356,16 @@ class Depot:
 
     def figures(self) -> list[SpoolFigures]:
         """By document: what is counted has no device's name in it."""
-        found: dict[str, list[SpoolStatus]] = {}
+        found: dict[str, list[Outlet]] = {}
         for outlet in self.outlets.values():
-            found.setdefault(outlet.document, []).append(outlet.spool.status())
-        return [SpoolFigures.of(document, statuses) for document, statuses in found.items()]
+            found.setdefault(outlet.document, []).append(outlet)
+        return [
+            SpoolFigures.of(document, [outlet.spool.status() for outlet in outlets])._replace(
+                handed_over=sum(outlet.beyond.handed for outlet in outlets),
+                came_again=sum(outlet.came_again for outlet in outlets),
+            )
+            for document, outlets in found.items()
+        ]
 
 
 def _too_many() -> Overloaded:

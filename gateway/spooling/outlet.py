@@ -34,18 +34,22 @@ from gateway.errors import (
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.courier import Courier
 from gateway.forwarding.intake import Kept
+from gateway.forwarding.links import KINDS, LOCAL
 from gateway.forwarding.stream import REQUEST_FNF
 from gateway.routing.address import Address
 from gateway.spool.delivery import Delivery
+from gateway.spool.inbox import Arrived, Receipt
 from gateway.spool.message import Batch, Message, MessageId, Waiting
 from gateway.spool.pace import Pace
 from gateway.spool.spool import Spool
+from gateway.spooling.crossing import Beyond, Crossing
 from gateway.spooling.envelope import Envelope, Origin, opening, written
 from gateway.spooling.run import Run
 from gateway.wire.mimetypes import SPOOLED, encode_mime
 
 if TYPE_CHECKING:
     from gateway.documents.spool import Spool as Spec
+    from gateway.forwarding.connection import Connection
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.plane import Plane
     from gateway.policy.principal import Principal
@@ -67,6 +71,9 @@ OPENINGS = 4096
 HOLD_AGAIN_S = 1.0
 
 
+#: In front of the name of what waits for another node's document; no document can have it.
+FOREIGN = "@"
+_SIDES = {kind: side for side, kind in KINDS.items()}
 _SPOOLED_ENTRY = encode_mime(SPOOLED)
 #: Done when what was put is on disk: for each its id, None (taken and dropped), or why it is refused.
 Storing = asyncio.Future[list[MessageId | GatewayError | None]]
@@ -84,17 +91,26 @@ class Outlet:
         document: str,
         target: str,
         spec: Spec | None,
+        crossing: Crossing,
     ) -> None:
         self.plane = plane
         self.spool = spool
         self.document = document
         self.target = target
-        self.behind = spool.messages > 0
+        #: Which side of this node the messages came from.
+        self.side = _SIDES.get(document.removeprefix(FOREIGN), LOCAL) if document.startswith(FOREIGN) else LOCAL
+        self.behind = spool.messages > 0 and self.side == LOCAL
+        self.came_again = 0
+        self.beyond = Beyond(crossing, target, self.look_soon)
         self.govern(spec)
         self._intake = intake
+        self._crossing = crossing
+        # Of what was found at the start nobody knows any more who handed it over.
+        self._found = {lane.id: lane.head.number - 1 for lane in spool.lanes if lane.messages}
+        self._came: dict[str, dict[int, int]] = {}
         self._delivery: Delivery | None = None
         self._running: asyncio.Task[None] | None = None
-        self._couriers: OrderedDict[bytes, Courier] = OrderedDict()
+        self._couriers: OrderedDict[tuple[bytes, str], Courier] = OrderedDict()
         self._storing = 0
         self._coming: list[tuple[Kept, Message]] = []
         self._room = 0
@@ -214,6 +230,27 @@ class Outlet:
         self.spool.append_each(taken).add_done_callback(stored)
         return done
 
+    async def receive(self, arrived: Arrived, messages: Sequence[Message]) -> Receipt:
+        """Take what another node hands over. Raises SpoolFull, StorageError."""
+        receipt = await self.spool.receive(arrived, messages)
+        self.came_again += receipt.duplicates
+        came = self._came.setdefault(arrived.node, {})
+        for priority in {message.priority for message in messages}:
+            lane = self.spool.lanes[priority]
+            came[lane.id] = lane.head.number - 1
+        self.look_soon()
+        return receipt
+
+    def waits_for(self, node: str) -> bool:
+        """Whether something that a node has handed over may not have been delivered yet."""
+        came = self._came.get(node, {})
+        for lane in self.spool.lanes:
+            if lane.messages:
+                lowest = lane.lowest
+                if lowest is not None and lowest <= max(came.get(lane.id, 0), self._found.get(lane.id, 0)):
+                    return True
+        return self.beyond.waits()
+
     def _receipt(self, identity: MessageId | None) -> bytes:
         return self._receipt_head + (b"null}" if identity is None else f'"{identity}"}}'.encode())
 
@@ -223,7 +260,8 @@ class Outlet:
         """See what is to be done; a few times a second, and when something has changed."""
         spool = self.spool
         if not spool.messages and not self._storing:
-            self._go_live()
+            if not self.behind or not self.beyond.waits():
+                self._go_live()
             if self._running is not None and not self._sending:
                 self._running.cancel()
                 self._running = None
@@ -233,7 +271,7 @@ class Outlet:
         if self._running is None or self._running.done():
             self._start()
         if self._held is not None:
-            if not self._storing and not self._sending and not spool.untaken:
+            if not self._storing and not self._sending and not spool.untaken and not self.beyond.waits():
                 self._go_live()
             elif self.plane.monotonic() > self._held_until:
                 self._release()
@@ -251,7 +289,7 @@ class Outlet:
         """Somebody came who may be who it is waiting for."""
         self.look()
         if self._delivery is not None:
-            self._delivery.replay()
+            self._delivery.try_again()
 
     def _start(self) -> None:
         if self._running is not None and not self._running.cancelled() and self._running.exception() is not None:
@@ -290,6 +328,7 @@ class Outlet:
             self._release()
         if self._coming:
             self._write()
+        self.beyond.stop()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -302,7 +341,9 @@ class Outlet:
         """An operator's: send what is in flight once more, and do not wait for the next try; how many that is."""
         count = self.spool.messages
         self.spool.replay()
-        self.wake()
+        self.look()
+        if self._delivery is not None:
+            self._delivery.replay()
         return count
 
     async def _send(self, batch: Batch) -> None:
@@ -345,13 +386,20 @@ class Outlet:
             # Whoever comes is heard of by the table.
             links.resolve(address, lambda: None, within_s=60.0)
 
+    async def may_begin(self, link: Connection) -> None:
+        pause = self._crossing.begins_in(link, self.spool.messages)
+        if pause > 0 and self._delivery is not None:
+            await self._delivery.pause(pause)
+
+    def redelivered(self, message: Waiting) -> bool:
+        return message.number in self._tried or not self.spool.is_of_this_run(message)
+
     def entry(self, message: Waiting, origin: Origin | None) -> bytes:
         """What its receiver is told of a message, as composite metadata."""
-        identity = message.id
-        redelivered = message.number in self._tried or not self.spool.is_of_this_run(message)
+        redelivered = self.redelivered(message)
         age_ms = int(message.age_s * 1000)
         if origin is None:
-            node, epoch, seq = identity
+            node, epoch, seq = message.id
         else:
             node, epoch, seq = origin.node_id, origin.epoch, origin.seq
             age_ms += origin.age_ms
@@ -362,16 +410,18 @@ class Outlet:
         ).encode()
         return b"".join((_SPOOLED_ENTRY, len(told).to_bytes(3, "big"), told))
 
-    def courier(self, envelope: Envelope) -> Courier:
-        found = self._couriers.get(envelope.who)
+    def courier(self, envelope: Envelope, origin: Origin | None) -> Courier:
+        node = "" if origin is None else origin.node
+        who = envelope.who, node
+        found = self._couriers.get(who)
         if found is None:
-            found = self._couriers[envelope.who] = Courier(self.plane, envelope.principal)
+            found = self._couriers[who] = Courier(self.plane, envelope.principal, side=self.side, node=node)
             for other in list(self._couriers):
                 if len(self._couriers) <= COURIERS:
                     break
-                if not self._couriers[other].busy and other != envelope.who:
+                if not self._couriers[other].busy and other != who:
                     self._couriers.pop(other).end(CloseReason.PEER_CLOSED)
-        self._couriers.move_to_end(envelope.who)
+        self._couriers.move_to_end(who)
         return found
 
     def _let_go(self) -> None:

@@ -17,8 +17,10 @@ from gateway.errors import (
     StorageError,
 )
 from gateway.forwarding.courier import Courier
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
 from gateway.spool.message import Batch, Waiting
+from gateway.spooling.consignment import Consignment, Item
 from gateway.spooling.envelope import Envelope, Origin, unseal
 from gateway.wire.frames import ErrorCode
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from gateway.documents.spool import Spool as Spec
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane
+    from gateway.spool.spool import Spool
+    from gateway.spooling.crossing import Beyond
 
 #: How long a request/response may take that nobody waits for any more, in seconds.
 ANSWER_S = 60.0
@@ -39,14 +43,29 @@ FULL_S = 10.0
 _NOT_HAD = frozenset({int(ErrorCode.REJECTED), int(ErrorCode.CANCELED)})
 
 
+Opened = tuple[Waiting, Envelope, Origin | None]
+
+
 class Sender(Protocol):
     """Whose batch it is; an `Outlet` is one."""
 
     plane: Plane
     spec: Spec | None
 
-    def courier(self, envelope: Envelope) -> Courier:
+    target: str
+    spool: Spool
+    beyond: Beyond
+
+    def courier(self, envelope: Envelope, origin: Origin | None) -> Courier:
         """Whoever speaks for its sender. Raises StorageError for an envelope that is none."""
+        ...
+
+    def redelivered(self, message: Waiting) -> bool:
+        """Whether its receiver may have had it before."""
+        ...
+
+    async def may_begin(self, link: Connection) -> None:
+        """Wait until a backlog may begin to go over a link."""
         ...
 
     def ask_upward(self, address: object) -> None:
@@ -70,28 +89,39 @@ class Run:
         self.trouble: GatewayError | None = None
         self._sent: dict[Connection, set[int]] = {}
         self._answers: dict[int, asyncio.Future[int | None]] = {}
+        self._link: Connection | None = None
+        self._over: list[Opened] = []
 
     async def write(self) -> None:
         """Send it: all in a row, or where answers are waited for, a key's messages one after the other."""
-        opened: list[tuple[Waiting, Envelope]] = []
+        opened: list[Opened] = []
         for message in self.batch.messages:
             try:
-                opened.append((message, unseal(message.payload)))
+                envelope = unseal(message.payload)
+                opened.append((message, envelope, envelope.origin if envelope.came else None))
             except StorageError:
                 self._lose("unreadable", message)
-        acknowledge = self.outlet.spec is not None and self.outlet.spec.acknowledge
-        if not acknowledge and all(envelope.interaction == REQUEST_FNF and not envelope.came for _, envelope in opened):
+        if any(self._is_answered(envelope, origin) for _, envelope, origin in opened):
+            chains: dict[bytes | int, list[Opened]] = {}
+            for each in opened:
+                chains.setdefault(each[0].key or each[0].number, []).append(each)
+            await asyncio.gather(*map(self._chain, chains.values()))
+        else:
             await self._chain(opened)
-            return
-        chains: dict[bytes | int, list[tuple[Waiting, Envelope]]] = {}
-        for message, envelope in opened:
-            chains.setdefault(message.key or message.number, []).append((message, envelope))
-        await asyncio.gather(*map(self._chain, chains.values()))
+        await self._hand_over()
 
-    async def _chain(self, messages: list[tuple[Waiting, Envelope]]) -> None:
-        for message, envelope in messages:
+    def _is_answered(self, envelope: Envelope, origin: Origin | None) -> bool:
+        if envelope.interaction != REQUEST_FNF:
+            return True
+        if origin is not None:
+            return origin.acknowledge
+        return self.outlet.spec is not None and self.outlet.spec.acknowledge
+
+    async def _chain(self, messages: list[Opened]) -> None:
+        for each in messages:
+            message = each[0]
             try:
-                target = self._carry(message, envelope)
+                target = self._carry(*each)
             except NotPermitted:
                 self._lose("forbidden", message)
             except RequestInvalid:
@@ -110,10 +140,10 @@ class Run:
                 if message.number in self._answers and message.key and not await self._answered(message.number):
                     return
 
-    def _carry(self, message: Waiting, envelope: Envelope) -> Connection | None:
+    def _carry(self, message: Waiting, envelope: Envelope, origin: Origin | None) -> Connection | None:
         """Send one; None where it cannot be sent any more, or goes with others. Raises RequestError, StorageError."""
         outlet = self.outlet
-        courier = outlet.courier(envelope)
+        courier = outlet.courier(envelope, origin)
         if courier.revoked:
             self._lose("revoked", message)
             return None
@@ -122,15 +152,14 @@ class Run:
         except NoRoute as error:
             outlet.ask_upward(error.address)
             raise
-        origin = envelope.origin if envelope.came else None
-        spec = outlet.spec
+        if way[1].owner.side != LOCAL:  # type: ignore[attr-defined]
+            if self._link is None:
+                self._link = outlet.beyond.choose(way[0])
+            self._over.append((message, envelope, origin))
+            return None
         ended = None
         interaction = envelope.interaction
-        if (
-            interaction != REQUEST_FNF
-            or (spec is not None and spec.acknowledge)
-            or (origin is not None and origin.acknowledge)
-        ):
+        if self._is_answered(envelope, origin):
             interaction = REQUEST_RESPONSE
             answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
             ended = partial(_answer, answer)
@@ -144,6 +173,41 @@ class Run:
         else:
             self._sent.setdefault(target, set()).add(number)
         return target
+
+    async def _hand_over(self) -> None:
+        """What goes to another node goes together, from disk to disk."""
+        link = self._link
+        if link is None:
+            return
+        outlet, batch = self.outlet, self.batch
+        max_age_s = outlet.spool.rules.max_age_s
+        items = [
+            Item(
+                message.id.seq,
+                int(message.age_s * 1000),
+                max(1, int((min(max_age_s, message.ttl_s or max_age_s) - message.age_s) * 1000)),
+                outlet.redelivered(message),
+                origin.acknowledge if origin is not None else outlet.spec is not None and outlet.spec.acknowledge,
+                message.key,
+                message.payload,
+            )
+            for message, _, origin in self._over
+        ]
+        await outlet.may_begin(link)
+        try:
+            answer = await outlet.beyond.hand(
+                link, Consignment(batch.lane, outlet.target, batch.epoch, batch.oldest_epoch, batch.floor, items)
+            )
+        except GatewayError as error:
+            self.written |= {message.number for message, _, _ in self._over}
+            self.trouble = error
+            return
+        for message, _, _ in self._over:
+            self.written.add(message.number)
+            self.arrived.add(message.number)
+            if message.id.seq in answer.refused:
+                self._lose(answer.refused[message.id.seq], message)
+        outlet.spool.acknowledge(batch.epoch, answer.settled)
 
     async def _taken_in(self, target: Connection) -> bool:
         """Wait while what was sent to a responder waits to leave; False when that takes too long."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gateway.control.audit import SYSTEM
 from gateway.control.members import CENTRAL
+from gateway.errors import ResponderGone
+from gateway.forwarding.connection import Connection
+from gateway.spooling.consignment import Answer, Consignment
+from gateway.spooling.crossing import Crossing
 from gateway.spooling.depot import Depot
 from gateway.wire import frames
 from gateway.wire.metadata import decode_composite
-from gateway.wire.mimetypes import SPOOLED
+from gateway.wire.mimetypes import PRINCIPAL, SPOOLED
 from tests.federation.links.cluster import Cluster, call, until
 from tests.local_node import fnf
 from tests.rawclient import RawClient
@@ -101,3 +107,141 @@ async def test_a_document_is_for_clients_of_its_own_node(edges: Cluster) -> None
     assert isinstance(frame, frames.Payload)
     assert waiting(edges, "edge-a") == 1
     assert waiting(edges, "central") == 0
+
+
+# Over the uplink
+
+
+async def backlog(cluster: Cluster, count: int, subject: str = "phone") -> RawClient:
+    """Messages that wait at an edge because nobody serves them."""
+    phone = await cluster.client("edge-a", subject)
+    before = waiting(cluster, "edge-a")
+    phone.send(*(fnf(phone, "historian.write", b"%d" % number) for number in range(count)))
+    await until(lambda: waiting(cluster, "edge-a") == before + count)
+    return phone
+
+
+def numbers(frames_got: list[frames.RequestFnf]) -> list[int]:
+    return [int(frame.data) for frame in frames_got]
+
+
+@pytest.mark.parametrize("where", ["central", "edge-b"])
+async def test_what_waits_is_handed_over_and_delivered_in_order(edges: Cluster, where: str) -> None:
+    """It goes from disk to disk; its receiver is told who sent it, and the id that it got where it was accepted."""
+    phone = await backlog(edges, 300)
+    historian = await edges.servant(where, "historian")
+    await until(lambda: len(historian.got(frames.RequestFnf)) == 300)
+    got = historian.got(frames.RequestFnf)
+    assert numbers(got) == list(range(300))
+    entries = dict(decode_composite(got[0].metadata or b""))
+    assert json.loads(entries[PRINCIPAL]) == {"subject": "phone", "kind": "service", "node": "edge-a"}
+    marks = [json.loads(dict(decode_composite(frame.metadata or b""))[SPOOLED]) for frame in got]
+    assert {mark["node"] for mark in marks} == {edges["edge-a"].running.identity.node_id}
+    assert [mark["seq"] for mark in marks] == list(range(1, 301))
+    assert not any(mark["redelivered"] for mark in marks)
+    (figures,) = depot(edges, "edge-a").figures()
+    assert (figures.handed_over, figures.delivered) == (300, 300)
+    # From now on it goes as any request does.
+    outlet = depot(edges, "edge-a").outlets["wait/historian"]
+    await until(lambda: not outlet.behind)
+    phone.send(fnf(phone, "historian.write", b"300"))
+    await until(lambda: len(historian.got(frames.RequestFnf)) == 301)
+    assert SPOOLED not in dict(decode_composite(historian.got(frames.RequestFnf)[-1].metadata or b""))
+    await until(lambda: waiting(edges, "central") + waiting(edges, where) == 0)
+
+
+async def test_what_is_new_waits_until_all_of_it_has_been_delivered(edges: Cluster) -> None:
+    """Order per key over two nodes: what the parent has yet to deliver is not overtaken."""
+    phone = await backlog(edges, 200)
+    slow = await edges.client("edge-b", "svc-historian", serving=("historian",), setup={"keepalive_ms": 20_000})
+    got: list[int] = []
+    sent = 200
+    while len(got) < 400:
+        frame = await slow.recv(20)
+        if isinstance(frame, frames.RequestFnf):
+            got.append(int(frame.data))
+            if sent < 400:
+                phone.send(fnf(phone, "historian.write", b"%d" % sent))
+                sent += 1
+        elif isinstance(frame, frames.KeepAlive) and frame.respond:
+            slow.send(frames.KeepAlive(False, 0, frame.data))
+    assert got == list(range(400))
+
+
+async def test_a_request_that_waits_is_answered_by_a_receipt_and_delivered_as_a_request(edges: Cluster) -> None:
+    phone = await edges.client("edge-a")
+    assert isinstance(await ask(phone, b"order"), frames.Payload)
+    historian = await edges.servant("edge-b", "historian")
+    await until(lambda: historian.got(frames.RequestResponse))
+    assert [frame.data for frame in historian.got(frames.RequestResponse)] == [b"order"]
+    await until(lambda: waiting(edges, "edge-a") + waiting(edges, "central") + waiting(edges, "edge-b") == 0)
+
+
+async def test_across_a_peer_link(cluster: Cluster) -> None:
+    for name in ("central-1", "central-2"):
+        await cluster.add(name, CENTRAL)
+    await cluster.introduce_addresses()
+    await cluster.meshed("central-1", "central-2")
+    await cluster.add("edge-a", parents=("central-1",))
+    await cluster.linked("edge-a")
+    await apply(cluster, "edge-a")
+    await backlog(cluster, 20)
+    historian = await cluster.servant("central-2", "historian")
+    await until(lambda: len(historian.got(frames.RequestFnf)) == 20)
+    assert numbers(historian.got(frames.RequestFnf)) == list(range(20))
+    assert set(depot(cluster, "central-2").outlets) == {"@peer/historian"}
+
+
+async def test_an_edge_hands_over_what_its_grant_allows(cluster: Cluster) -> None:
+    """Fault 68: what the link may not call is refused there, and is lost here, counted."""
+    await cluster.add("central", CENTRAL)
+    await cluster.add("edge-a", parents=("central",), routes=("historian.read",))
+    await cluster.linked("edge-a")
+    await apply(cluster, "edge-a")
+    await backlog(cluster, 3)
+    await cluster.servant("central", "historian")
+    await until(lambda: waiting(cluster, "edge-a") == 0)
+    assert depot(cluster, "edge-a").outlets["wait/historian"].spool.lost == {"forbidden": 3}
+    assert waiting(cluster, "central") == 0
+
+
+async def test_only_nodes_hand_over(edges: Cluster) -> None:
+    phone = await edges.client("central")
+    number = phone.request("gateway.spool", b"?")
+    frame = await phone.recv(5)
+    assert isinstance(frame, frames.Error)
+    assert (frame.stream_id, "is for nodes" in frame.text) == (number, True)
+
+
+async def test_it_is_taken_once_though_it_comes_twice(edges: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 77: the answer is lost after the parent has it on its disk."""
+    lost = 0
+    hand = Crossing.hand
+
+    async def loses(crossing: Crossing, link: Connection, consignment: Consignment) -> Answer:
+        nonlocal lost
+        answer = await hand(crossing, link, consignment)
+        if consignment.items and lost < 3:
+            lost += 1
+            raise ResponderGone("lost", reason="test")
+        return answer
+
+    monkeypatch.setattr(Crossing, "hand", loses)
+    await backlog(edges, 50)
+    historian = await edges.servant("edge-b", "historian")
+    await until(lambda: len(historian.got(frames.RequestFnf)) >= 50)
+    await until(lambda: waiting(edges, "edge-a") + waiting(edges, "central") + waiting(edges, "edge-b") == 0)
+    assert numbers(historian.got(frames.RequestFnf)) == list(range(50))
+    assert lost == 3
+    assert depot(edges, "central").outlets["@downlink/historian"].came_again >= 50
+
+
+async def test_a_revoked_sender_is_revoked_where_it_arrives(edges: Cluster) -> None:
+    await backlog(edges, 2, "thief")
+    await backlog(edges, 2, "phone")
+    control = edges["central"].running.control
+    assert control is not None
+    await control.revocations.revoke_subject("thief", reason="stolen", by=SYSTEM)
+    historian = await edges.servant("central", "historian")
+    await until(lambda: waiting(edges, "edge-a") + waiting(edges, "central") == 0)
+    assert numbers(historian.got(frames.RequestFnf)) == [0, 1]
