@@ -139,6 +139,7 @@ async def test_what_waits_is_handed_over_and_delivered_in_order(edges: Cluster, 
     assert {mark["node"] for mark in marks} == {edges["edge-a"].running.identity.node_id}
     assert [mark["seq"] for mark in marks] == list(range(1, 301))
     assert not any(mark["redelivered"] for mark in marks)
+    await until(lambda: waiting(edges, "edge-a") == 0)
     (figures,) = depot(edges, "edge-a").figures()
     assert (figures.handed_over, figures.delivered) == (300, 300)
     # From now on it goes as any request does.
