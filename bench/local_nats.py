@@ -33,11 +33,12 @@ def free_ports(count: int) -> list[int]:
 
 class LocalNats:
     """`nodes` have a credential each, and so has `admin`: `seeds` are their files, `keys` their public keys.
-    `processes` by the servers' names; `close` ends them by their process ids."""
+    `processes` by the servers' names; `close` ends them by their process ids. `more` is for their configuration."""
 
-    def __init__(self, directory: Path, nodes: Sequence[str], size: int = 3) -> None:
+    def __init__(self, directory: Path, nodes: Sequence[str], size: int = 3, more: str = "") -> None:
         self.directory = directory
         self.nodes = tuple(nodes)
+        self._more = more
         self.names = [f"n{number + 1}" for number in range(size)]
         ports = free_ports(2 * size)
         self.clients = dict(zip(self.names, ports[:size], strict=True))
@@ -63,7 +64,7 @@ class LocalNats:
             f"listen: 127.0.0.1:{self.clients[name]}\n"
             'ping_interval: "2s"\nping_max: 2\nwrite_deadline: "2s"\n'
             f'jetstream {{ store_dir: "{self.directory / name}", max_memory_store: 64MB, max_file_store: 1GB }}\n'
-            f"{clustered if len(self.names) > 1 else ''}{accounts}"
+            f"{clustered if len(self.names) > 1 else ''}{accounts}{self._more}"
         )
 
     def start(self, name: str) -> None:

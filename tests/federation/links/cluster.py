@@ -140,7 +140,8 @@ class Cluster:
                 "listen.websocket": f"127.0.0.1:{place.ports[0]}",
                 "listen.tcp": f"127.0.0.1:{place.ports[1]}",
             }
-        sources = Sources(None, {}, settings(place.data, place.more), True, place.data / "no-secrets")
+        plain = "tls.enabled" not in place.more
+        sources = Sources(None, {}, settings(place.data, place.more), plain, place.data / "no-secrets")
         place.node = Node(LiveSettings(sources))
         await place.node.start()
         place.ports = (place.node.websocket_port, place.node.tcp_port)

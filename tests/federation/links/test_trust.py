@@ -11,8 +11,11 @@ import pytest
 
 from gateway.control.audit import SYSTEM
 from gateway.control.members import CENTRAL
+from gateway.errors import FederationError
 from gateway.federation import items
 from gateway.federation.items import Told
+from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.links import PEER
 from gateway.wire import brokering, frames, metadata, mimetypes
 from gateway.wire.brokering import BrokerInfo
 from tests.federation.links.cluster import Cluster, Place, answers, call, until
@@ -194,3 +197,30 @@ def test_an_item_survives_its_bytes() -> None:
     assert Told.of(frame) == told
     assert Told.of(frame).hash == told.hash
     assert replace(told, kind="service").hash != told.hash
+
+
+async def test_peers_over_tls(cluster: Cluster) -> None:
+    """Port 7879 as in life: the other node's certificate is by an authority that the members know, or there is no link;
+    the node proves itself by its token, as over any link."""
+    more = {"tls.enabled": True, "node.advertised_url": "wss://localhost:7878/rsocket"}
+    for name in ("central-1", "central-2"):
+        await cluster.add(name, CENTRAL, more=more)
+    await cluster.introduce_addresses()
+    await cluster.meshed("central-1", "central-2")
+    dialled = [link for place in cluster.places.values() for link in place.federation.links.values() if link.dialled]
+    assert [link.url.partition("://")[0] for link in dialled] == ["tls"]
+    one, two = sorted(cluster.places.values(), key=lambda place: place.running.plane.node_id)
+    # The one that dials is told of another authority: it does not trust who answers any more.
+    control = one.running.control
+    assert control is not None
+    other = control.members.find(two.member.id)
+    own = control.members.own
+    assert other is not None
+    assert own is not None
+    await control.members.put(replace(other, ca_pem=own.ca_pem, updated_at=time.time()))
+    dialled[0].connection.close(CloseReason.DRAINED, "to be dialled again")
+    await until(lambda: not two.federation.links)
+    membership = one.running.links.membership
+    assert membership is not None
+    with pytest.raises(FederationError, match=r"(?i)certificate"):
+        await membership.peers._dialler.connect(dialled[0].url, PEER)
