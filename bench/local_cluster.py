@@ -51,7 +51,7 @@ class LocalCluster:
         self.names = tuple(names)
         self.ports = dict(zip(names, zip(*[iter(free_ports(3 * len(names)))] * 3, strict=True), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._settings = dict(settings or {})
+        self.settings = dict(settings or {})
         self._admin = admin
 
     def url(self, name: str) -> str:
@@ -69,7 +69,9 @@ class LocalCluster:
             "GATEWAY__LISTEN__TCP": f"127.0.0.1:{tcp}",
             "GATEWAY__ADMIN__LISTEN": f"127.0.0.1:{admin}" if self._admin else "",
             "GATEWAY__TELEMETRY__LISTEN": "",
-            **self._settings.get(name, {}),
+            # Many processes share this machine: a late loop is no overload of the node.
+            "GATEWAY__LIMITS__LAG_SHED_MS": "60000",
+            **self.settings.get(name, {}),
         }
 
     def run(self, name: str, *words: str) -> str:
