@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.errors import FederationError
-from gateway.federation import survey
+from gateway.federation import explaining, survey
 from gateway.federation.engines import store_for
 from gateway.federation.federation import CENTRAL, Options
 from gateway.federation.joining import JoinToken, fingerprint
@@ -24,6 +24,8 @@ from gateway.forwarding.plane import Plane
 from gateway.forwarding.services import NodeServices
 from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.loggers import structlog
+from gateway.routing.address import Address
+from gateway.routing.route import Route
 from gateway.transport.dialer import Dialer
 from gateway.transport.websocket import Handshake
 
@@ -40,6 +42,7 @@ class Linking:
         self._identity = identity
         self._end = end
         self._config: Config
+        self._plane: Plane
         self._url = ""
         self.membership: Membership | None = None
         self._dialer: Dialer | None = None
@@ -60,6 +63,7 @@ class Linking:
             FederationError: the engine of the shared table cannot be used as it is set.
         """
         self._config = config
+        self._plane = plane
         own = control.members.own
         if own is None:
             return
@@ -148,6 +152,21 @@ class Linking:
             raise FederationError("this node stands alone", reason="unreachable")
         start, end = uuid.UUID(source).bytes, uuid.UUID(target).bytes
         return await self.membership.probing.measure(start, end, count)
+
+    def node_of(self, route: Route) -> str:
+        """The name of the node that a route's connection is on."""
+        return self._plane.node if self.membership is None else explaining.node_of(self.membership.federation, route)
+
+    def unused(self, address: Address) -> list[explaining.Unused]:
+        """Routes to an address that this node was told of and does not use, with why."""
+        if self.membership is None:
+            return []
+        sharing = self.membership.sharing
+        return explaining.unused(self.membership.federation, None if sharing is None else sharing.table, address)
+
+    def why_no_route(self, address: Address) -> str:
+        """What to add to "no route"; empty where there is nothing."""
+        return "" if self.membership is None else explaining.why_no_route(self.membership.federation, address)
 
     def stale(self) -> list[tuple[str, float]]:
         """By which nodes something may have been revoked without this one knowing, and since when."""

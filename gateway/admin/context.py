@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
     from gateway.observe.links import TableFigures
     from gateway.observe.metrics import Metrics
+    from gateway.routing.address import Address
+    from gateway.routing.route import Route
     from gateway.spool.message import Opened, Waiting
     from gateway.spool.spool import Spool
 
@@ -57,6 +59,9 @@ class LinkControls(Protocol):
     def reconnect(self, node_id: str) -> int: ...
     def topology(self) -> dict[str, Any] | None: ...
     def stale(self) -> list[tuple[str, float]]: ...
+    def node_of(self, route: Route) -> str: ...
+    def unused(self, address: Address) -> Sequence[object]: ...
+    def why_no_route(self, address: Address) -> str: ...
     def table(self) -> TableFigures | None: ...
     async def latency(self, source: str, target: str, count: int) -> dict[str, Any]: ...
 

@@ -23,7 +23,9 @@ CANDIDATES = (
     Column("CHOSEN", "chosen"),
     Column("SERVICE", "service"),
     Column("SUBJECT", "subject"),
-    Column("CONNECTION", "connection"),
+    Column("NODE", "node"),
+    Column("OVER", "link"),
+    Column("CONNECTION", "connection", wide=True),
     Column("PENDING", "pending"),
     Column("PERMITTED", "permitted"),
     Column("WHY", "why"),
@@ -68,9 +70,12 @@ def resolve(
         str, typer.Option("--as", metavar="SUBJECT", help="Who would ask. [whoever may do everything]")
     ] = "",
     multicast: Annotated[bool, typer.Option("--multicast", help="To all of them in place of one.")] = False,
+    came_from: Annotated[
+        str, typer.Option(help="A client, or over which link it comes: downlink, peer, uplink.", metavar="WHENCE")
+    ] = "client",
 ) -> None:
     """Say where a request would go, and why. Ends with 1 when it would go nowhere."""
-    body: dict[str, object] = {"multicast": multicast}
+    body: dict[str, object] = {"multicast": multicast, "came_from": came_from}
     body |= {name: value for name, value in (("route", route), ("tags", target.tags(tag)), ("caller", as_)) if value}
     answer = call.api.send("POST", "/routes:resolve", body)
     if call.for_people:
@@ -79,6 +84,9 @@ def resolve(
         marked = [{**entry, "chosen": entry["route"] == answer["chosen"]} for entry in answer["candidates"]]
         if marked:
             listing(marked, CANDIDATES, call.output)
+        for entry in answer["unused"]:
+            name = entry["service"] or entry["subject"]
+            typer.echo(printable(f"not used: {name} on {entry['node']}: {entry['why']}"))
     else:
         call.show(answer)
     raise typer.Exit(0 if answer["verdict"] == "ok" else 1)

@@ -11,6 +11,7 @@ A link that is kept warm tells all of this, too; its routes wait here until it i
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from gateway.errors import FrameError
@@ -80,6 +81,16 @@ class Intake:
     def told(self, route_id: bytes) -> Told | None:
         found = self._told.get(route_id)
         return None if found is None else found[0]
+
+    def unused(self) -> Iterator[tuple[Told, str]]:
+        """What was told and is not in the table, and why."""
+        for route_id, (told, _hash) in self._told.items():
+            if route_id in self._refused:
+                yield told, "the grant of the link does not allow it"
+            elif not self.active:
+                yield told, "the link is kept warm and is not in use"
+            elif route_id in self._routes and self._table.get(route_id) is not self._routes[route_id]:
+                yield told, "the same connection came later elsewhere"
 
     def begin(self) -> None:
         """A new stream begins: what it does not repeat is gone when its snapshot ends."""

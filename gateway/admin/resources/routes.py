@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 from fastapi import Path, Query
 from pydantic import Field
@@ -17,6 +17,7 @@ from gateway.control.plane import Caller
 from gateway.control.roles import Action
 from gateway.errors import NoRoute, NotFound, RequestInvalid
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.links import DOWNLINK, KINDS, LOCAL, MAY_GO, PEER, UPLINK, toward
 from gateway.policy.access import Grant
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.address import Address, address_from
@@ -52,6 +53,9 @@ class Question(Taken):
     multicast: bool = Field(False, description="Ask for everybody instead of one.")
     by_tags: bool = Field(False, description="Address by the tags alone, as an ADDRESS frame does.")
     caller: str | None = Field(None, max_length=64)
+    came_from: Literal["client", "downlink", "peer", "uplink"] = Field(
+        "client", description="Over which kind of link the request comes to this node, if it is not a client's."
+    )
 
 
 class Candidate(Shown):
@@ -60,12 +64,26 @@ class Candidate(Shown):
     subject: str
     connection: str
     pending: int
+    node: str
+    link: str
     permitted: bool
     why: str
 
 
+class UnusedRoute(Shown):
+    """A route that this node was told of over a link, and that is no candidate; `why` not."""
+
+    node: str
+    link: str
+    service: str
+    subject: str
+    why: str
+
+
 class Resolution(Shown):
-    """`verdict` is what the request would meet; `chosen` what the balancer would take now. `reason` is for a person."""
+    """`verdict` is what the request would meet; `chosen` what the balancer would take now. `reason` is for a person.
+    A candidate is on `node` and is reached over a link of the kind `link`; `local`: over none. `unused`: what other
+    nodes have told of the address and what is not used all the same."""
 
     verdict: Literal["ok", "no_route", "not_permitted", "invalid", "no_lease"]
     reason: str
@@ -76,6 +94,7 @@ class Resolution(Shown):
     method: str
     candidates: list[Candidate]
     more_candidates: int
+    unused: list[UnusedRoute]
     chosen: str | None
 
 
@@ -156,6 +175,7 @@ async def resolve_route(here: Here, who: Who, question: Question) -> Any:
         "method": here.plane.balancing.value,
         "candidates": [],
         "more_candidates": 0,
+        "unused": [],
         "chosen": None,
     }
     try:
@@ -168,13 +188,25 @@ async def resolve_route(here: Here, who: Who, question: Question) -> Any:
         answer["method"] = "multicast"
     if not address.by_tags:
         answer["service"] = longest_name(here.plane.table.by_service, address.route)
+    if here.plane.links is not None:
+        here.plane.links.look(address)
+    answer["unused"] = [UnusedRoute.of(each) for each in here.node.links.unused(address)]
     try:
         group = locate(here.plane.table, address)
     except NoRoute as error:
-        return Resolution(**{**answer, "verdict": "no_route", "reason": str(error)})
-    permitted = [route for route in group.routes if _may(grant, route, address)]
-    answer["candidates"] = [_candidate(grant, route, address) for route in group.routes[:MAX_CANDIDATES]]
+        reason = f"{error}{here.node.links.why_no_route(address)}"
+        return Resolution(**{**answer, "verdict": "no_route", "reason": reason})
+    whole = address.cast is Cast.MULTICAST or address.shard_key is not None
+    ahead = toward(_Origin(SIDES[question.came_from]), group.routes, everywhere=whole)  # type: ignore[arg-type]
+    allowed = {route.route_id for route in ahead}
+    answer["candidates"] = [
+        _candidate(here, grant, route, address, question.came_from, allowed) for route in group.routes[:MAX_CANDIDATES]
+    ]
     answer["more_candidates"] = max(0, len(group.routes) - MAX_CANDIDATES)
+    if not ahead:
+        reason = f"no route to {address}: a request from {_FROM[question.came_from]} goes to none of these"
+        return Resolution(**{**answer, "verdict": "no_route", "reason": reason})
+    permitted = [route for route in ahead if _may(grant, route, address)]
     if not permitted:
         reason = f"{grant.principal.subject} may not call {address}"
         return Resolution(**{**answer, "verdict": "not_permitted", "reason": reason})
@@ -213,20 +245,39 @@ def _may(grant: Grant, route: Route, address: Address) -> bool:
     return grant.may_call(route.service or route.subject, address.route)
 
 
-def _candidate(grant: Grant, route: Route, address: Address) -> Candidate:
+class _Origin:
+    """Whence a request would come, as far as the direction rule asks."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+
+SIDES: Final = {"client": LOCAL, "downlink": DOWNLINK, "peer": PEER, "uplink": UPLINK}
+_FROM: Final = {"client": "a client", "downlink": "a child", "peer": "a peer", "uplink": "the parent"}
+
+
+def _candidate(
+    here: Context, grant: Grant, route: Route, address: Address, came_from: str, allowed: set[bytes]
+) -> Candidate:
     view = route_view(route)
+    side = cast(Connection, route.owner).side
     permitted = _may(grant, route, address)
-    why = (
-        ""
-        if permitted
-        else f"no pattern of {grant.principal.subject} allows it: {', '.join(grant.principal.routes) or 'it has none'}"
-    )
+    why = ""
+    if not permitted:
+        patterns = ", ".join(grant.principal.routes) or "it has none"
+        why = f"no pattern of {grant.principal.subject} allows it: {patterns}"
+    elif route.route_id not in allowed and side not in MAY_GO[SIDES[came_from]]:
+        why = f"a request from {_FROM[came_from]} does not go to {KINDS.get(side, 'local')}: it could come back"
+    elif route.route_id not in allowed:
+        why = "another one is nearer: here before a child, before a peer, before the parent"
     return Candidate(
         route=view.id,
         service=view.service,
         subject=view.subject,
         connection=view.connection,
         pending=view.pending,
+        node=here.node.links.node_of(route),
+        link=KINDS.get(side, "local"),
         permitted=permitted,
         why=why,
     )
