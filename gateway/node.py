@@ -252,7 +252,9 @@ class Node:
             self.telemetry = TelemetryServer(
                 self.metrics,
                 self.checks(),
-                Sources(self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links),
+                Sources(
+                    self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links, self.bridges
+                ),
                 host,
                 port,
             )

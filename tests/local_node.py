@@ -18,6 +18,7 @@ from typing import Any, Self
 from gateway.config import LiveSettings, Sources
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.internal import InternalConnection
 from gateway.node import Node
 from gateway.wire import frames
 from tests.prepared import prepared
@@ -35,12 +36,17 @@ STANDING_TASKS = {
     "spool: looking",
     "spool: opening",
     "spool: delivery",
+    "bridges",
 }
 
 
 def passing_tasks() -> set[asyncio.Task[Any]]:
     """The tasks that are there for a while only."""
-    return {task for task in asyncio.all_tasks() if task.get_name() not in STANDING_TASKS}
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name() not in STANDING_TASKS and not task.get_name().startswith("mqtt: ")
+    }
 
 
 async def until(condition: Callable[[], object], timeout: float = 30) -> None:
@@ -154,7 +160,7 @@ class LocalNode:
         plane = self.node.plane
         found: dict[str, object] = {
             "connections": [c.peer for c in plane.connections.values() if c.kind != "internal"],
-            "routes": [route.service for route in plane.table if route.service != "gateway"],
+            "routes": [route.service for route in plane.table if not isinstance(route.owner, InternalConnection)],
             "streams": plane.counters.streams_open,
             "hops": sum(len(c.requesting) + len(c.serving) for c in plane.connections.values()),
             "sockets": sum(listener.open_sockets for listener in self.node.listeners.values()),

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from gateway.config import LiveSettings
     from gateway.control.identity import Identity
     from gateway.control.plane import ControlPlane
+    from gateway.documents.bridge import Bridge
     from gateway.forwarding.plane import Plane
+    from gateway.observe.bridges import BridgeStatus, BridgeTest
     from gateway.observe.links import TableFigures
     from gateway.observe.metrics import Metrics
     from gateway.routing.address import Address
@@ -44,6 +46,27 @@ class Spools(Protocol):
 
     def opened(self, message: Waiting) -> Opened:
         """What a message says. Raises StorageError."""
+        ...
+
+
+class Bridges(Protocol):
+    """The bridges to MQTT brokers, one for each document of that kind; see `bridging.Bridging`. A name that is not
+    there is a KeyError."""
+
+    def statuses(self) -> Sequence[BridgeStatus]:
+        """Of all of them, those that do not run too, by name."""
+        ...
+
+    def start(self, name: str) -> None: ...
+
+    def stop(self, name: str) -> None:
+        """Until it is started, its document changes or the node starts again."""
+        ...
+
+    async def restart(self, name: str) -> None: ...
+
+    async def test(self, spec: Bridge) -> BridgeTest:
+        """Connect as a document says, and go."""
         ...
 
 
@@ -73,6 +96,8 @@ class NodeControls(Protocol):
 
     @property
     def depot(self) -> Spools | None: ...
+    @property
+    def bridges(self) -> Bridges: ...
     @property
     def links(self) -> LinkControls: ...
 

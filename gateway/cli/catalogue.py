@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "Registrations, and where a request would go."),
     "service": ("route", "Services, and how their requests end."),
     "spool": ("spool", "Messages that wait for a service that is not there."),
+    "mqtt": ("mqtt", "Bridges to MQTT brokers."),
     "config": ("config", "The settings of a running node, with where each value comes from."),
     "apply": ("document", "Store the documents of a file, all of them or none."),
     "get": ("document", "List the documents of a kind, or print one."),

@@ -30,6 +30,7 @@ NOBODY = {
     "routes": "00000000-0000-0000-0000-000000000001",
     "config": "999999",
     "backups": "20260101T000000.000000Z.tar",
+    "mqtt/mappings": "nobody:topics:0",
 }
 #: What a service that nobody has answers is an answer of the call.
 ASKS_ANYBODY = {"call_service", "put_document"}
@@ -139,6 +140,16 @@ class Place:
         await self.api.send("POST", "/documents:apply", json={"text": text})
         return name
 
+    async def bridge(self) -> str:
+        """One whose broker is not there, with one rule; it is always the same one."""
+        name = "plant"
+        body = {"mqtt": {"address": "mqtt://127.0.0.1:9"}, "topics": [{"pattern": "a/#", "direction": "in"}]}
+        await self.api.send("PUT", f"/documents/Bridge/{name}", headers={"if-match": "*"}, json=body)
+        return name
+
+    async def mapping(self) -> str:
+        return f"{await self.bridge()}:topics:0"
+
     async def spool(self) -> str:
         """One in which a message waits."""
         name = await self.document()
@@ -169,6 +180,8 @@ class Place:
             "config": self.revision,
             "backups": self.backup,
             "documents": self.document,
+            "mqtt/bridges": self.bridge,
+            "mqtt/mappings": self.mapping,
         }
         return filled(path, await makers[noun_of(path)]()) if "{" in path else path
 
@@ -221,6 +234,18 @@ class Place:
                 return {"json": {"text": f"kind: Spool\nname: a\n{match}\nmaxBytes: 1MiB\nminFree: 0%"}}
             case "put_document":
                 return {"json": {"match": [{"service": self.fresh("service")}], "minFree": "0%", "maxBytes": "1MiB"}}
+            case "create_bridge":
+                return {"json": {"name": self.fresh("bridge"), "body": {"mqtt": {"address": "mqtt://127.0.0.1:9"}}}}
+            case "put_bridge":
+                return {"json": {"mqtt": {"address": "mqtt://127.0.0.1:9"}}}
+            case "create_mapping":
+                return {
+                    "json": {"bridge": await self.bridge(), "rule": {"pattern": self.fresh("topic"), "direction": "in"}}
+                }
+            case "put_mapping":
+                return {"json": {"pattern": self.fresh("topic"), "direction": "in"}}
+            case "check_mapping":
+                return {"json": {"topic": "a/b"}}
             case "list_spool_messages":
                 return {"params": {"spool": await self.spool()}}
             case "replay_spool" | "drop_messages":
@@ -233,7 +258,8 @@ class Place:
 
 
 def noun_of(path: str) -> str:
-    return path.removeprefix("/api/v1/").partition("/")[0]
+    first, *rest = path.removeprefix("/api/v1/").split("/")
+    return f"{first}/{rest[0]}" if first == "mqtt" else first
 
 
 def filled(path: str, name: str) -> str:

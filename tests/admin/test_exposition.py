@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.exposition import FAMILIES, Sources, reference, render
+from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.metrics import Metrics
 
@@ -121,6 +122,55 @@ async def test_latencies_are_a_cumulative_histogram_in_seconds() -> None:
     assert counts[float("inf")] == 4
     assert samples[key("gateway_request_duration_seconds_count", service="thermo")] == 4
     assert samples[key("gateway_request_duration_seconds_sum", service="thermo")] == pytest.approx(100.50011)
+
+
+async def test_bridges() -> None:
+    counters = BridgeCounters(forwarded=1, acknowledged=2, confirmed=3, duplicates=4, unmatched=5, rpc=6, rpc_failed=7)
+    counters.received.update({0: 10, 2: 11})
+    counters.published[1] = 12
+    counters.dropped["expired"] = 13
+    counters.refused["no_route"] = 14
+    counters.loops["hops"] = 15
+    counters.connects, counters.failed_connects = 16, 17
+    up = BridgeStatus("plant", BridgeState.CONNECTED, counters, last_ack_age_s=1.5, in_flight_in=18, in_flight_out=19)
+    down = BridgeStatus("other", BridgeState.WAITING, BridgeCounters(), queued=20)
+
+    class Bridges:
+        def statuses(self) -> list[BridgeStatus]:
+            return [down, up]
+
+    text = await render(Metrics(), Sources(lambda: 0, lambda: 0, bridges=Bridges()), "1")
+    samples = {
+        line.rpartition(" ")[0].removeprefix("gateway_mqtt_"): float(line.rpartition(" ")[2])
+        for line in text.decode().splitlines()
+        if line.startswith("gateway_mqtt_")
+    }
+    plant = {name: value for name, value in samples.items() if 'bridge="plant"' in name}
+    assert plant == {
+        'connected{bridge="plant"}': 1,
+        'last_ack_age_seconds{bridge="plant"}': 1.5,
+        'received_total{bridge="plant",qos="0"}': 10,
+        'received_total{bridge="plant",qos="2"}': 11,
+        'forwarded_total{bridge="plant"}': 1,
+        'acknowledged_total{bridge="plant"}': 2,
+        'duplicates_total{bridge="plant"}': 4,
+        'unmatched_total{bridge="plant"}': 5,
+        'dropped_total{bridge="plant",reason="expired"}': 13,
+        'refused_total{bridge="plant",reason="no_route"}': 14,
+        'loops_total{bridge="plant",reason="hops"}': 15,
+        'published_total{bridge="plant",qos="1"}': 12,
+        'confirmed_total{bridge="plant"}': 3,
+        'in_flight{bridge="plant",direction="received"}': 18,
+        'in_flight{bridge="plant",direction="sent"}': 19,
+        'queued{bridge="plant"}': 0,
+        'connects_total{bridge="plant"}': 16,
+        'failed_connects_total{bridge="plant"}': 17,
+        'rpc_total{bridge="plant"}': 6,
+        'rpc_failed_total{bridge="plant"}': 7,
+    }
+    assert samples['connected{bridge="other"}'] == 0
+    assert samples['queued{bridge="other"}'] == 20
+    assert 'last_ack_age_seconds{bridge="other"}' not in samples
 
 
 async def test_a_node_that_has_seen_nothing_shows_every_metric() -> None:

@@ -120,6 +120,11 @@ def test_the_eight_combinations(line: str, local: str | None, remote: str | None
     assert matched.local == matched.route == local
 
 
+def test_a_password_alone_is_of_no_use() -> None:
+    assert "passwordFile" not in body("remote_password sesame")["mqtt"]
+    assert Bridge.model_validate(body("remote_password sesame")).mqtt.password_file is None
+
+
 def test_what_a_topic_line_leaves_out() -> None:
     assert topic_line("a") == {"pattern": "a", "direction": "out", "qos": 0}
     assert topic_line("a both") == {"pattern": "a", "direction": "both", "qos": 0}

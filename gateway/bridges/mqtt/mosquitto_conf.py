@@ -121,7 +121,9 @@ def _body(section: _Section) -> dict[str, Any]:
         section.note(section.line, text)
     if mqtt["version"] == 4:
         section.note(section.line, "version 4, as in Mosquitto; version: 5 keeps out loops and tells reasons")
-    if section.has_password:
+    if section.has_password and "username" not in mqtt:
+        section.note(section.line, "a password without remote_username is of no use: left out")
+    elif section.has_password:
         mqtt["passwordFile"] = f"/run/secrets/mqtt-{name}"
     if section.tls:
         mqtt["tls"] = section.tls
