@@ -116,12 +116,16 @@ class Beyond:
         if link is None:
             return False
         if link.closed:
-            # What it has it delivers when it can; nobody can wait for that.
-            self._link = None
-            return False
+            # Nobody knows, until the next batch has found another way, and that says how things stand.
+            return True
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask(link), name="spool: beyond")
         return True
+
+    def passed_by(self) -> None:
+        """A batch has reached its service from here: what a link took that is gone by now comes when it can."""
+        if self._link is not None and self._link.closed:
+            self._link = None
 
     async def _ask(self, link: Connection) -> None:
         try:

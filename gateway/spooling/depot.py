@@ -42,6 +42,8 @@ from gateway.spooling.ways import Way, Ways
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.control.plane import ControlPlane
+    from gateway.federation.federation import Federation
+    from gateway.federation.link import Link
     from gateway.federation.membership import Membership
     from gateway.forwarding.plane import Plane
     from gateway.forwarding.services import NodeServices
@@ -92,6 +94,8 @@ class Depot:
         self._watch = Watch(plane, control, tell)
         self._crossing = Crossing(plane, config.spool.start_jitter_s)
         self.reception: Reception | None = None
+        self._federation: Federation | None = None
+        self._uplink: Link | None = None
         self._started = False
         self._stopped = False
 
@@ -109,6 +113,7 @@ class Depot:
     def cross(self, services: NodeServices, membership: Membership | None) -> None:
         """Take what other nodes hand over, if this one belongs to a federation."""
         if membership is not None:
+            self._federation = membership.federation
             self.reception = Reception(self, services, membership.federation.links.get)
 
     async def stop(self) -> None:
@@ -325,9 +330,19 @@ class Depot:
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            new_uplink = self._has_new_uplink()
             for outlet in list(self.outlets.values()):
-                outlet.look()
+                if new_uplink and outlet.spool.messages:
+                    outlet.wake()
+                else:
+                    outlet.look()
             self._watch.look(self.outlets)
+
+    def _has_new_uplink(self) -> bool:
+        """Whether there is somebody whom nobody has asked yet for what waits."""
+        before = self._uplink
+        self._uplink = None if self._federation is None else self._federation.uplink
+        return self._uplink is not None and self._uplink is not before
 
     # What an operator sees and does
 

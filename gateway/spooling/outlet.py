@@ -363,6 +363,8 @@ class Outlet:
             self._arrived = False
             raise run.trouble
         self._arrived = True
+        if not run.handed_over:
+            self.beyond.passed_by()
 
     async def _settle(self, batch: Batch, run: Run) -> None:
         gone = run.arrived.difference(*run.lost.values())

@@ -92,6 +92,11 @@ class Run:
         self._link: Connection | None = None
         self._over: list[Opened] = []
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether some of it went to another node."""
+        return bool(self._over)
+
     async def write(self) -> None:
         """Send it: all in a row, or where answers are waited for, a key's messages one after the other."""
         opened: list[Opened] = []
@@ -180,6 +185,8 @@ class Run:
         if link is None:
             return
         outlet, batch = self.outlet, self.batch
+        # Chains of keys come one after the other; a batch is in its order.
+        self._over.sort(key=_number)
         max_age_s = outlet.spool.rules.max_age_s
         items = [
             Item(
@@ -265,6 +272,10 @@ class Run:
 
     def _lose(self, reason: str, message: Waiting) -> None:
         self.lost.setdefault(reason, set()).add(message.number)
+
+
+def _number(opened: Opened) -> int:
+    return opened[0].number
 
 
 def _answer(answer: asyncio.Future[int | None], code: int | None) -> None:
