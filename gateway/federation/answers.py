@@ -8,6 +8,7 @@ an address is served here).
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import NoRoute, NotPermitted, RequestInvalid, TokenError
@@ -54,6 +55,10 @@ class Answers:
     def _members(self, exchange: Exchange) -> None:
         link = self._federation.of(exchange)
         roster = self._federation.roster
+        if exchange.data.startswith(b"="):
+            same = exchange.data == roster.digest(str(uuid.UUID(bytes=link.node)))
+            exchange.reply(as_json({"members": [] if same else roster.document()}))
+            return
         if exchange.data and link.side in (PEER, UPLINK):
             try:
                 roster.adopt(json.loads(exchange.data), link.name)

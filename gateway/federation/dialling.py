@@ -129,7 +129,9 @@ class LinkDialler:
             link.rtt_s = self._loop.time() - asked_at
             self._federation.roster.adopt(document, link.name)
 
-        link.ask("gateway.members", rolls, then, lambda text: None)
+        federation = self._federation
+        known = federation.roster.digest(str(uuid.UUID(bytes=federation.plane.node_id)))
+        link.ask("gateway.members", rolls or known, then, lambda text: None)
         self._loop.call_later(MEASURE_S, self._measure, link)
 
     def _renew(self, link: Link) -> None:

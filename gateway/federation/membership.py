@@ -50,6 +50,9 @@ class Told:
     def document(self) -> list[dict[str, Any]]:
         return self._members.document()
 
+    def digest(self, without: str) -> bytes:
+        return self._members.digest(without)
+
     def adopt(self, document: object, told_by: str) -> None:
         task = asyncio.get_running_loop().create_task(self._adopt(document, told_by), name="members")
         self._tasks.add(task)

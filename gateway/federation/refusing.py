@@ -34,6 +34,8 @@ from gateway.wire.frames import FrameType
 
 #: Entries of one item.
 BATCH: Final = 256
+#: How long a node that does not say what it refuses is left alone at most, in seconds.
+LEFT_S: Final = 30.0
 #: Items that a link may send before the ones before are on disk.
 MAX_WAITING: Final = 1024
 
@@ -129,6 +131,7 @@ class Hearing:
         self.current = False
         self._stream: Inquiry | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._pause_s = AGAIN_S
         self._items: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
         self._task = refusing.federation.loop.create_task(self._take_all(), name="refusals")
         self._ask()
@@ -156,6 +159,7 @@ class Hearing:
             )
 
     def _item(self, data: bytes) -> None:
+        self._pause_s = AGAIN_S
         try:
             item = json.loads(data)
             if not isinstance(item, dict):
@@ -174,7 +178,9 @@ class Hearing:
         self._stream = None
         self.current = False
         if self._link.usable and self._again is None:
-            self._again = self._refusing.federation.loop.call_later(AGAIN_S, self._ask)
+            self._again = self._refusing.federation.loop.call_later(self._pause_s, self._ask)
+            # A node of an older version has nothing to say.
+            self._pause_s = min(self._pause_s * 2, LEFT_S)
 
     async def _take_all(self) -> None:
         while True:

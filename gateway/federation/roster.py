@@ -23,5 +23,8 @@ class Roster(Protocol):
     def document(self) -> list[dict[str, Any]]:
         """All that another member must know of them."""
 
+    def digest(self, without: str) -> bytes:
+        """What all of them but one come to; begins with `=`, as no document does."""
+
     def adopt(self, document: object, told_by: str) -> None:
         """Another member has told of them."""

@@ -11,11 +11,12 @@ import pytest
 
 from gateway.config import LiveSettings, Sources
 from gateway.control.audit import SYSTEM
+from gateway.control.members import CENTRAL
 from gateway.errors import ConfigError
 from gateway.federation.joining import JoinToken, fingerprint
 from gateway.node import Node
 from tests.cli.conftest import Shell, environment
-from tests.federation.links.cluster import QUICK, until
+from tests.federation.links.cluster import QUICK, Cluster, until
 from tests.local_node import settings
 from tests.prepared import prepared
 from tests.rawclient import ConnectionEnded, RawClient
@@ -126,3 +127,22 @@ async def test_another_authority_is_not_trusted(central: Node, tmp_path: Path) -
         assert "another authority" in said
     finally:
         await central.stop()
+
+
+async def test_members_are_told_again_only_where_they_differ(cluster: Cluster) -> None:
+    """Each node compares what it knows of all others with one number."""
+    await cluster.add("central", CENTRAL)
+    for edge in ("edge-a", "edge-b"):
+        await cluster.add(edge, parents=("central",))
+        await cluster.linked(edge)
+    edge, own = cluster["edge-a"], cluster["edge-a"].member.id
+    uplink, roster = edge.federation.uplink, edge.federation.roster
+    assert uplink is not None
+    await until(lambda: roster.digest(own) == cluster["central"].federation.roster.digest(own))
+    answers: list[dict[str, list[dict[str, str]]]] = []
+    for known in (roster.digest(own), b"=0123456789abcdef", b""):
+        uplink.ask("gateway.members", known, answers.append, answers.append)  # type: ignore[arg-type]
+    await until(lambda: len(answers) == 3)
+    assert answers[0] == {"members": []}
+    for told in answers[1:]:
+        assert {member["name"] for member in told["members"]} == {"central", "edge-a", "edge-b"}
