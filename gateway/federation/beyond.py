@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from gateway.federation.claimed import KINDS, claim_name, principal_of
+from gateway.federation.claimed import KINDS, claim_name, own_name, principal_of
 from gateway.federation.interests import names_of
 from gateway.federation.items import Told
 from gateway.federation.table import Place, SharedTable, Touched
@@ -38,6 +38,8 @@ FOUND: Final = 65_536
 MISSED: Final = 8_192
 #: Sets of tags for which a service of one central has a route of its own.
 TAG_SETS: Final = 16
+#: Names that one route is looked for by, the shortest ones.
+MAX_NAMES: Final = 8
 #: Entries that are looked at again in a loop turn, and the least time between two such turns, in seconds.
 A_TURN: Final = 512
 PACE_S: Final = 0.02
@@ -125,9 +127,11 @@ class Beyond:
             self._ask((True, subject))
             return
         service = address.tag(SERVICE_NAME)
-        for name in (service,) if service is not None else names_of(address.route) if address.route else ():
+        for name in names_of(service or address.route)[-MAX_NAMES:] if service or address.route else ():
             if not is_reserved(name):
                 self._ask((False, name))
+                # What a device serves under its own name is found by its subject.
+                self._ask((True, name))
 
     def linked(self, node: str) -> None:
         """There is a link to a central, or not any more."""
@@ -229,7 +233,8 @@ class Beyond:
             services, complete = self._table.view.served_by(name)
             if not complete:
                 self._incomplete[entry] = None
-            found += [_Wanted(place, kind, service, entry.key[1]) for service in services or ("",)]
+            subject = entry.key[1]
+            found += [_Wanted(place, kind, own_name(service, subject), subject) for service in services or ("",)]
         return found
 
     def _file(self, entry: Entry, places: set[str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import FederationError
 from gateway.federation.beyond import Beyond
-from gateway.federation.claimed import KINDS, claim_name, principal_of
+from gateway.federation.claimed import KINDS, claim_name, principal_of, shared_name
 from gateway.federation.table import Claim, NodeState, Offer, SharedTable, TableOptions, Touched
 from gateway.federation.table.records import bucket
 from gateway.federation.table.store import RouteStore
@@ -226,6 +226,9 @@ class Sharing:
     def look(self, address: Address) -> None:
         self.beyond.look(address)
 
+    def would_inquire(self, address: Address) -> bool:
+        return bool(self._peers) and self._tagged.would_ask(address)
+
     def inquire(self, address: Address, then: Callable[[], None], *, afresh: bool) -> bool:
         """Ask the other centrals for what the table does not know. As `Links.resolve`."""
         return self._tagged.ask(
@@ -248,9 +251,10 @@ class Sharing:
         if _is_claim(route):
             self._claims_due[edge, route.subject] = None
         if route.service:
-            before = bucket(offers[route.service])
-            offers[route.service] += by
-            after = bucket(offers[route.service])
+            name = self._name(route)
+            before = bucket(offers[name])
+            offers[name] += by
+            after = bucket(offers[name])
             if not before or not after:
                 self._offers_due[edge] = None
             elif before != after:
@@ -274,7 +278,7 @@ class Sharing:
         for route in routes:
             if not is_reserved(route.service):
                 if route.service:
-                    offers[route.service] += 1
+                    offers[self._name(route)] += 1
                 if _is_claim(route):
                     subjects[route.subject] = None
         for subject in subjects:
@@ -322,15 +326,28 @@ class Sharing:
             stamp, kind = self._claim_of(route)
             name = claim_name(kind, subject)
             stamps[name] = max(stamp, stamps.get(name, 0))
-            services.setdefault(name, set()).update([route.service] if route.service else [])
+            services.setdefault(name, set()).update([self._name(route)] if route.service else [])
         return {name: Claim(name, stamp, tuple(sorted(services[name]))) for name, stamp in stamps.items()}
 
     def _claim_of(self, route: Route) -> tuple[int, str]:
+        """The stamp of a route's session, and the kind of its principal."""
         owner: Any = route.owner
         if owner.side == LOCAL:
-            return self._federation.claims.stamp(owner), str(owner.principal.kind)
+            return self._federation.claims.stamp(owner), self._kind_of(route)
         told = self._federation.told(owner, route.route_id)
-        return (0, str(Kind.SERVICE)) if told is None else (told.stamp, told.kind)
+        return 0 if told is None else told.stamp, self._kind_of(route)
+
+    def _kind_of(self, route: Route) -> str:
+        owner: Any = route.owner
+        if owner.side == LOCAL:
+            return str(owner.principal.kind)
+        told = self._federation.told(owner, route.route_id)
+        return str(Kind.SERVICE) if told is None else told.kind
+
+    def _name(self, route: Route) -> str:
+        """The name by which the table knows a service: one that has its device's name is known as those like it."""
+        alone = self._federation.claims.is_exclusive(self._kind_of(route))
+        return shared_name(route.service, route.subject) if alone else route.service
 
     def _offered(self, edge: str) -> dict[str, Offer]:
         return {name: Offer(bucket(count)) for name, count in self._offers[edge].items() if count > 0}

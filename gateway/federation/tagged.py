@@ -53,12 +53,19 @@ class Tagged:
         self._told = told
         self._asked: OrderedDict[Key, _Asked] = OrderedDict()
 
+    def would_ask(self, address: Address) -> bool:
+        """Whether `ask` would have somebody wait for an answer now."""
+        if not _has_tags(address):
+            return False
+        asked = self._asked.get(key_of(address))
+        return asked is None or asked.thens is not None
+
     def ask(self, address: Address, peers: Iterable[Link], then: Callable[[], None], *, afresh: bool) -> bool:
         """Have routes in the table for an address that the shared table cannot answer; `then` is called when they are.
 
         False: nobody is asked, or they were a moment ago; `then` is not called.
         """
-        if all(name in (SERVICE_NAME, SUB) for name, _ in address.tags):
+        if not _has_tags(address):
             return False
         key = key_of(address)
         asked = self._asked.get(key)
@@ -130,3 +137,8 @@ class Tagged:
             self._routing.remove(route)
         asked.routes.clear()
         self._over(key, asked)
+
+
+def _has_tags(address: Address) -> bool:
+    """Whether it asks for more than the shared table knows."""
+    return any(name not in (SERVICE_NAME, SUB) for name, _ in address.tags)

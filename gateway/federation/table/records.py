@@ -167,6 +167,15 @@ class ShardRecord:
         return (held,) if isinstance(held, int) else held
 
 
+def served_otherwise(old: ShardRecord, new: ShardRecord) -> list[str]:
+    """The devices that are in both, with other services than before."""
+    if old.services == new.services and (not isinstance(old.services, list) or old.devices == new.devices):
+        return []
+    before = {device: old.services_of(position) for position, device in enumerate(old.devices)}
+    after = ((device, new.services_of(position)) for position, device in enumerate(new.devices))
+    return [device for device, services in after if before.get(device, services) != services]
+
+
 def shard_of(device: str, shards: int) -> int:
     """`shards` is a power of two."""
     return crc32(device.encode("utf-8", "surrogatepass")) & (shards - 1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gateway.federation.table import names
 from gateway.federation.table.names import Key
 from gateway.federation.table.places import Edge, Node, Offered, Place, Shard
-from gateway.federation.table.records import EdgeRecord, NodeRecord, ServicesRecord, ShardRecord
+from gateway.federation.table.records import EdgeRecord, NodeRecord, ServicesRecord, ShardRecord, served_otherwise
 from gateway.federation.table.store import RecordInvalid
 
 #: Beyond so many devices a change is told as a change of everything.
@@ -283,6 +283,8 @@ class TableView:
             for device in joined:
                 self._claim(device, edge)
             changed = [*left, *joined]
+        if old is not None and shard is not None:
+            changed += served_otherwise(old.record, shard.record)
         if old is None or shard is None or old.record.epoch != shard.record.epoch:
             changed = [*before, *after]
         elif self.contested:

@@ -11,7 +11,7 @@ import pytest
 from gateway.control.members import CENTRAL
 from gateway.federation.sharing import Sharing
 from gateway.wire import frames, mimetypes
-from gateway.wire.brokering import Address, Cast
+from gateway.wire.brokering import Address, Cast, RouteSetup
 from gateway.wire.brokering import encode as broker_frame
 from tests.federation.links.cluster import Cluster, answers, call, refused, until
 from tests.federation.nats_cluster import Administrator, NatsCluster, prepare
@@ -113,6 +113,26 @@ async def test_by_subject_and_by_multicast(centre: Centre) -> None:
     phone.send(frames.RequestFnf(phone.next_stream_id(), request, b"off"))
     await until(lambda: all(lamp.got(frames.RequestFnf) for lamp in lamps))
     assert [len(lamp.got(frames.RequestFnf)) for lamp in lamps] == [1, 1, 1]
+
+
+async def test_a_service_that_has_its_devices_name(centre: Centre) -> None:
+    """The table has one name for all that are alike, and finds each by its device."""
+    cluster = centre.cluster
+    phone = await cluster.client("edge-a")
+    assert (await refused(phone, "d-1.lamp.on")).code == frames.ErrorCode.REJECTED
+    for name in ("d-1", "d-2"):
+        client = await cluster.client("edge-b", name, "device", (f"{name}.lamp",))
+        cluster.servants.append(Servant(client, f"{name}.lamp"))
+    for lamp, name in zip(cluster.servants, ("d-1", "d-2"), strict=True):
+        assert await answers(phone, f"{name}.lamp.on") == b"hello"
+        assert len(lamp.got(frames.RequestResponse)) == 1
+    table = centre.sharing("c1").table
+    assert [offered.place.edge for offered in table.service("{sub}.lamp")] == ["edge-b"]
+    assert not table.service("d-1.lamp")
+    # It serves something else, too, from now on.
+    fan = broker_frame(RouteSetup(uuid.uuid4().bytes, "d-1.fan", ()))
+    cluster.servants[0].client.request("gateway.register", fan)
+    assert await answers(phone, "d-1.fan.on") == b"hello"
 
 
 async def test_by_tags_that_the_table_does_not_know(centre: Centre) -> None:
