@@ -7,7 +7,7 @@ local topic, `{rest}` what `#` stood for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from gateway.topics.filters import ONE, REST, SEPARATOR, is_filter
 
@@ -58,9 +58,9 @@ class Pattern:
 
 
 class Template:
-    """`names`: what it needs. A text without names is one, too."""
+    """`names`: what it needs. A text without names is one, too, and `is_fixed`."""
 
-    __slots__ = ("_literals", "_names", "text")
+    __slots__ = ("_literals", "_names", "_only", "is_fixed", "text")
 
     def __init__(self, text: str) -> None:
         """Raises ValueError for braces that hold no name."""
@@ -68,6 +68,9 @@ class Template:
         self.text = text
         self._literals = tuple(pieces[::2])
         self._names = tuple(pieces[1::2])
+        self.is_fixed = not self._names
+        # `{name}` and nothing else is what most tags are.
+        self._only = self._names[0] if self._literals == ("", "") else None
         if any("{" in literal or "}" in literal for literal in self._literals):
             raise ValueError(f"{text!r}: a brace without its other half")
         for name in self._names:
@@ -94,16 +97,14 @@ class Template:
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Raises KeyError for a name without a value."""
-        if not self._names:
+        if self._only is not None:
+            return values[self._only]
+        if self.is_fixed:
             return self.text
-        return "".join(self._pieces(values))
+        literals = self._literals
+        filled = [values[name] + literal for name, literal in zip(self._names, literals[1:], strict=True)]
+        return literals[0] + "".join(filled)
 
     def with_each(self, text: str) -> str:
         """The template with `text` for every name."""
         return text.join(self._literals)
-
-    def _pieces(self, values: Mapping[str, str]) -> Iterator[str]:
-        yield self._literals[0]
-        for name, literal in zip(self._names, self._literals[1:], strict=True):
-            yield values[name]
-            yield literal

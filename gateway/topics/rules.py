@@ -272,18 +272,22 @@ def _first(tree: FilterTree[Rule], topic: str) -> Matched | None:
 def matched(rule: Inward, topic: str, levels: list[str]) -> Matched:
     """What a topic is by a rule that takes it. Raises RequestInvalid."""
     local = rule.local + topic[rule.strip :]
-    captures = rule.pattern.captures(levels) if rule.pattern.names or rule.pattern.rest >= 0 else {}
-    values = {**captures, WHOLE: local}
+    values = rule.pattern.captures(levels)
+    values[WHOLE] = local
     route = rule.route.fill(values)
-    if not is_name(route) or is_reserved(route):
+    # One that is the same for every topic was looked at when the rule was made.
+    if not rule.route.is_fixed and (not is_name(route) or is_reserved(route)):
         raise RequestInvalid(f"the topic {topic!a} makes no route: {route!a}", reason="mqtt_unmappable")
     tags = tuple([(name, template.fill(values)) for name, template in rule.tags])
+    del values[WHOLE]
+    if not rule.select:
+        return Matched(rule, topic, local, values, route, tags, ())  # type: ignore[arg-type]
     selecting = tuple([tag for tag in tags if tag[0] in rule.select])
     if any(not 0 < len(value.encode()) <= _TAG for _, value in selecting):
         raise RequestInvalid(
             f"the topic {topic!a} makes a tag of 0 or more than {_TAG} bytes", reason="mqtt_unmappable"
         )
-    return Matched(rule, topic, local, captures, route, tags, selecting)  # type: ignore[arg-type]
+    return Matched(rule, topic, local, values, route, tags, selecting)  # type: ignore[arg-type]
 
 
 def _topic_of(rule: OutRule, route: str, values: Mapping[str, str]) -> str | None:
