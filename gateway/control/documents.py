@@ -16,7 +16,7 @@ from gateway.control.paging import Listing, Page, exactly
 from gateway.control.table import Table
 from gateway.documents.findings import Finding
 from gateway.documents.model import Document, Site
-from gateway.documents.validation import Examined, examine, examine_value, understand
+from gateway.documents.validation import Examined, examine, examine_removal, examine_value, understand
 from gateway.errors import InvalidDocument, StaleVersion
 
 #: Of all kinds together: each is looked at when one changes.
@@ -141,8 +141,13 @@ class Documents:
     async def delete(
         self, kind: str, name: str, *, by: Actor, expect: int | None = None, dry_run: bool = False
     ) -> None:
-        """Raises NotFound, StaleVersion."""
+        """Raises NotFound, StaleVersion, and InvalidDocument where others need it."""
         key = f"{kind}/{name}"
+        going = self._standing.get(key)
+        if going is not None:
+            needed = examine_removal(going, self._standing.values(), self.site())
+            if needed:
+                raise InvalidDocument(needed)
 
         def work(connection: sqlite3.Connection) -> Change[None]:
             old = self._table.get(connection, key, expect)

@@ -11,7 +11,7 @@ KINDS = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            Kind("Bridge", bridge.Bridge, bridge_checks.check),
+            Kind("Bridge", bridge.Bridge, bridge_checks.check, frozenset({"Spool"})),
             Kind("Spool", spool.Spool, spool.check),
         )
     }

@@ -58,8 +58,10 @@ Check = Callable[[Document, Sequence[Document], Site | None], Iterator[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A model of what a document of it says, and checks beyond what a model can hold."""
+    """A model of what a document of it says, and checks beyond what a model can hold. `needs`: kinds that it names
+    documents of, without which it cannot act."""
 
     name: str
     model: type[Body]
     check: Check
+    needs: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ not only against its own shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,13 @@ def examine_value(value: Any, standing: Iterable[Document] = (), site: Site | No
     return _examined([Raw(value)], [], standing, site)
 
 
+def examine_removal(document: Document, standing: Iterable[Document], site: Site | None = None) -> tuple[Finding, ...]:
+    """What would be wrong with others if a document that stands did not."""
+    before = {each.id: each for each in standing}
+    after = {key: each for key, each in before.items() if key != document.id}
+    return tuple(_left_alone({document.kind}, before, after, frozenset({document.id}), site))
+
+
 def understand(value: Any) -> Document:
     """A document that was stored. Raises ValueError when this program does not understand it any more."""
     document, findings = _understood(Raw(value))
@@ -65,14 +72,44 @@ def _examined(
             findings.append(Finding("GW0104", f"{document.id} is there twice", "", document.id, raw.line("")))
         documents[document.id] = document
         origin[document.id] = raw
+    standing = tuple(standing)
     together = {document.id: document for document in standing} | documents
-    beside = sorted(together.values(), key=lambda each: each.name)
+    beside = _by_name(together)
     for document in documents.values():
         for finding in KINDS[document.kind].check(document, beside, site):
             line = origin[document.id].line(finding.pointer)
             findings.append(replace(finding, document=document.id, line=line))
+    findings += _left_alone(
+        {document.kind for document in documents.values()},
+        {document.id: document for document in standing},
+        together,
+        documents.keys(),
+        site,
+    )
     findings.sort(key=lambda finding: (finding.warning, finding.line))
     return Examined(tuple(documents.values()), tuple(findings))
+
+
+def _left_alone(
+    kinds: Set[str],
+    before: Mapping[str, Document],
+    after: Mapping[str, Document],
+    changed: Set[str],
+    site: Site | None,
+) -> Iterator[Finding]:
+    """What becomes wrong with documents that nobody changes, because one that they need does."""
+    for document in after.values():
+        kind = KINDS[document.kind]
+        if document.id in changed or kind.needs.isdisjoint(kinds):
+            continue
+        known = set(kind.check(document, _by_name(before), site))
+        for finding in kind.check(document, _by_name(after), site):
+            if not finding.warning and finding not in known:
+                yield replace(finding, document=document.id)
+
+
+def _by_name(documents: Mapping[str, Document]) -> list[Document]:
+    return sorted(documents.values(), key=lambda each: each.name)
 
 
 def _understood(raw: Raw) -> tuple[Document | None, list[Finding]]:

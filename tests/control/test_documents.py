@@ -49,6 +49,19 @@ async def test_apply_and_change_and_delete(control: ControlPlane, told: list[lis
     assert actions[:2] == ["document.delete", "document.apply"]
 
 
+async def test_what_another_document_needs_stays(control: ControlPlane) -> None:
+    rule = "{pattern: t, direction: in, spool: a, route: historian}"
+    needs = f"kind: Bridge\nname: b\nmqtt: {{address: mqtt://x}}\ntopics: [{rule}]\n"
+    await control.documents.apply(f"{ONE}---\n{needs}", by=BY)
+    with pytest.raises(InvalidDocument, match="GW0125"):
+        await control.documents.delete("Spool", "a", by=BY)
+    with pytest.raises(InvalidDocument, match="GW0125"):
+        await control.documents.apply(ONE.replace("historian", "archive"), by=BY)
+    await control.documents.delete("Bridge", "b", by=BY)
+    await control.documents.delete("Spool", "a", by=BY)
+    assert control.documents.standing("Spool") == ()
+
+
 async def test_all_or_nothing(control: ControlPlane, told: list[list[str]]) -> None:
     with pytest.raises(InvalidDocument) as refused:
         await control.documents.apply(TWO + "maxAge: 0\n", by=BY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 
 from gateway.documents.bridge import Bridge
 from gateway.documents.broker import Endpoint, endpoint
-from gateway.documents.validation import examine, understand
+from gateway.documents.validation import examine, examine_removal, understand
 
 PLANT = """
 kind: Bridge
@@ -184,6 +186,20 @@ def test_a_spool_must_take_what_the_rule_sends() -> None:
     assert said(text + spool % "other") == ["GW0125 /topics/0/spool"]
 
 
+def test_a_spool_that_a_bridge_needs_stays() -> None:
+    text = bridge("{pattern: a, direction: in, route: thermo.set, spool: s}")
+    spool = "kind: Spool\nname: s\nmatch: [{service: %s}]\n"
+    standing = examine(text + "---\n" + spool % "thermo").documents
+    assert examine(spool % "thermo.set", standing).good
+    (finding,) = examine(spool % "other", standing).findings
+    assert (finding.code, finding.document, finding.pointer) == ("GW0125", "Bridge/a", "/topics/0/spool")
+    both = text.replace("thermo.set", "other.set") + "---\n" + spool % "other"
+    assert examine(both, standing).good
+    (gone,) = examine_removal(standing[1], standing)
+    assert (gone.code, gone.document) == ("GW0125", "Bridge/a")
+    assert examine_removal(standing[0], standing) == ()
+
+
 def test_a_ring_of_bridges_is_refused() -> None:
     one = bridge("{pattern: 't/#', direction: in, route: relay}", name="a")
     two = bridge("{pattern: t/x, route: relay}", name="b")
@@ -206,6 +222,16 @@ def test_a_bridge_beside_those_that_stand() -> None:
 def test_a_bridge_is_frozen() -> None:
     with pytest.raises(ValidationError):
         spec().enabled = False  # type: ignore[misc]
+
+
+def test_the_page_says_what_the_validator_takes() -> None:
+    """Whole documents, and parts of one."""
+    page = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 4
+    for block in blocks:
+        text = block if "kind:" in block else f"kind: Bridge\nname: a\nmqtt: {{address: mqtt://broker}}\n{block}"
+        assert examine(text).findings == (), block
 
 
 def test_presence_and_home_assistant_have_what_they_need() -> None:
