@@ -8,14 +8,25 @@ COMPILED := $(VENV)/.compiled
 JOBS ?= 2
 # Whatever the extension modules are built from: a change rebuilds them.
 SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
-# What runs on both the compiled and the interpreted hot path.
-DATA_PLANE_TESTS := tests/wire tests/session tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
+# What runs on both the compiled and the interpreted hot path: whatever reaches a module that setup.py compiles.
+DATA_PLANE_TESTS := tests/wire tests/session/test_stream_ids.py tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
+# Of these not, because nothing in it is compiled: metadata, and expressions over tags. Because it is about the disk, a
+# process or an import, and holds on either path alike: nodes that are killed, descriptors, the imports of the data plane.
+# Because it is long and looks for what only compiled code can leave behind: the churn. The other sessions' tests are
+# left out as a whole: a session is interpreted on both.
+ALIKE := $(addprefix --ignore=tests/,wire/test_brokering.py wire/test_metadata.py wire/test_mimetypes.py \
+    routing/test_tags.py routing/test_queries.py forwarding/test_imports.py faults/test_node_data.py \
+    faults/test_descriptors.py faults/test_churn.py) --deselect=tests/fuzz/test_targets.py::test_a_run_with_the_fuzzer \
+    --deselect=tests/fuzz/test_targets.py::test_both_builds_of_the_hot_path_agree
 
 # What needs neither an hour nor a container engine.
 QUICK := not soak and not compose
 
+# Without bytecode on disk each of the hundred processes that tests start compiles what it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 # What failed beside others on a busy machine must pass alone, all of it.
-ALONE = { echo 'again, one at a time: what failed'; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
+ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
 .PHONY: setup run run-cluster test lint style types rules bench soak audit image compose-lint compose-test build clean help
 
@@ -51,8 +62,8 @@ run-cluster: setup
 
 test: setup
 	@tools/install-peers
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m '$(QUICK)' || $(ALONE)
-	@tools/pure-tests -n $(JOBS) -q -m '$(QUICK)' $(DATA_PLANE_TESTS) || $(ALONE)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m '$(QUICK)' || $(call ALONE,$(BIN)/python -m pytest)
+	@tools/pure-tests -n $(JOBS) -q -m '$(QUICK)' $(ALIKE) $(DATA_PLANE_TESTS) || $(call ALONE,tools/pure-tests)
 	@$(BIN)/python tools/rules.py
 
 lint: style types
@@ -77,7 +88,7 @@ bench: setup
 
 soak: setup
 	@tools/install-peers
-	@$(BIN)/python -m pytest -m soak --timeout 3600
+	@HYPOTHESIS_PROFILE=many $(BIN)/python -m pytest -m 'soak or hypothesis' --timeout 3600
 
 build: setup
 	@$(BIN)/pip install --quiet build

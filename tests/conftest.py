@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import gateway.node
 from gateway.forwarding import COMPILED
+from tests.examples import MANY
 from tests.local_node import LocalNode
 from tests.prepared import Place
+
+settings.load_profile("many" if MANY else "few")
 
 
 def pytest_report_header() -> str:
@@ -22,6 +26,13 @@ def pytest_configure() -> None:
     expected = os.environ.get("GATEWAY_HOT_PATH")
     if expected and (expected == "compiled") != COMPILED:
         raise pytest.UsageError(f"these tests are to run on a {expected} hot path, and this is the other one")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Call a test by its own name, without the group that pytest-xdist adds, so that `--last-failed` finds it."""
+    if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
+        report.nodeid = report.nodeid.rpartition("@")[0]
 
 
 StartNode = Callable[..., Awaitable[LocalNode]]

@@ -32,6 +32,7 @@ OTHERWISE = {
     "spool.replay",
     "node.reload",
     "node.undrain",
+    "peer.reconnect",
     "service.call",
     "session.refresh",
 }

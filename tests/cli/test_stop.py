@@ -44,7 +44,7 @@ async def busy(shell: Shell, data: Path) -> AsyncIterator[Busy]:
     names = ("LISTEN__WEBSOCKET", "LISTEN__TCP", "ADMIN__LISTEN", "TELEMETRY__LISTEN")
     addresses = {f"GATEWAY__{name}": "127.0.0.1:0" for name in names}
     process = await shell.with_environment(**addresses).start("run", "--dev", "--data", str(data))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (runtime := Runtime.read(data)) is None:  # noqa: ASYNC110  (another process writes it)
             await asyncio.sleep(0.02)
     assert runtime.alive

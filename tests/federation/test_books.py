@@ -12,6 +12,7 @@ from gateway.federation.table.books import Book, Books
 from gateway.federation.table.owned import GATHER_S, LAZY_S, SERVICES_EVERY_S, OwnedKeys
 from gateway.federation.table.records import SHARD_LEAST, SHARD_MOST, ServicesRecord, ShardRecord, shard_of
 from gateway.federation.table.stamp import AHEAD_MS, COUNTER_BITS
+from tests.examples import examples
 
 NAMES = [f"d{number}" for number in range(300)]
 changes = st.lists(
@@ -24,7 +25,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(changes)
 def test_the_shards_that_are_named_are_all_that_change(log: list[tuple]) -> None:
     book, meant = Book("e1", 7), dict[str, int]()

@@ -19,6 +19,7 @@ from gateway.federation.table.records import (
     shard_of,
 )
 from gateway.federation.table.view import MANY, TableView
+from tests.examples import examples
 
 NODES, EDGES = ["c1", "c2", "c3"], ["e1", "e2", "e/3"]
 DEVICES = [f"device-{number}" for number in range(8)]
@@ -110,7 +111,7 @@ def agree(view: TableView, log: list[Write]) -> None:
         assert {(each.place.edge, each.place.node) for each in view.service(service)} == oracle.service(service)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(writes(), max_size=40), st.randoms(use_true_random=False))
 def test_the_newest_of_each_key_counts_in_any_order(log: list[Write], random) -> None:
     view = TableView()
@@ -121,7 +122,7 @@ def test_the_newest_of_each_key_counts_in_any_order(log: list[Write], random) ->
     agree(view, log)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(writes(), max_size=40), st.integers(0, 40), st.booleans())
 def test_a_snapshot_makes_up_for_what_was_missed(log: list[Write], seen: int, reset: bool) -> None:
     view = TableView()

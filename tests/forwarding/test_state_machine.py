@@ -30,6 +30,7 @@ from gateway.wire.frames import (
 )
 from gateway.wire.metadata import encode_routing
 from gateway.wire.mimetypes import PRINCIPAL, ROUTING
+from tests.examples import examples
 from tests.forwarding.plane_of import TCP, Peer, Site, to_all, to_route, to_tags
 
 FORGED = (PRINCIPAL, b"{}")
@@ -248,4 +249,4 @@ def _request_n(stream_id: int, n: int) -> bytes:
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestAnything.settings = settings(max_examples=examples(25), stateful_step_count=60, deadline=None)

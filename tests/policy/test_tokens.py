@@ -32,6 +32,7 @@ from gateway.policy.tokens import (
     VerificationKey,
     mint,
 )
+from tests.examples import examples
 
 NOW = 1_800_000_000
 ISSUER = "gateway:node-1"
@@ -631,7 +632,7 @@ def test_random_claims_meet_a_token_error_or_a_principal(changes: dict[str, Any]
 GOOD = token()
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(100))
 @given(st.integers(0, len(GOOD) * 8 - 1))
 @example(len(GOOD) * 8 - 1)
 def test_a_flipped_bit_is_always_noticed(bit: int) -> None:

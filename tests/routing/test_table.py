@@ -14,6 +14,7 @@ from gateway.routing.queries import QueryCache
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Joined, Left, RoutingTable
 from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB, query_of
+from tests.examples import examples
 from tests.routing.routes import Connection, make_route, route_id
 
 ZONE = ("zone", "eu")
@@ -516,4 +517,4 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTableMachine = TableMachine.TestCase
-TestTableMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTableMachine.settings = settings(max_examples=examples(25), stateful_step_count=40, deadline=None)

@@ -18,6 +18,7 @@ from gateway.session.parking import (
     Holder,
     ParkedSessions,
 )
+from tests.examples import examples
 
 DEVICE = Holder("device-1", "key-a")
 OTHER = Holder("device-2", "key-a")
@@ -320,5 +321,5 @@ class ParkedAgainstLists(RuleBasedStateMachine):
         assert self.sessions.parked == sum(record[3] < inf for record in self.records)
 
 
-ParkedAgainstLists.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+ParkedAgainstLists.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 TestParkedAgainstLists = ParkedAgainstLists.TestCase

@@ -53,6 +53,7 @@ from gateway.wire.frames import (
     peek_stream_id,
     peek_type,
 )
+from tests.examples import examples
 
 TRACKED_TYPES = {
     FrameType.REQUEST_RESPONSE,
@@ -382,7 +383,7 @@ class RetainedAgainstEverything(RuleBasedStateMachine):
         assert 0 <= self.retained.size <= self.LIMIT
 
 
-RetainedAgainstEverything.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+RetainedAgainstEverything.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)
 TestRetainedAgainstEverything = RetainedAgainstEverything.TestCase
 
 

@@ -31,6 +31,7 @@ from gateway.wire.frames import (
     peek_stream_id,
     peek_type,
 )
+from tests.examples import examples
 
 Step = tuple[str, int]
 
@@ -273,7 +274,7 @@ class TestCuts:
         assert resumed > 6000
 
     @given(steps)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @example([("node_sends", 4), ("cut", 0), ("resume", 0), ("up", 1), ("cut", 0), ("resume", 0)])
     @example([("client_sends", 4), ("up", 1), ("cut", 0), ("client_sends", 2), ("resume", 0), ("up", 1), ("down", 1)])
     @example([("client_sends", 4), ("client_sends", 3), ("cut", 0), ("notice", 1), ("node_sends", 0)])

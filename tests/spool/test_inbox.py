@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.spool.inbox import Arrived, Inbox
 from gateway.storage.database import Database
 from gateway.storage.schema import Migration, Schema
+from tests.examples import examples
 
 EFFECTS = Schema(0x54455354, (Migration(1, "0001", "CREATE TABLE effects (seq INTEGER)"),))
 FILE = 7 << 20
@@ -148,7 +149,7 @@ async def follow(directory: Path, steps: list[tuple[str, list[int]]]) -> None:
     await database.close()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_whatever_comes_and_fails_in_between_takes_effect_once(steps: list[tuple[str, list[int]]]) -> None:
     """Fault 77: duplicated, reordered, gapped, undone and after a restart: effects and mark go together."""

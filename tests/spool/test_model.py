@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.errors import SpoolFull
 from gateway.spool.message import OVERHEAD_BYTES, Batch, Message
 from gateway.spool.rules import SpoolRules, WhenFull
+from tests.examples import examples
 from tests.local_node import until
 from tests.spool.conftest import Stores
 
@@ -160,7 +161,7 @@ async def follow(directory: Path, policy: WhenFull, steps: list[tuple[str, objec
         await stores.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([WhenFull.REJECT, WhenFull.DROP_OLDEST, WhenFull.DROP_NEWEST]), STEPS)
 def test_it_does_what_the_model_does(policy: WhenFull, steps: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
