@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,8 @@ from bench.local_cluster import LocalCluster
 from gateway.control.audit import SYSTEM
 from gateway.control.plane import ControlPlane
 from gateway.wire import frames
+from tests.federation.links.proxy import Line
+from tests.local_node import call
 from tests.rawclient import RawClient, composite
 from tests.spooling.test_kills import GONE, SPOOL, History
 
@@ -160,3 +163,105 @@ async def test_either_side_is_killed_200_times(tmp_path: Path) -> None:
     history = await kill_again_and_again(tmp_path, 200, seed=6)
     history.check()
     print(f"{len(history.acked)} acknowledged, {history.again} came again")
+
+
+# Partitions
+
+
+class Partition:
+    """Two nodes with a line between them that can be cut, and a service of the edge's own."""
+
+    def __init__(self, cluster: LocalCluster, line: Line, history: History) -> None:
+        self.cluster = cluster
+        self.line = line
+        self.traffic = Traffic(cluster, history)
+        self.local_asked = 0
+        self.local_slowest_s = 0.0
+        self._talking = asyncio.create_task(self._talk())
+
+    async def _talk(self) -> None:
+        """Ask the edge's own service, one request after the other; every one is answered."""
+        lamp = await connected(self.cluster, EDGE, "svc-lamp", ("lamp",))
+        phone = await connected(self.cluster, EDGE, "phone")
+        serving = asyncio.create_task(_serve_all(lamp))
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began = loop.time()
+                await call(phone, "lamp.on")
+                self.local_asked += 1
+                self.local_slowest_s = max(self.local_slowest_s, loop.time() - began)
+                await asyncio.sleep(0.005)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await phone.close()
+            await lamp.close()
+
+    async def refused_after(self) -> tuple[float, str]:
+        """How long a request takes that nothing here serves and that may not wait, and what it is told."""
+        caller = await connected(self.cluster, EDGE, "caller")
+        loop = asyncio.get_running_loop()
+        try:
+            began = loop.time()
+            number = caller.request("clock.now", b"?")
+            while getattr(frame := await caller.recv(20), "stream_id", 0) != number:
+                pass
+            assert isinstance(frame, frames.Error), frame
+            return loop.time() - began, frame.text
+        finally:
+            await caller.close()
+
+    async def end(self) -> None:
+        self._talking.cancel()
+        await asyncio.gather(self._talking, return_exceptions=True)
+        await self.traffic.stop()
+
+
+async def _serve_all(client: RawClient) -> None:
+    while True:
+        frame = await client.recv(3600)
+        if isinstance(frame, frames.RequestResponse):
+            client.send(frames.Payload(frame.stream_id, None, frame.data, next=True, complete=True))
+        elif isinstance(frame, frames.KeepAlive) and frame.respond:
+            client.send(frames.KeepAlive(False, 0, frame.data))
+
+
+async def until(condition: Callable[[], object], timeout: float = 60) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110  (other processes)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(300)
+async def test_the_line_is_cut(tmp_path: Path) -> None:
+    """Fault 80, P6: nothing gets through and nobody is told, both ways, then one way, then the other. What is local
+    goes on; what was accepted arrives once, in order per key."""
+    history = History()
+    line = await Line.to(0)
+    cluster = await a_cluster(tmp_path, line.url)
+    line.target = cluster.ports[CENTRAL][0]
+    partition = None
+    try:
+        for name in (CENTRAL, EDGE):
+            await asyncio.to_thread(cluster.start, name)
+        partition = Partition(cluster, line, history)
+        for up, down in ((False, False), (False, True), (True, False)):
+            before = len(partition.traffic.read)
+            await until(lambda before=before: len(partition.traffic.read) > before + 20)  # type: ignore[misc]
+            line.up, line.down = up, down
+            asked = partition.local_asked
+            _, why = await partition.refused_after()
+            assert why.startswith("no route to clock.now"), why
+            # Those who write go on: it waits at the edge.
+            acked = len(history.acked)
+            await until(lambda acked=acked: len(history.acked) > acked + 50)  # type: ignore[misc]
+            await until(lambda asked=asked: partition.local_asked > asked + 20)  # type: ignore[misc]
+            line.heal()
+        await partition.end()
+    finally:
+        if partition is not None:
+            partition._talking.cancel()
+        cluster.end()
+        await line.close()
+    history.check()

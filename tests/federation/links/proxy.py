@@ -10,7 +10,7 @@ class Line:
     """Listens on `port` and passes bytes on to another one. While `up` or `down` is False, bytes of that way vanish."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self.port = 0
         self.up = True
         self.down = True
@@ -54,7 +54,7 @@ class Line:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
             return
