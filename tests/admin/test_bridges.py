@@ -82,6 +82,12 @@ async def test_what_an_operator_tells_it(api: Api) -> None:
     await api.send("POST", "/mqtt/bridges/plant/restart")
     actions = {row["action"] for row in (await api.get("/audit?limit=50"))["data"]}
     assert {"bridge.stop", "bridge.start", "bridge.restart"} <= actions
+    kinds = [row["kind"] for row in (await api.get("/events?limit=100"))["data"]]
+    assert [kind for kind in reversed(kinds) if kind.startswith("bridge.")] == [
+        "bridge.stopped",
+        "bridge.started",
+        "bridge.restarted",
+    ]
     tried = await api.send("POST", "/mqtt/bridges/plant/test")
     assert (tried["reachable"], tried["refused"]) == (False, [])
     assert tried["reason"]

@@ -24,6 +24,7 @@ from gateway.observe.bridges import BridgeStatus
 operations = Operations("mqtt", "mqtt")
 
 KIND: Final = "Bridge"
+_TOLD: Final = {"start": "bridge.started", "stop": "bridge.stopped", "restart": "bridge.restarted"}
 GivenName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 
 
@@ -286,6 +287,6 @@ async def _told(here: Context, by: Actor, name: str, what: str, dry_run: bool) -
                     await bridges.restart(name)
         except KeyError:
             raise Problem("not-found", f"there is no bridge {name!r}") from None
-        here.events.add(f"bridge.{what}", name, by=by.id)
+        here.events.add(_TOLD[what], name, by=by.id)
         status = _find(here, name)
     return _status(status)
