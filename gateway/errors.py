@@ -14,7 +14,7 @@ the text is for a person. Anything outside this tree is a bug.
         ControlError        the control plane refuses; nothing was changed
             NotFound AlreadyExists StaleVersion InvalidChange InvalidDocument NotAllowed LoginRefused TooManyAttempts
             EnrolmentRefused
-        ConfigError StorageError SpoolFull BridgeError FederationError TokenError
+        ConfigError StorageError SpoolFull BridgeError FederationError WorkerError TokenError
 """
 
 from __future__ import annotations
@@ -159,6 +159,17 @@ class BridgeError(GatewayError):
 
 class FederationError(GatewayError):
     reason = "federation_error"
+
+
+class WorkerError(GatewayError):
+    """Another process of this node has gone, does not answer, or refuses; `kind` and `reason` are those of its own
+    error then."""
+
+    reason = "worker_gone"
+
+    def __init__(self, text: str, *, reason: str | None = None, kind: str = "") -> None:
+        super().__init__(text, reason=reason)
+        self.kind = kind
 
 
 class TokenError(GatewayError):

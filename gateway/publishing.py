@@ -5,7 +5,7 @@ Knows both and is known by neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gateway.config import Config
@@ -41,11 +41,13 @@ def access_rules(config: Config) -> AccessRules:
 
 
 def admission_rules(config: Config) -> AdmissionRules:
+    """Those of one process: of what is a rate each takes its part."""
     limits = config.limits
+    processes = config.node.workers
     return AdmissionRules(
         max_connections=limits.max_connections,
-        accept_rate=limits.accept_rate,
-        accept_burst=limits.accept_burst,
+        accept_rate=-(-limits.accept_rate // processes),
+        accept_burst=-(-limits.accept_burst // processes),
         max_unauthenticated=limits.max_unauthenticated,
         max_flaps=limits.flapping,
         max_token_failures=limits.token_failures,
@@ -59,13 +61,15 @@ def snapshot(
     publication: Publication,
     generation: int,
     unknown_key: Callable[[], None] = lambda: None,
+    insiders: Mapping[bytes, Principal] | None = None,
 ) -> Snapshot:
-    """What connections go by from now on. `unknown_key` is told of a token whose key nobody knows."""
+    """What connections go by from now on. `unknown_key` is told of a token whose key nobody knows. `insiders`: other
+    processes of this node, by what they have in the place of a token; it may change without a new snapshot."""
     limits = config.limits
     profiles = {kind: profile_for(kind, getattr(limits, kind.value).overrides()) for kind in Kind}
     return Snapshot(
         generation=generation,
-        authenticate=_authenticator(config, publication, unknown_key),
+        authenticate=_authenticator(config, publication, unknown_key, {} if insiders is None else insiders),
         profiles=profiles,
         setup_rules=SetupRules(
             lifetime_min_ms=limits.keepalive_min_ms,
@@ -78,10 +82,12 @@ def snapshot(
     )
 
 
-def _authenticator(config: Config, publication: Publication, unknown_key: Callable[[], None]) -> Authenticator:
+def _authenticator(
+    config: Config, publication: Publication, unknown_key: Callable[[], None], insiders: Mapping[bytes, Principal]
+) -> Authenticator:
     if config.auth.mode == "off":
         nobody = anonymous()
-        return lambda token, now: nobody
+        return lambda token, now: nobody if token is None else insiders.get(token, nobody)
     access = publication.access
     grace, own_issuer = config.auth.renewal_grace_s, access.own_issuer
     verifier = TokenVerifier(
@@ -96,6 +102,8 @@ def _authenticator(config: Config, publication: Publication, unknown_key: Callab
             return _joining(access, token, now)
         if token is None:
             raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
+        if token in insiders:
+            return insiders[token]
         try:
             return verifier.verify(token, now)
         except TokenError as error:

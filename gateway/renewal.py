@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gateway.control.audit import Actor
@@ -30,7 +31,6 @@ from gateway.errors import (
     RequestInvalid,
     StorageError,
 )
-from gateway.forwarding.connection import Connection
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import NodeServices
 from gateway.wire.frames import FrameType
@@ -40,13 +40,31 @@ BETWEEN_S = 2.0
 _KEPT = 10_000
 
 
-class Renewal:
-    """The service of one node. `monotonic` gives seconds."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a connection asks, and who it is: `number` and `peer` are the connection's. `lapsed`: its token had run out
+    when it came. `request`: what it has sent."""
 
-    def __init__(self, services: NodeServices, control: ControlPlane, monotonic: Callable[[], float]) -> None:
-        self._control = control
-        self._monotonic = monotonic
-        self._asked_at: dict[str, float] = {}
+    subject: str
+    token_id: str
+    lapsed: bool
+    number: int
+    peer: str
+    request: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#: Answers `{"challenge"}` or `{"token", "expires"}` (Unix seconds). Raises RequestError.
+Answer = Callable[[Wanted], Awaitable[dict[str, Any]]]
+
+
+class Renewal:
+    """The service, as a process offers it. `answer` may be asked in another one."""
+
+    def __init__(self, services: NodeServices, answer: Answer) -> None:
+        self._answer = answer
         self._tasks: set[asyncio.Task[None]] = set()
         services.offer("renew", FrameType.REQUEST_RESPONSE, self._renew)
 
@@ -58,28 +76,62 @@ class Renewal:
     def _renew(self, exchange: Exchange) -> None:
         caller = exchange.caller
         principal = caller.principal
-        if principal.issuer != self._control.identity.issuer or not principal.token_id:
+        if principal.issuer != caller.plane.snapshot.access.own_issuer or not principal.token_id:
             raise NotPermitted("only tokens of this node are renewed here", reason="renewal_other_issuer")
         asked = _asked(exchange.data)
-        proof: Proof | None = None
-        if principal.renewal_only:
-            if not asked:
-                challenge = self._control.proofs.challenge(principal.subject, caller.number, caller.plane.wall())
-                exchange.reply(_json({"challenge": challenge}))
-                return
-            proof = self._proof(caller, asked)
-        self._hold_back(principal.subject)
-        task = asyncio.get_running_loop().create_task(self._issue(exchange, proof), name="renewal")
+        if principal.renewal_only and asked:
+            for name in ("challenge", "proof"):
+                if not isinstance(asked.get(name), str):
+                    raise RequestInvalid("gateway.renew takes a challenge and its proof", reason="renewal_request")
+        wanted = Wanted(
+            principal.subject, principal.token_id, principal.renewal_only, caller.number, caller.peer, asked
+        )
+        task = asyncio.get_running_loop().create_task(self._reply(exchange, wanted), name="renewal")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _proof(self, caller: Connection, asked: dict[str, Any]) -> Proof:
-        challenge, answer = asked.get("challenge"), asked.get("proof")
-        if not isinstance(challenge, str) or not isinstance(answer, str):
-            raise RequestInvalid("gateway.renew takes a challenge and its proof", reason="renewal_request")
-        if not self._control.proofs.is_fresh(challenge, caller.principal.subject, caller.number, caller.plane.wall()):
-            raise NotPermitted("this challenge is not of this connection, or too old", reason="renewal_challenge")
-        return Proof(challenge, answer)
+    async def _reply(self, exchange: Exchange, wanted: Wanted) -> None:
+        caller = exchange.caller
+        try:
+            answer = await self._answer(wanted)
+        except RequestError as error:
+            if exchange.open:
+                caller.plane.counters.refuse(error.reason)
+                exchange.fail(error)
+            return
+        if caller.closed or not exchange.open:
+            return
+        if "token" in answer:
+            now = caller.plane.wall()
+            token = answer["token"].encode()
+            caller.renewed(caller.plane.snapshot.admit(token, now), token)
+            answer = answer | {"expires_in": max(answer["expires"] - int(now), 0)}
+        exchange.reply(_json(answer))
+
+
+class Renewals:
+    """What the control plane says to it. `monotonic` and `wall` give seconds."""
+
+    def __init__(self, control: ControlPlane, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._control = control
+        self._monotonic = monotonic
+        self._wall = wall
+        self._asked_at: dict[str, float] = {}
+
+    async def answer(self, wanted: Wanted) -> dict[str, Any]:
+        """See `Answer`."""
+        proof: Proof | None = None
+        if wanted.lapsed:
+            proofs = self._control.proofs
+            if not wanted.request:
+                return {"challenge": proofs.challenge(wanted.subject, wanted.number, self._wall())}
+            proof = Proof(wanted.request["challenge"], wanted.request["proof"])
+            if not proofs.is_fresh(proof.challenge, wanted.subject, wanted.number, self._wall()):
+                text = "this challenge is not of this connection, or too old"
+                raise NotPermitted(text, reason="renewal_challenge")
+        self._hold_back(wanted.subject)
+        issued = await self._issued(wanted, proof)
+        return {"token": issued.token, "expires": int(issued.expires_at)}
 
     def _hold_back(self, subject: str) -> None:
         now = self._monotonic()
@@ -89,28 +141,10 @@ class Renewal:
             self._asked_at.clear()
         self._asked_at[subject] = now
 
-    async def _issue(self, exchange: Exchange, proof: Proof | None) -> None:
+    async def _issued(self, wanted: Wanted, proof: Proof | None) -> Issued:
+        by = Actor("device", wanted.subject, wanted.peer)
         try:
-            issued = await self._issued(exchange.caller, proof)
-        except RequestError as error:
-            if exchange.open:
-                exchange.fail(error)
-            return
-        caller = exchange.caller
-        if caller.closed or not exchange.open:
-            return
-        token = issued.token.encode()
-        plane = caller.plane
-        now = plane.wall()
-        caller.renewed(plane.snapshot.admit(token, now), token)
-        expires = int(issued.expires_at)
-        exchange.reply(_json({"token": issued.token, "expires": expires, "expires_in": max(expires - int(now), 0)}))
-
-    async def _issued(self, caller: Connection, proof: Proof | None) -> Issued:
-        principal = caller.principal
-        by = Actor("device", principal.subject, caller.peer)
-        try:
-            return await self._control.credentials.renew(principal.subject, principal.token_id, proof, by=by)
+            return await self._control.credentials.renew(wanted.subject, wanted.token_id, proof, by=by)
         except ControlError as error:
             if proof is not None:
                 await self._tell(by, error.reason)

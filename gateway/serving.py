@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
-from collections.abc import Callable
 
+from gateway import front
 from gateway.config import Config, LiveSettings
 from gateway.control import first_run
 from gateway.control.users import ADMINISTRATOR
@@ -44,21 +43,4 @@ def run(settings: LiveSettings | Config) -> int:
     """Block until the node has stopped; return the exit status. Raises ConfigError or StorageError at start."""
     config = settings.config if isinstance(settings, LiveSettings) else settings
     configure(config.log.level, config.log.format)
-    _spare_the_collector()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings))
-
-
-def _spare_the_collector() -> None:
-    """What was imported stays for ever, and what requests leave behind goes by reference counts: look rarely."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # it has no wheel for this platform
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+    return front.run(serve(settings))

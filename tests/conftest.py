@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import gateway.node
+import gateway.front
 from gateway.forwarding import COMPILED
 from tests.examples import MANY
 from tests.local_node import LocalNode
@@ -52,7 +52,7 @@ async def start_node(
     Nodes have the same identity unless they are given a data directory that is there.
     """
     # Deadlines are met as exactly as before, and tests wait less for the moment when they are looked at.
-    monkeypatch.setattr(gateway.node, "TICK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "TICK_S", 0.02)
     started: list[LocalNode] = []
 
     async def start(more: dict[str, object] | None = None, *, dev: bool = True, data: Path | None = None) -> LocalNode:

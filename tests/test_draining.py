@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import gateway.node
+import gateway.front
 from device_sdk import Device
 from device_sdk import RSocketError as DeviceRefused
 from gateway.client import Service, connect
@@ -43,7 +43,7 @@ async def _hammer(client: RawClient, failures: list[frames.Frame]) -> int:
 
 async def test_p5_drain_under_load(start_node: StartNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 95, promise P5: no request that the node has taken fails, whoever is told first."""
-    monkeypatch.setattr(gateway.node, "GOODBYES_PER_S", 40)
+    monkeypatch.setattr(gateway.front, "GOODBYES_PER_S", 40)
     node = await start_node({"limits.drain_grace_s": 60})
     await node.servant("tcp")
     clients = [await node.client("ws" if number % 2 else "tcp") for number in range(40)]
@@ -65,7 +65,7 @@ async def test_goodbyes_are_spread_and_services_come_last(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """limits.drain_spread_s, fault 95: those who are sent elsewhere do not all come there at once."""
-    monkeypatch.setattr(gateway.node, "GOODBYES_PER_S", 10)
+    monkeypatch.setattr(gateway.front, "GOODBYES_PER_S", 10)
     node = await start_node({"limits.drain_spread_s": 0.8, "limits.drain_grace_s": 0})
     service = await node.client("tcp", serving=("echo",))
     clients = [await node.client() for _ in range(8)]

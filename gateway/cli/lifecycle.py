@@ -107,6 +107,12 @@ def run(
     dev: Annotated[
         bool, typer.Option("--dev", help="Plain ws:// and tcp:// on loopback; else as in production.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", help="Processes of this node, for more than one core.", min=1, max=64, show_default=False
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read the settings, say whether they are good, and end.")
     ] = False,
@@ -115,7 +121,7 @@ def run(
 
     Each setting can come from the environment too: GATEWAY__LISTEN__WEBSOCKET=0.0.0.0:7878.
     """
-    settings = settled_settings(data, config, dev=dev)
+    settings = settled_settings(data, config, dev=dev, workers=workers)
     if check:
         typer.echo("settings are good")
         return
@@ -143,11 +149,13 @@ def version(output: TextOrJson = "text") -> None:
     typer.echo(f"loop      {facts['loop']}")
 
 
-def settled_settings(data: Path | None, file: Path | None, *, dev: bool) -> LiveSettings:
+def settled_settings(data: Path | None, file: Path | None, *, dev: bool, workers: int | None = None) -> LiveSettings:
     """Load the settings. The data directory that the file or the environment names stands unless --data is given."""
     from gateway.config import LiveSettings, Sources
 
-    settings = LiveSettings(Sources(file, overrides={} if data is None else {"node.data": data}, dev=dev))
+    given: dict[str, object] = {"node.data": data, "node.workers": workers}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    settings = LiveSettings(Sources(file, overrides=overrides, dev=dev))
     if settings.sets("node.data"):
         return settings
-    return LiveSettings(Sources(file, overrides={"node.data": data_directory(None)}, dev=dev))
+    return LiveSettings(Sources(file, overrides={**overrides, "node.data": data_directory(None)}, dev=dev))

@@ -7,6 +7,7 @@ A section is a table of the TOML file. Only what the program reads is declared. 
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +47,18 @@ class Node(Section):
         shown="from `listen` and the host's name",
         reload=True,
     )
+    workers: int = setting(
+        1,
+        "Processes of this node, which share its listeners, for more than one core (docs/workers.md). Linux only.",
+        ge=1,
+        le=64,
+    )
+
+    @model_validator(mode="after")
+    def _can_share(self) -> Node:
+        if self.workers > 1 and sys.platform != "linux":
+            raise ValueError("more than one worker needs SO_REUSEPORT as Linux has it: workers = 1 elsewhere")
+        return self
 
 
 class Listen(Section):

@@ -77,7 +77,7 @@ class Plane:
     """The data plane of one node. One event loop owns it; nothing in it blocks, waits or logs.
 
     `monotonic` gives seconds for durations and deadlines, `wall` Unix seconds for tokens and time stamps; `schedule`
-    runs a callback at the end of the current loop turn.
+    runs a callback at the end of the current loop turn. Connections are numbered from behind `first_number`.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Plane:
         schedule: Callable[[Callable[[], None]], object],
         random: Random,
         resume_sessions: int = MAX_SESSIONS,
+        first_number: int = 0,
     ) -> None:
         self.node = node
         self.node_id = node_id
@@ -120,7 +121,7 @@ class Plane:
         self.soundings = Soundings()
         #: Who looks after links to other nodes; None where the node has none.
         self.links: Links | None = None
-        self._opened = 0
+        self._opened = first_number
         self._stats: dict[tuple[str, bool], ServiceStats] = {}
 
     def wake(self) -> float:
@@ -138,7 +139,7 @@ class Plane:
         return self.snapshot.profiles[Kind.DEVICE]
 
     def enter(self, connection: Connection) -> int:
-        """Register a connection; return its number, unique in this process."""
+        """Register a connection; return its number, unique in this run of the node."""
         self._opened += 1
         self.connections[self._opened] = connection
         self.counters.connection_opened(connection.kind)

@@ -91,11 +91,12 @@ class Visitor:
 
 
 class Admission:
-    """The doors of one node, shared by its listeners. `closed_for`: a reason for which nobody is let in just now."""
+    """The doors of one process, shared by its listeners. `closed_for`: a reason for which nobody is let in just now.
+    `elsewhere`: connections that other processes of the same node have."""
 
     def __init__(self, rules: AdmissionRules, now: float) -> None:
         self.rules = rules
-        self.connections = 0
+        self.connections = self.elsewhere = 0
         self.closed_for: Refusal | None = None
         self._addresses: dict[str, _Address] = {}
         self._accepts = _Bucket(rules.accept_rate, rules.accept_burst, now)
@@ -109,7 +110,7 @@ class Admission:
     def arrive(self, host: str, now: float) -> Visitor | Refusal:
         """Somebody connected from `host`, an address of version 4 or 6. A visitor has to `leave` in the end."""
         rules = self.rules
-        if rules.max_connections and self.connections >= rules.max_connections:
+        if rules.max_connections and self.connections + self.elsewhere >= rules.max_connections:
             return FULL
         if self.closed_for is not None:
             return self.closed_for

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -126,6 +127,17 @@ class Dialer:
             raise
         finally:
             self._waiting.pop(carrier, None)
+        assert carrier.connection is not None
+        return carrier.connection
+
+    async def over(self, end: socket.socket) -> Connection:
+        """A connection over a socket that is there already, one end of a pair; whoever is at the other end may dial.
+
+        Raises OSError.
+        """
+        loop = asyncio.get_running_loop()
+        carrier = TcpCarrier(self._plane, loop, self)
+        await loop.create_unix_connection(lambda: carrier, sock=end)
         assert carrier.connection is not None
         return carrier.connection
 

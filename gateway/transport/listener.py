@@ -18,7 +18,7 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from gateway.errors import ConfigError
@@ -69,7 +69,8 @@ class Listener:
     """Accepts connections on one address. `setting` names the setting that gave the address, for error messages.
 
     `make` makes a carrier that tells the listener, its house, how it fares. `monotonic` is the clock of `tick`. `tls`
-    gives the context for the next connection, None for plain text.
+    gives the context for the next connection, None for plain text. `shared`: other processes of the same user may
+    accept on the same address, and the system deals out what comes.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Listener:
         tls_timeout_s: float,
         max_handshakes: int,
         backlog: int,
+        shared: bool = False,
     ) -> None:
         self.setting = setting
         self.host = host
@@ -100,6 +102,7 @@ class Listener:
         self.tls_timeout_s = tls_timeout_s
         self._max_handshakes = max_handshakes
         self._backlog = backlog
+        self._shared = shared
         self._loop: asyncio.AbstractEventLoop
         self._sockets: list[socket.socket] = []
         self._listening = False
@@ -114,13 +117,40 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Event | None = None
 
+    def accept_on(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on sockets that are bound already, as `another` made them."""
+        self._loop = asyncio.get_running_loop()
+        for bound in sockets:
+            self._sockets.append(bound)
+            bound.setblocking(False)
+            bound.listen(self._backlog)
+        self.port = self._sockets[0].getsockname()[1]
+        self._listen()
+
+    def another(self) -> list[socket.socket]:
+        """Further sockets at the addresses of this shared listener, for another process. Raises OSError."""
+        made: list[socket.socket] = []
+        try:
+            for first in self._sockets:
+                made.append(self._bound(first.family, first.getsockname()))
+        except OSError:
+            for each in made:
+                each.close()
+            raise
+        return made
+
     async def start(self) -> int:
         """Bind; return the port. Raises ConfigError naming the setting when the address cannot be had."""
         self._loop = asyncio.get_running_loop()
         try:
             found = await self._loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, _, _, _, address in dict.fromkeys(found):
-                self._sockets.append(self._bound(family, address))
+                if self._shared:
+                    # Nobody but the processes of this node: where it is shared already, it is somebody else's.
+                    self._bound(family, address, alone=True).close()
+                listening = self._bound(family, address)
+                self._sockets.append(listening)
+                listening.listen(self._backlog)
         except OSError as error:
             self.stop_accepting()
             raise ConfigError(
@@ -131,18 +161,19 @@ class Listener:
         self._listen()
         return self.port
 
-    def _bound(self, family: int, address: object) -> socket.socket:
+    def _bound(self, family: int, address: object, *, alone: bool = False) -> socket.socket:
         # With its protocol spelled out, or asyncio would not know that what it accepts can do without Nagle's delay.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setblocking(False)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._shared and not alone:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what is accepted inherits it
                 bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             bound.bind(address)  # type: ignore[arg-type]
-            bound.listen(self._backlog)
         except BaseException:
             bound.close()
             raise

@@ -130,7 +130,7 @@ async def test_a_file_that_is_wrong_is_not_reloaded(tmp_path: Path) -> None:
 
 async def test_the_log_s_level_is_a_setting(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[str, str]] = []
-    monkeypatch.setattr("gateway.node.configure", lambda level, format: said.append((level, format)))
+    monkeypatch.setattr("gateway.front.configure", lambda level, format: said.append((level, format)))
     assert (await api.send("POST", "/node/log-level", json={"level": "debug"})) == {"level": "debug"}
     assert said == [("debug", "auto")]
     assert (await setting(api, "log.level"))["value"] == "debug"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import gateway.node
+import gateway.front
 from gateway.config import load
 from gateway.control.identity import Identity
 from gateway.node import Node
@@ -32,7 +32,7 @@ def settings(data: Path, **overrides: object) -> dict[str, object]:
 @pytest.fixture
 async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     """A node as `gateway run --dev` starts it, whose clock ticks faster: nobody waits for deadlines and goodbyes."""
-    monkeypatch.setattr(gateway.node, "TICK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "TICK_S", 0.02)
     node = Node(load(None, {}, settings(prepared(tmp_path / "data")), dev=True, secrets=tmp_path / "none"))
     await node.start()
     yield node

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+import gateway.front
 import gateway.node
 from gateway.errors import ConfigError
 from gateway.transport import carrier
@@ -351,7 +352,7 @@ async def test_new_certificate_without_a_restart(
     how: str,
 ) -> None:
     """The next connection on either listener is shown the new one; those that stand go on."""
-    monkeypatch.setattr(gateway.node, "CHECK_S", 0.05 if how == "change" else 3600)
+    monkeypatch.setattr(gateway.front, "CHECK_S", 0.05 if how == "change" else 3600)
     pair = _Pair(tmp_path)
     pair.put(authority.issue_cert("old.example"))
     node = await start_node(pair.settings, dev=False)
@@ -380,7 +381,7 @@ async def test_bad_pair_keeps_the_old_one(
     wrong: str | None,
 ) -> None:
     """Fault 67: said in one line, however often it is looked at, and mended by the next change."""
-    monkeypatch.setattr(gateway.node, "CHECK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "CHECK_S", 0.02)
     pair = _Pair(tmp_path)
     pair.put(authority.issue_cert("old.example"))
     node = await start_node(pair.settings, dev=False)
@@ -442,7 +443,7 @@ async def test_own_certificate_is_renewed_while_the_node_runs(
     """A node that is not started again for a year: near its end the certificate is issued anew, for the same names, and
     the next connection is shown it; those that stand go on.
     """
-    monkeypatch.setattr(gateway.node, "CHECK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "CHECK_S", 0.02)
     node = await start_node({"tls.names": ["edge.example"]}, dev=False, data=tmp_path / "data")
     identity = node.node.identity
     trusting = ssl.create_default_context(cafile=identity.ca_path)
@@ -479,7 +480,7 @@ async def test_a_certificate_that_cannot_be_renewed(
     start_node: StartNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault 67: it is said, and the old one stays in use."""
-    monkeypatch.setattr(gateway.node, "CHECK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "CHECK_S", 0.02)
     monkeypatch.setattr(gateway.node, "RENEWAL_CHECK_S", 0.1)
     node = await start_node({"tls.names": ["edge.example"]}, dev=False, data=tmp_path / "data")
     identity = node.node.identity

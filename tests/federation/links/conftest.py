@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import gateway.node
+import gateway.front
 from tests.federation.links.cluster import Cluster
 
 
@@ -21,7 +21,7 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def cluster(
     tmp_path_factory: pytest.TempPathFactory, identities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Cluster]:
-    monkeypatch.setattr(gateway.node, "TICK_S", 0.02)
+    monkeypatch.setattr(gateway.front, "TICK_S", 0.02)
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), identities)
     yield cluster
     await cluster.close()
