@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from gateway.control.members import CENTRAL
+from gateway.errors import FederationError
+from gateway.federation.nats import credentials
 from gateway.federation.sharing import Sharing
 from gateway.wire import frames, mimetypes
 from gateway.wire.brokering import Address, Cast, RouteSetup
@@ -35,13 +39,15 @@ class Centre:
         self.cluster = cluster
         self.nats = nats
 
-    async def add(self, name: str) -> None:
-        engine = {
+    def engine(self, name: str) -> dict[str, object]:
+        return {
             "federation.engine": "nats",
             "federation.nats_servers": tuple(self.nats.urls),
             "federation.nats_nkey_file": self.nats.seeds[name],
         }
-        await self.cluster.add(name, CENTRAL, more=engine)
+
+    async def add(self, name: str) -> None:
+        await self.cluster.add(name, CENTRAL, more=self.engine(name))
 
     def sharing(self, name: str) -> Sharing:
         membership = self.cluster[name].running.links.membership
@@ -209,3 +215,21 @@ async def test_a_bucket_that_was_emptied_fills_again(centre: Centre) -> None:
         await until(lambda: not centre.sharing("c2").table.status().dirty)
     await centre.add("c3")
     await centre.sees("c3", "service/svc-door", "edge-b")
+
+
+async def test_an_engine_that_can_never_work_ends_the_start(
+    cluster: Cluster, nats: NatsCluster, tmp_path: Path
+) -> None:
+    """It says what to do, and leaves nothing open."""
+    credentials.make(tmp_path / "stranger")
+    wrong_key = {"federation.nats_nkey_file": tmp_path / "stranger"}
+    async with Administrator(nats) as administrator:
+        await administrator.client.call("$JS.API.STREAM.DELETE.KV_rt", seconds=10)
+    for more, said in ((wrong_key, "federation.nats_nkey_file"), ({}, "gateway engine init")):
+        place = await cluster.add("c1", CENTRAL, more=Centre(cluster, nats).engine("c1") | more, start=False)
+        with pytest.raises(FederationError, match=said):
+            await cluster.start("c1")
+        assert not any(listener.accepting for listener in place.running.listeners.values())
+        place.node = None
+        del cluster.places["c1"]
+        shutil.rmtree(place.data)
