@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.federation.table import Claim, HybridClock, Offer, names
 from gateway.federation.table.books import Book, Books
-from gateway.federation.table.owned import GATHER_S, LAZY_S, SERVICES_EVERY_S, OwnedKeys
+from gateway.federation.table.owned import GATHER_S, LAZY_S, OwnedKeys
 from gateway.federation.table.records import SHARD_LEAST, SHARD_MOST, ServicesRecord, ShardRecord, shard_of
 from gateway.federation.table.stamp import AHEAD_MS, COUNTER_BITS
 from tests.examples import examples
@@ -108,7 +108,7 @@ def test_the_holder_of_a_device_is_the_edge_with_its_latest_claim() -> None:
 
 # Keys of ours
 
-SHARD, EDGE, SERVICES = names.devices_key("e1", 0), names.edge_key("e1"), names.services_key("e1")
+SHARD, EDGE = names.devices_key("e1", 0), names.edge_key("e1")
 
 
 def keys_due(owned: OwnedKeys, now: float) -> list[str]:
@@ -130,11 +130,6 @@ def test_a_change_is_written_promptly_and_a_busy_key_now_and_then() -> None:
     owned.want(SHARD, 100.15)
     assert keys_due(owned, 100.3) == []
     assert keys_due(owned, 100.1 + GATHER_S) == [SHARD]
-    owned.want(SERVICES, 100.0)
-    write(owned, SERVICES, 1, 6, 100.2)
-    owned.want(SERVICES, 100.3)
-    assert SERVICES not in keys_due(owned, 100.1 + SERVICES_EVERY_S)
-    assert SERVICES in keys_due(owned, 100.2 + SERVICES_EVERY_S)
 
 
 def test_every_key_is_written_again_before_it_runs_out_and_not_all_at_once() -> None:

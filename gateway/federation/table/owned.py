@@ -15,8 +15,6 @@ from gateway.federation.table.records import RECORD_S
 
 #: A change is written after so long, with what has come meanwhile; but the same key no more often than that.
 PROMPT_S, GATHER_S = 0.02, 0.3
-#: What an edge offers is written no more often than this: names that come and go have to be seen within a second.
-SERVICES_EVERY_S = 0.5
 #: Every key is written again at half its age, not all of them at once.
 LAZY_S = RECORD_S / 2
 
@@ -88,11 +86,8 @@ class OwnedKeys:
         elif new is not None and not held.delete and key not in self._dirty and held.digest == hash(new):
             return
         held.delete = False
-        if key.startswith(f"{names.EDGE}."):
-            at = now
-        else:
-            every = SERVICES_EVERY_S if key.startswith(f"{names.SERVICES}.") else GATHER_S
-            at = max(now + PROMPT_S, held.written_at + every)
+        edge = key.startswith(f"{names.EDGE}.")
+        at = now if edge else max(now + PROMPT_S, held.written_at + GATHER_S)
         held.dirty_at = min(held.dirty_at, at)
         self._dirty.add(key)
 
