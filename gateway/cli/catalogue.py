@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "enroll": ("enroll", "One-time tokens with which devices get their credential themselves."),
     "central": ("central", "A central node, to which edges link."),
     "join": ("join", "Make this node, which must be stopped, one of a federation."),
+    "leave": ("join", "Make this node, which must be stopped, stand alone again."),
     "peer": ("peer", "The other nodes of the federation, and how new ones join."),
     "topology": ("topology", "Show the nodes of the federation and their links, as one node sees them."),
     "latency": ("topology", "Measure round trips between two nodes of the federation, over its links."),

@@ -1,4 +1,4 @@
-"""`gateway join`: make a node one of a federation."""
+"""`gateway join`, `gateway leave`: make a node one of a federation, and end that."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _FETCH_S = 5.0
 
 def attach(app: typer.Typer) -> None:
     app.command("join")(join)
+    app.command("leave")(leave)
 
 
 def join(
@@ -62,6 +63,30 @@ def join(
     for central in centrals:
         typer.echo(f"central node      {central}")
     typer.echo("Start it with:    gateway run --data " + str(directory))
+
+
+def leave(
+    data: target.Data = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Make this node, which must be stopped, stand alone again: it forgets the other nodes and links to none.
+
+    They do not hear of it: end its membership on a central node, too, with gateway peer rm.
+    """
+    from gateway.cli.lifecycle import settled_settings
+    from gateway.cli.offline import changed
+    from gateway.control.audit import Actor
+    from gateway.control.plane import ControlPlane
+
+    directory = settled_settings(data, None, dev=False).config.node.data
+    if not yes:
+        typer.confirm("Forget all other nodes of the federation?", abort=True, err=True)
+
+    async def go(control: ControlPlane, by: Actor) -> str:
+        return (await control.members.leave(by=by)).name
+
+    name = changed(directory, go)
+    typer.echo(f"{name} stands alone. On a central node:    gateway peer rm {name}")
 
 
 def _members(told: object) -> list[Any]:

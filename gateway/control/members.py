@@ -202,6 +202,18 @@ class Members:
 
         return await self._changes.make(by, "peer.remove", work, dry_run=dry_run, reserve=True)
 
+    async def leave(self, *, by: Actor) -> Member:
+        """Forget all members, this node among them, and what they refuse: for a node that is stopped, which stands
+        alone at its next start. Raises NotFound: it does so already."""
+
+        def work(connection: sqlite3.Connection) -> Change[Member]:
+            own = self._table.get(connection, self._identity.node_id)
+            for table in ("members", "refusals", "refusal_ledgers"):
+                connection.execute(f"DELETE FROM {table}")
+            return Change(own, f"node:{own.id}", before=public(own))
+
+        return await self._changes.make(by, "peer.leave", work)
+
     async def invite(
         self,
         role: str,

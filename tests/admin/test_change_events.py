@@ -28,11 +28,12 @@ OTHERWISE = {
     "device.export",
     "device.kick",
     "node.drain",
+    "peer.leave",
+    "peer.reconnect",
     "spool.drop",
     "spool.replay",
     "node.reload",
     "node.undrain",
-    "peer.reconnect",
     "service.call",
     "session.refresh",
 }

@@ -12,6 +12,7 @@ import pytest
 from gateway.config import LiveSettings, Sources
 from gateway.control.audit import SYSTEM
 from gateway.control.members import CENTRAL
+from gateway.control.plane import ControlPlane
 from gateway.errors import ConfigError
 from gateway.federation.joining import JoinToken, fingerprint
 from gateway.node import Node
@@ -96,6 +97,11 @@ async def test_an_edge_joins_and_links(central: Node, tmp_path: Path) -> None:
             await until(lambda: federation.uplink is None)
         finally:
             await edge.stop()
+        left = await run(tmp_path, "leave", "--data", str(tmp_path / "edge"), "--yes")
+        assert left == "edge-7 stands alone. On a central node:    gateway peer rm edge-7\n"
+        async with await ControlPlane.offline(tmp_path / "edge") as control:
+            assert (control.members.own, control.members.all(), control.refusals.ledgers) == (None, [], {})
+        assert "there is no node" in await run(tmp_path, "leave", "--data", str(tmp_path / "edge"), "--yes")
     finally:
         await central.stop()
 
