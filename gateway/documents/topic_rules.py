@@ -14,9 +14,11 @@ from gateway.routing.tags import HINTS, ROUTE_ID, SUB, canonical_key
 from gateway.topics.filters import ONE, REST, SEPARATOR, is_filter
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.rules import CallRule, InRule, OutRule, Retain, RpcRule, service_of
-from gateway.wire.brokering import WELL_KNOWN_KEYS
+from gateway.wire.brokering import MAX_TAG_BYTES, WELL_KNOWN_KEYS
 
 MAX_FILTERS = 64
+#: What the routing entry of a request holds.
+MAX_ROUTE_BYTES = 255
 #: Tags that choose a responder wherever they are named.
 _SELECTING = frozenset({SUB, ROUTE_ID, *WELL_KNOWN_KEYS.values(), *HINTS})
 
@@ -41,11 +43,17 @@ def plain_topic(text: str) -> str:
     return text
 
 
+def _tag(text: str) -> str:
+    if not 0 < len(text.encode()) <= MAX_TAG_BYTES or "=" in text or not text.isprintable():
+        raise ValueError(f"the name of a tag has 1 to {MAX_TAG_BYTES} printable bytes, and no =")
+    return text
+
+
 Filter = Annotated[str, AfterValidator(_filter)]
 Filters = Annotated[tuple[Filter, ...], Field(max_length=MAX_FILTERS)]
 TemplateText = Annotated[str, Field(max_length=1024), AfterValidator(_template)]
 Prefix = Annotated[str, Field(max_length=1024), AfterValidator(plain_topic)]
-Tags = Annotated[dict[Annotated[str, Field(min_length=1, max_length=127)], TemplateText], Field(max_length=32)]
+Tags = Annotated[dict[Annotated[str, AfterValidator(_tag)], TemplateText], Field(max_length=32)]
 
 
 class Direction(StrEnum):
@@ -97,7 +105,7 @@ class TopicRule(Part):
                 missing = ", ".join(sorted(template.names - known))
                 raise ValueError(f"{template.text!r} needs {missing}, which the pattern does not name")
         shown = route.with_each("x") if self.route else "x"
-        if not is_name(shown) or is_reserved(shown):
+        if not is_name(shown) or is_reserved(shown) or len(shown.encode()) > MAX_ROUTE_BYTES:
             raise ValueError(f"{self.route!r} is no route that anybody could serve")
         if self.expiry is not None and not self.goes_out:
             raise ValueError("expiry is of what goes out")

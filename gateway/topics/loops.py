@@ -8,12 +8,13 @@ taken to be anything: what is found here may be a loop, and where nothing is fou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.topics.filters import ONE, REST, SEPARATOR, common, covers
+from gateway.topics.filters import common, covers
 from gateway.topics.rules import InRule, Inward, OutRule, Rules
+from gateway.topics.tree import FilterTree
 
 
 class Echo(NamedTuple):
@@ -47,9 +48,11 @@ def echoes(rules: Rules) -> Iterator[Echo]:
     Two rules that go both ways are none: a broker does not send back what it was sent (No Local), and for one that
     cannot help it there is the guard of repetitions.
     """
-    inward = _Index((*rules.inbound, *rules.rpc))
+    inward: FilterTree[Inward] = FilterTree()
+    for rule in (*rules.inbound, *rules.rpc):
+        inward.add(rule.filter, rule)
     for out in rules.outbound:
-        for back in inward.near(out.range):
+        for back in sorted(inward.near(out.range), key=_number):
             if not (out.both and isinstance(back, InRule) and back.both):
                 shared = _shared(out, back)
                 if shared is not None:
@@ -59,15 +62,23 @@ def echoes(rules: Rules) -> Iterator[Echo]:
 def rings(bridges: Sequence[Bridged], through: str) -> Iterator[Ring]:
     """For each in rule of the bridge `through`: the shortest ring of several bridges by which it gets its own messages
     again."""
-    indexes = {each.name: _Index(each.rules.inbound) for each in bridges}
+    backs: Backs = {}
+    for publisher in bridges:
+        for out in publisher.rules.outbound:
+            backs[publisher.name, out.number] = tuple(_backs(out, publisher, bridges))
     start = next(each for each in bridges if each.name == through)
+    fed = {(where.name, back.number) for each in backs.values() for back, where, _ in each}
     for rule in start.rules.inbound:
-        ring = _ring(rule, start, bridges, indexes)
+        ring = _ring(rule, start, bridges, backs) if (start.name, rule.number) in fed else None
         if ring is not None:
             yield ring
 
 
-def _ring(rule: InRule, start: Bridged, bridges: Sequence[Bridged], indexes: dict[str, _Index]) -> Ring | None:
+#: By bridge and number of an out rule: who takes in what it publishes, and what of it.
+Backs = dict[tuple[str, int], tuple[tuple[InRule, Bridged, str], ...]]
+
+
+def _ring(rule: InRule, start: Bridged, bridges: Sequence[Bridged], backs: Backs) -> Ring | None:
     waiting: list[tuple[InRule, Bridged, tuple[str, ...]]] = [(rule, start, (start.name,))]
     seen: set[tuple[str, int]] = set()
     for taker, here, path in waiting:
@@ -75,9 +86,10 @@ def _ring(rule: InRule, start: Bridged, bridges: Sequence[Bridged], indexes: dic
             if other is here:
                 continue  # what comes in by a bridge does not go out by it
             for out in other.rules.outbound:
-                if not _leads(taker, out):
+                following = backs[other.name, out.number]
+                if not following or not _leads(taker, out):
                     continue
-                for back, where, shared in _backs(out, other, bridges, indexes):
+                for back, where, shared in following:
                     if (where.name, back.number) == (start.name, rule.number):
                         return Ring(rule, (*path, other.name, start.name), shared)
                     if (where.name, back.number) not in seen:
@@ -86,15 +98,12 @@ def _ring(rule: InRule, start: Bridged, bridges: Sequence[Bridged], indexes: dic
     return None
 
 
-def _backs(
-    out: OutRule, publisher: Bridged, bridges: Sequence[Bridged], indexes: dict[str, _Index]
-) -> Iterator[tuple[InRule, Bridged, str]]:
+def _backs(out: OutRule, publisher: Bridged, bridges: Sequence[Bridged]) -> Iterator[tuple[InRule, Bridged, str]]:
     """Who takes in what a rule publishes."""
     for taker in bridges:
         if publisher.brokers.isdisjoint(taker.brokers):
             continue
-        for back in indexes[taker.name].near(out.range):
-            assert isinstance(back, InRule)
+        for back in taker.rules.near(out.range):
             if taker is publisher and out.both and back.both:
                 continue
             shared = _shared(out, back)
@@ -118,18 +127,5 @@ def _shared(out: OutRule, back: Inward) -> str | None:
     return shared
 
 
-class _Index:
-    """Rules by the first level of their filter: most pairs of rules have nothing in common there already."""
-
-    def __init__(self, rules: Iterable[Inward]) -> None:
-        self._all = tuple(rules)
-        self._named: dict[str, list[Inward]] = {}
-        self._wild: list[Inward] = []
-        for rule in self._all:
-            first = rule.filter.split(SEPARATOR, 1)[0]
-            (self._wild if first in (ONE, REST) else self._named.setdefault(first, [])).append(rule)
-
-    def near(self, pattern: str) -> Sequence[Inward]:
-        """Those that may have something in common with a filter."""
-        first = pattern.split(SEPARATOR, 1)[0]
-        return self._all if first in (ONE, REST) else (*self._named.get(first, ()), *self._wild)
+def _number(rule: Inward) -> int:
+    return rule.number

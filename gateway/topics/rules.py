@@ -17,9 +17,11 @@ from gateway.topics.filters import ONE, REST, SEPARATOR, covers, is_topic, match
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.tree import FilterTree
 
-#: Topics whose rule is remembered.
+#: Topics whose rule is remembered, and how long one of them may be.
 KNOWN = 8192
+KNOWN_CHARACTERS = 256
 _TAG = 127
+_ROUTE = 255
 _SEPARATORS = (".", "/")
 _WHOLE = Template(f"{{{WHOLE}}}")
 
@@ -194,10 +196,15 @@ class Rules:
         except KeyError:
             pass
         found = _first(self._in, topic)
-        if len(self._known) >= KNOWN:
-            self._known.clear()
-        self._known[topic] = found
+        if len(topic) <= KNOWN_CHARACTERS:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[topic] = found
         return found
+
+    def near(self, pattern: str) -> list[InRule]:
+        """Those in rules that may take a topic which a filter matches, in their order."""
+        return sorted(self._in.near(pattern), key=_number)
 
     def calling(self, topic: str) -> Matched | None:
         """The same of a message that has a response topic."""
@@ -276,7 +283,7 @@ def matched(rule: Inward, topic: str, levels: list[str]) -> Matched:
     values[WHOLE] = local
     route = rule.route.fill(values)
     # One that is the same for every topic was looked at when the rule was made.
-    if not rule.route.is_fixed and (not is_name(route) or is_reserved(route)):
+    if not rule.route.is_fixed and (not is_name(route) or is_reserved(route) or len(route.encode()) > _ROUTE):
         raise RequestInvalid(f"the topic {topic!a} makes no route: {route!a}", reason="mqtt_unmappable")
     tags = tuple([(name, template.fill(values)) for name, template in rule.tags])
     del values[WHOLE]

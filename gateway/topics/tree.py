@@ -53,6 +53,29 @@ class FilterTree(Generic[Leaf]):
             return [] if named is None else self._below([named], levels, 1)
         return self._below([root], levels, 0)
 
+    def near(self, pattern: str) -> list[Leaf]:
+        """What the filters lead to that may match a topic which `pattern` matches, too: all that do, and besides these
+        only some of topics that begin with `$`."""
+        found: list[Leaf] = []
+        nodes = [self._root]
+        for name in pattern.split(SEPARATOR):
+            if name == REST:
+                return found + _all(nodes)
+            following: list[_Level[Leaf]] = []
+            for node in nodes:
+                found += node.rests
+                if name == ONE:
+                    following += node.named.values()
+                elif name in node.named:
+                    following.append(node.named[name])
+                if node.any is not None:
+                    following.append(node.any)
+            nodes = following
+        for node in nodes:
+            found += node.ends
+            found += node.rests
+        return found
+
     @staticmethod
     def _below(nodes: list[_Level[Leaf]], levels: list[str], at: int) -> list[Leaf]:
         found: list[Leaf] = []
@@ -73,3 +96,16 @@ class FilterTree(Generic[Leaf]):
             found += node.ends
             found += node.rests
         return found
+
+
+def _all(nodes: list[_Level[Leaf]]) -> list[Leaf]:
+    """What is at these levels and below them."""
+    found: list[Leaf] = []
+    waiting = list(nodes)
+    for node in waiting:
+        found += node.ends
+        found += node.rests
+        waiting += node.named.values()
+        if node.any is not None:
+            waiting.append(node.any)
+    return found

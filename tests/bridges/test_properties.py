@@ -94,6 +94,7 @@ def test_tags_say_more_than_the_entry() -> None:
         b"[" * 100_000,
         b'{"qos": 3}',
         b'{"qos": true}',
+        b'{"qos": 1.5}',
         b'{"qos": 1e400}',
         b'{"retain": "perhaps"}',
         b'{"expiry_s": -1}',

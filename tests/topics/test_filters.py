@@ -70,6 +70,21 @@ def test_a_tree_finds_what_each_filter_matches(patterns: list[str], topic: str) 
     assert sorted(tree.find(topic.split("/"))) == [n for n, pattern in enumerate(patterns) if slowly(pattern, topic)]
 
 
+@settings(deadline=None)
+@given(st.lists(FILTERS, max_size=12), FILTERS)
+def test_a_tree_finds_what_has_something_in_common(patterns: list[str], other: str) -> None:
+    tree: FilterTree[int] = FilterTree()
+    for number, pattern in enumerate(patterns):
+        tree.add(pattern, number)
+    found = tree.near(other)
+    assert len(set(found)) == len(found)
+    assert {n for n, pattern in enumerate(patterns) if common(pattern, other) is not None} <= set(found)
+    for number in found:
+        # What two filters share is nothing only where `$` keeps them apart, or the empty topic is all of it.
+        plain = (text.replace("$x", "x") for text in (patterns[number], other))
+        assert common(*plain) is not None or "" in (patterns[number] + other).split("/")
+
+
 @pytest.mark.parametrize("text", ["", "a+", "a/#/b", "#/a", "a#", "a\0b", "+a/b", "x" * 65_536, "\ud800"])
 def test_no_filter(text: str) -> None:
     assert not is_filter(text)

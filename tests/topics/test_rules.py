@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.documents.bridge import Bridge
 from gateway.errors import RequestInvalid
 from gateway.topics.filters import matches
-from gateway.topics.rules import Matched, Rules
+from gateway.topics.rules import KNOWN, KNOWN_CHARACTERS, Matched, Rules
 
 
 def rules(*topics: dict[str, Any], **more: Any) -> Rules:
@@ -101,12 +101,21 @@ def test_what_the_rest_stands_for() -> None:
     assert incoming(found, "logs/a").tags == (("path", ""),)
 
 
-@pytest.mark.parametrize("level", ["..", "a*", "\u200b", "gateway", "", "a\nb"])
+@pytest.mark.parametrize("level", ["..", "a*", "é" * 200, "\u200b", "gateway", "", "a\nb"])
 def test_a_topic_makes_no_route_that_could_be_misread(level: str) -> None:
     """A topic is a stranger's text: no wildcard, no path, no control sequence, none of the node's own services."""
     found = rules({"pattern": "{a}/x", "direction": "in", "route": "{a}"})
     with pytest.raises(RequestInvalid, match="makes no route"):
         found.incoming(f"{level}/x")
+
+
+def test_topics_that_are_remembered_are_bounded() -> None:
+    found = rules({"pattern": "#", "direction": "in", "route": "r"})
+    for at in range(KNOWN + 10):
+        found.incoming(f"t/{at}")
+        found.incoming(f"long/{at}".ljust(KNOWN_CHARACTERS + 1, "x"))
+    assert len(found._known) <= KNOWN
+    assert max(map(len, found._known)) <= KNOWN_CHARACTERS
 
 
 def test_rpc_has_rules_of_its_own() -> None:

@@ -70,9 +70,9 @@ def read(text: str) -> Imported:
     notes: list[Note] = []
     sections: list[_Section] = []
     for line, raw in enumerate(text.splitlines(), 1):
-        key, _, value = raw.strip().partition(" ")
-        value = value.strip()
-        if not key or key.startswith("#"):
+        key, *rest = raw.split(None, 1) or ("#",)
+        value = rest[0].strip() if rest else ""
+        if key.startswith("#"):
             continue
         if key == "connection":
             sections.append(_Section(value, line, notes))

@@ -167,7 +167,7 @@ def _whole(value: Any, name: str, least: int, most: int) -> int | None:
         number = int(value)
     except (ValueError, TypeError, OverflowError):
         number = -1
-    if isinstance(value, bool) or not least <= number <= most:
+    if isinstance(value, bool | float) or not least <= number <= most:
         raise RequestInvalid(f"{name} is a number from {least} to {most}", reason="mqtt_metadata")
     return number
 
