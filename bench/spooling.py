@@ -66,9 +66,11 @@ async def measure(at: Node, seconds: float, backlog: int) -> None:
         spool = Spool(at, http)
         await spool.apply(DOCUMENT)
         await acknowledged(spool, Model.RESPONSE, seconds)
+        (await http.post("/spools:drop", json={"spool": "bench/bench"})).raise_for_status()
+        await fill(spool, backlog // 10)
         settled = at.resident_bytes()
         await fill(spool, backlog)
-        report("memory added by the backlog", (at.resident_bytes() - settled) / 2**20, "MiB")
+        report("memory that the last nine tenths of them added", (at.resident_bytes() - settled) / 2**20, "MiB")
         await delivered(spool)
 
 
@@ -93,7 +95,6 @@ async def acknowledged(spool: Spool, model: Model, seconds: float) -> None:
 
 async def fill(spool: Spool, backlog: int) -> None:
     """Fire until so many wait, and no faster than the disk takes it."""
-    (await spool.http.post("/spools:drop", json={"spool": "bench/bench"})).raise_for_status()
     shape = Shape(Model.FNF, requesters=4, responders=0, payload=PAYLOAD)
     async with Run(spool.node.access, shape) as run:
         while (waiting := (await spool.seen())["messages"]) < backlog:

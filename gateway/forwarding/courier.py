@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.policy.principal import Principal
     from gateway.routing.route import Route
 
+#: Keys whose responder is remembered.
+KEYS = 1024
 #: Told once how a request ended: None for an answer, else the code of the error.
 Ended = Callable[[int | None], None]
 
@@ -43,13 +45,17 @@ Ended = Callable[[int | None], None]
 class Courier(InternalConnection):
     """`revoked`: its principal may not be here any more."""
 
-    __slots__ = ("_asked", "_rewritten", "revoked")
+    __slots__ = ("_asked", "_rewritten", "_sharded", "_sharded_at", "_shards", "revoked")
 
     def __init__(self, plane: Plane, principal: Principal, *, side: int = LOCAL, node: str = "") -> None:
         """`side`: which side of this node its messages came from; `node`: the name of the one they were accepted by."""
         super().__init__(plane, "spool")
         self._asked: dict[int, Ended] = {}
         self._rewritten: dict[tuple[bytes, int], bytes] = {}
+        #: Who a key's messages go to, as long as one decision holds.
+        self._shards: dict[bytes, Route] = {}
+        self._sharded: Decision | None = None
+        self._sharded_at = -1
         self.revoked = False
         # Where its requests may go depends on where they came from, as for any request.
         self.side = side
@@ -93,7 +99,17 @@ class Courier(InternalConnection):
             intake.passing = False
         if decision.multicast:
             raise NoRoute(f"no route to {decision.address}")
-        return decision, decision.pick_by(self.plane, key) if key else decision.pick(self.plane)
+        if not key:
+            return decision, decision.pick(self.plane)
+        if decision is not self._sharded or decision.generation != self._sharded_at:
+            self._sharded, self._sharded_at = decision, decision.generation
+            self._shards.clear()
+        route = self._shards.get(key)
+        if route is None:
+            if len(self._shards) >= KEYS:
+                self._shards.clear()
+            route = self._shards[key] = decision.pick_by(self.plane, key)
+        return decision, route
 
     def carry(
         self,

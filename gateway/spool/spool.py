@@ -97,7 +97,7 @@ class Spool:
 
     def is_of_this_run(self, message: Waiting) -> bool:
         """Whether it was accepted in this run of the store: what is older may have been sent before it ended."""
-        return message.id.epoch == self.lanes[message.priority].head.epoch
+        return message[0][1] == self.lanes[message[2]].head.epoch
 
     @property
     def in_flight(self) -> int:

@@ -262,6 +262,8 @@ class Outlet:
         if not spool.messages and not self._storing:
             if not self.behind or not self.beyond.waits():
                 self._go_live()
+            elif self._held is not None and self.plane.monotonic() > self._held_until:
+                self._release()
             if self._running is not None and not self._sending:
                 self._running.cancel()
                 self._running = None
@@ -394,7 +396,7 @@ class Outlet:
             await self._delivery.pause(pause)
 
     def redelivered(self, message: Waiting) -> bool:
-        return message.number in self._tried or not self.spool.is_of_this_run(message)
+        return not self.spool.is_of_this_run(message) or message.number in self._tried
 
     def entry(self, message: Waiting, origin: Origin | None) -> bytes:
         """What its receiver is told of a message, as composite metadata."""

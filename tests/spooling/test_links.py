@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tests.spooling.test_kills import History
-from tests.spooling.traffic import CENTRAL, EDGE, Traffic, a_cluster
+from tests.spooling.traffic import CENTRAL, EDGE, Traffic, a_cluster, until
 
 
 async def kill_again_and_again(root: Path, times: int, seed: int) -> History:
@@ -21,9 +21,7 @@ async def kill_again_and_again(root: Path, times: int, seed: int) -> History:
         traffic = Traffic(cluster, history)
         for _ in range(times):
             enough = len(history.acked) + random.randint(5, 60)
-            async with asyncio.timeout(60):
-                while len(history.acked) < enough:  # noqa: ASYNC110  (other processes)
-                    await asyncio.sleep(0.01)
+            await until(lambda enough=enough: len(history.acked) >= enough)  # type: ignore[misc]
             name = random.choice((CENTRAL, EDGE))
             cluster.kill(name)
             await asyncio.to_thread(cluster.start, name)

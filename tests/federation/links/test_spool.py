@@ -246,3 +246,21 @@ async def test_a_revoked_sender_is_revoked_where_it_arrives(edges: Cluster) -> N
     historian = await edges.servant("central", "historian")
     await until(lambda: waiting(edges, "edge-a") + waiting(edges, "central") == 0)
     assert numbers(historian.got(frames.RequestFnf)) == [0, 1]
+
+
+async def test_a_link_that_goes_while_new_requests_are_held(edges: Cluster) -> None:
+    """What is held in memory until the next node has delivered goes to the disk when that can no longer be known."""
+    phone = await backlog(edges, 5)
+    silent = await edges.client("edge-b", "svc-historian", serving=("historian",))
+    outlet = depot(edges, "edge-a").outlets["wait/historian"]
+
+    def holds() -> bool:
+        phone.send(fnf(phone, "historian.write", b"6"))
+        return outlet._held is not None
+
+    await until(holds)
+    await until(lambda: waiting(edges, "edge-a") == 0)
+    await edges.kill("central")
+    assert isinstance(await ask(phone, b"7"), frames.Payload)
+    await edges.start("central")
+    await silent.close()
