@@ -28,11 +28,12 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster test lint style types rules bench soak audit image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
 	  'make run    a dev node, three MicroPython thermostats, one Python service' \
+	  'make run-mqtt   Mosquitto, a node, a thermostat of each kind, bridged' \
 	  'make run-cluster  central nodes, edges and a device, linked' \
 	  'make test   everything set up and tested' \
 	  'make lint   style, types, import rules, spelling' \
@@ -59,6 +60,9 @@ run: setup
 
 run-cluster: setup
 	@$(BIN)/python tools/run-cluster
+
+run-mqtt: setup
+	@$(BIN)/python tools/run-mqtt
 
 test: setup
 	@tools/install-peers

@@ -18,15 +18,18 @@ from gateway.documents.model import Document
 from gateway.errors import BridgeError, TokenError
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus, BridgeTest
 from gateway.observe.loggers import structlog
+from gateway.spooling.deposit import Parcel
 
 if TYPE_CHECKING:
     from gateway.bridges.mqtt.bridge import Bridge, House
-    from gateway.bridges.mqtt.inbound import Store
+    from gateway.bridges.mqtt.inbound import Parcel as Stowed
+    from gateway.bridges.mqtt.inbound import Store, Stored
     from gateway.bridges.mqtt.session import Dial
     from gateway.control.identity import Identity
     from gateway.control.plane import ControlPlane
     from gateway.documents.bridge import Bridge as Spec
     from gateway.forwarding.plane import Plane
+    from gateway.spooling.depot import Depot
 
 #: Below the node's data.
 DIRECTORY = "mqtt"
@@ -59,7 +62,7 @@ class Bridging:
         self._control: ControlPlane
         self._plane: Plane
         self._config: Config
-        self._store: Callable[[], Store | None]
+        self._depot: Callable[[], Depot | None]
         self._changes: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._looking: asyncio.TimerHandle | None = None
@@ -71,11 +74,11 @@ class Bridging:
         plane: Plane,
         identity: Identity,
         control: ControlPlane,
-        store: Callable[[], Store | None],
+        depot: Callable[[], Depot | None],
     ) -> None:
         """The listeners are open: act by the documents, from now on."""
         self._config, self._plane, self._identity, self._control = config, plane, identity, control
-        self._store = store
+        self._depot = depot
         control.documents.subscribe("Bridge", self._govern)
 
     async def close(self) -> None:
@@ -161,11 +164,16 @@ class Bridging:
         place.bridge.start()
         self._log.info("bridge started", bridge=spec.name, address=spec.mqtt.address[0])
 
+    def _store(self) -> Store | None:
+        depot = self._depot()
+        return None if depot is None else _Shelf(depot)
+
     def _dial(self, spec: Spec) -> Dial:
         """In a thread. Raises BridgeError."""
         from gateway.bridges.mqtt.credentials import dial_of
+        from gateway.bridges.mqtt.presence import will_of
 
-        return dial_of(spec, partial(self._sign, spec), time.time())
+        return dial_of(spec, partial(self._sign, spec), time.time(), will_of(spec))
 
     def _sign(self, spec: Spec, audience: str, ttl_s: float) -> str:
         try:
@@ -275,6 +283,16 @@ class Bridging:
             self._plane.monotonic() - began,
             refused,
         )
+
+
+class _Shelf:
+    """The depot, as bridges know it."""
+
+    def __init__(self, depot: Depot) -> None:
+        self._depot = depot
+
+    def put(self, document: str, parcels: Sequence[Stowed]) -> asyncio.Future[Stored]:
+        return self._depot.put(document, [Parcel(*each) for each in parcels])
 
 
 def _slug(name: str) -> str:

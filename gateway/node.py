@@ -97,7 +97,7 @@ class Node(Front):
                 self.workers = Crew(self, self.control, renewals, federation, authority, self._tell)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
-            self.bridges.open(config, self.plane, self.identity, self.control, lambda: None)
+            self.bridges.open(config, self.plane, self.identity, self.control, lambda: self.depot)
             if self.workers is not None:
                 await self.workers.start()
         except BaseException:

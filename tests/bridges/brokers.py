@@ -26,7 +26,13 @@ def free_port() -> int:
 class Broker:
     """One Mosquitto. `start`, then `kill` or `stop`; a second `start` is on the same port, with what it kept."""
 
-    def __init__(self, directory: Path, *lines: str, listener: tuple[str, ...] = (), keep: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *lines: str,
+        listener: tuple[str, ...] = (),
+        keep: bool = True,
+    ) -> None:
         """`lines` go into the configuration as they are, those of `listener` behind the one listener."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -75,8 +81,7 @@ class Broker:
             "log_timestamp false",
         ]
         if self._keep:
-            lines += ["persistence true", f"persistence_location {self.directory}/", "autosave_interval 1"]
-            lines += ["autosave_on_changes true"]
+            lines += ["persistence true", f"persistence_location {self.directory}/"]
         # Options that stand before a listener are global.
         (self.directory / "mosquitto.conf").write_text("\n".join(("user root", *self._lines, *lines)) + "\n")
 

@@ -53,7 +53,7 @@ class Peer:
             else:
                 outgoing.acknowledged(kind, answer)
 
-        dial = Dial(name, version=version, clean_start=True, **options)
+        dial = Dial(name, version=version, **{"clean_start": True, "receive_maximum": 1000, **options})
         session = await Session.connect(
             dial, endpoint(broker.url), outgoing.ids, arrived, answered, on_open=found.append
         )
@@ -73,7 +73,7 @@ class Peer:
             self.session.send(packets.encode_publish(message, 0, self.session.dial.version))
             return 0
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._outgoing.publish(message, done.set_result)
+        self._outgoing.publish(message, lambda reason: None if done.done() else done.set_result(reason))
         return await asyncio.wait_for(done, 30)
 
     async def gets(self, count: int) -> list[Message]:

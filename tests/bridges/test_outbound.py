@@ -33,7 +33,7 @@ async def test_a_route_becomes_a_topic(bridged: Bridged, broker: Broker, peer: C
     assert (first.topic, first.payload, first.qos) == ("site/7/readings/kitchen/temperature", b"21.5", 1)
     assert (second.topic, second.payload) == ("site/7/readings/kitchen/humidity", b"40")
     assert first.properties.of_user("gateway-hops") == "1"
-    await until(lambda: bridged.status().counters.confirmed == 2)
+    await until(lambda: bridged.status().counters.confirmed >= 2)
 
 
 async def test_publish_says_what_the_broker_says(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:

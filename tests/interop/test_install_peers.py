@@ -37,7 +37,8 @@ def _run(bare: Path, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_left_out_is_named_with_its_reason(bare: Path) -> None:
     done = _run(bare)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    # Mosquitto is looked for where Debian has it, too.
+    assert [line for line in done.stdout.splitlines() if "mosquitto" not in line] == [
         "left out: rsocket-js-0.0.27 (Node.js and npm are not installed)",
         "left out: rsocket-js-1.0.0-alpha.3 (Node.js and npm are not installed)",
         "left out: rsocket-java-1.1.5 (a JDK and Maven are not installed)",

@@ -17,12 +17,16 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from gateway.bridges.mqtt.asking import Asker
+from gateway.bridges.mqtt.calls import Calls
 from gateway.bridges.mqtt.client import Arrival, Backoff, Client
 from gateway.bridges.mqtt.inbound import Inbound, Store
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.memory import Memory
 from gateway.bridges.mqtt.outbound import Outbound
+from gateway.bridges.mqtt.presence import Presence
+from gateway.bridges.mqtt.rpc import Rpc
 from gateway.bridges.mqtt.session import Dial, Filter
+from gateway.bridges.mqtt.sparkplug import Births
 from gateway.bridges.mqtt.subscription import Subscriptions
 from gateway.errors import BridgeError, NoRoute, RequestInvalid
 from gateway.forwarding.closing import CloseReason
@@ -72,12 +76,15 @@ class Bridge(Exchanges):
 
     __slots__ = (
         "_asker",
+        "_calls",
         "_handlers",
         "_house",
         "_inbound",
         "_memory",
         "_outbound",
+        "_presence",
         "_routes",
+        "_rpc",
         "_subscriptions",
         "_unsubscribe",
         "client",
@@ -105,12 +112,10 @@ class Bridge(Exchanges):
         guard = LoopGuard(f"{house.node_id}/{spec.name}", loop.max_hops, loop.window, loop.entries)
         cached = spec.caches_repetitions
         backoff = Backoff(spec.backoff.base, spec.backoff.cap, spec.backoff.stable)
-        filters = [Filter(topic, qos) for topic, qos in spec.rules.subscriptions]
         self.client = Client(
             spec.name,
             spec.mqtt.endpoints,
             prepare,
-            filters,
             backoff,
             self._memory,
             self,
@@ -120,6 +125,7 @@ class Bridge(Exchanges):
             clock=plane.monotonic,
             wall=plane.wall,
         )
+        self._rpc = Rpc(spec.rules, self._asker, self.client, guard, counters)
         self._inbound = Inbound(
             spec.name,
             spec.rules,
@@ -129,9 +135,12 @@ class Bridge(Exchanges):
             counters,
             house.store,
             principal,
+            self._rpc,
+            Births() if spec.sparkplug == "aware" else None,
             cached=cached,
             version=spec.mqtt.version,
             clock=plane.monotonic,
+            wall=plane.wall,
         )
         self._outbound = Outbound(
             spec.name,
@@ -141,7 +150,19 @@ class Bridge(Exchanges):
             guard,
             counters,
             cached=cached,
+            aware=spec.sparkplug == "aware",
             clock=plane.monotonic,
+        )
+        self._calls = Calls(
+            spec.name, house.node_id, spec.mqtt.version, spec.rules, self.client, self._outbound, counters
+        )
+        self._presence = Presence(spec, plane, self.client, counters)
+        self.client.want(
+            (
+                *(Filter(topic, qos) for topic, qos in spec.rules.subscriptions),
+                *self._calls.filters,
+                *self._presence.filters,
+            )
         )
         self._subscriptions = Subscriptions(
             spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum
@@ -150,6 +171,7 @@ class Bridge(Exchanges):
         self._handlers: dict[str, tuple[tuple[FrameType, ...], Handler]] = {
             f"{spec.service}.publish": (_ASKED, self._outbound.publish),
             f"{spec.service}.subscribe": ((FrameType.REQUEST_STREAM,), self._subscriptions.subscribe),
+            f"{spec.service}.call": ((FrameType.REQUEST_RESPONSE,), self._calls.call),
             f"{spec.service}.last": ((FrameType.REQUEST_RESPONSE,), self._subscriptions.last),
         }
 
@@ -166,6 +188,9 @@ class Bridge(Exchanges):
         self._unsubscribe()
         self.plane.table.remove_owner(self)
         self._inbound.forget()
+        self._rpc.stop()
+        self._calls.stop()
+        self._presence.leave()
         await self._subscriptions.stop()
         await self.client.stop()
         self.plane.soundings.ended(self.number)
@@ -183,19 +208,28 @@ class Bridge(Exchanges):
             route = Route(uuid.uuid4().bytes, service, self, subject=self.spec.service)
             self._routes.append(route)
             self.plane.table.add(route)
+        self._presence.connected()
 
     def disconnected(self, why: BridgeError) -> None:
         for route in self._routes:
             self.plane.table.remove(route)
         self._routes.clear()
+        self._presence.disconnected()
         self.plane.soundings.ended(self.number)
 
     def arrived(self, arrival: Arrival) -> None:
-        self._inbound.arrived(arrival)
+        message = arrival.message
+        if self._calls.take(message) or self._presence.take(message):
+            self.client.acknowledge(arrival)
+        else:
+            self._inbound.arrived(arrival)
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, Joined) and event.route.owner is not self:
+        if event.route.owner is self:
+            return
+        if isinstance(event, Joined):
             self._inbound.joined()
+        self._presence.heard(event.route)
 
     # What the data plane brings
 

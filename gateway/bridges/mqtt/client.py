@@ -85,7 +85,6 @@ class Client:
         name: str,
         places: Sequence[Endpoint],
         prepare: Callable[[], Dial],
-        filters: Sequence[Filter],
         backoff: Backoff,
         memory: Memory,
         listener: Listener,
@@ -105,10 +104,12 @@ class Client:
         self.since: float | None = None
         self.retry_at: float | None = None
         self.acknowledged_at: float | None = None
+        #: When the bridge last said that it is there.
+        self.beat_at: float | None = None
         self.refused_filters: tuple[str, ...] = ()
         self._places = tuple(places)
         self._prepare = prepare
-        self._filters = tuple(filters)
+        self._filters: tuple[Filter, ...] = ()
         self._backoff = backoff
         self._memory = memory
         self._listener = listener
@@ -126,6 +127,10 @@ class Client:
         self._giving_up: asyncio.TimerHandle | None = None
 
     # Life
+
+    def want(self, filters: Sequence[Filter]) -> None:
+        """What to subscribe to; before `start`."""
+        self._filters = tuple(dict.fromkeys(filters))
 
     def start(self) -> None:
         self._task = self._loop.create_task(self._run(), name=f"mqtt: {self.name}")
@@ -207,6 +212,7 @@ class Client:
     def _opened(self, session: Session) -> None:
         """CONNACK has come; what the broker had for this session may come right behind it."""
         self.session = session
+        self.beat_at = None
         if not session.present:
             self._coming.clear()
             self._memory.arrivals.forget()
@@ -232,6 +238,21 @@ class Client:
         agreed = {topic: options for topic, options in wanted.items() if topic not in refused}
         if agreed != (before | wanted):
             await self._loop.run_in_executor(None, self._memory.note_filters, agreed)
+
+    async def also(self, wanted: Filter) -> None:
+        """Subscribe to this besides, for as long as the bridge is. Raises BridgeError."""
+        session = self.session
+        if session is None or not session.open:
+            raise BridgeError(f"bridge {self.name}: its broker is not connected", reason="mqtt_not_connected")
+        if wanted in self._filters:
+            return
+        self._filters = (*self._filters, wanted)
+        noted = {each.topic: [each.qos, each.number] for each in self._filters}
+        await self._loop.run_in_executor(None, self._memory.note_filters, noted)
+        codes = await session.subscribe([wanted])
+        if codes[0] >= packets.REFUSED:
+            self._filters = tuple(each for each in self._filters if each != wanted)
+            raise BridgeError(f"the broker refuses {wanted.topic}", reason="mqtt_topic")
 
     def _tick(self, session: Session) -> None:
         if session.open:

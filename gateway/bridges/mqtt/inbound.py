@@ -9,6 +9,7 @@ all is refused with a reason code (MQTT 5), counted, and acknowledged: it would 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -18,7 +19,9 @@ from gateway.bridges.mqtt.asking import Asker, Done
 from gateway.bridges.mqtt.client import Arrival, Client
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.properties import metadata_of
-from gateway.errors import GatewayError, NoRoute, RequestInvalid
+from gateway.bridges.mqtt.rpc import Rpc
+from gateway.bridges.mqtt.sparkplug import Births
+from gateway.errors import FrameError, GatewayError, NoRoute, RequestError, RequestInvalid
 from gateway.forwarding.stream import REQUEST_FNF
 from gateway.observe.bridges import BridgeCounters
 from gateway.policy.principal import Principal
@@ -89,12 +92,16 @@ class Inbound:
         counters: BridgeCounters,
         store: Callable[[], Store | None],
         principal: Principal,
+        rpc: Rpc,
+        births: Births | None,
         *,
         cached: bool,
         version: int,
         clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
-        """`cached`: repetitions of what was sent are echoes. `store` says where messages can wait, None for nowhere."""
+        """`births`: where it is aware of Sparkplug. `cached`: repetitions of what was sent are echoes. `store` says
+        where messages can wait, None for nowhere."""
         self.waiting_for = ""
         self._name = name
         self._rules = rules
@@ -107,12 +114,15 @@ class Inbound:
         self._cached = cached
         self._version = version
         self._clock = clock
+        self._wall = wall
+        self._rpc = rpc
+        self._births = births
         self._loop = asyncio.get_running_loop()
         self._known: dict[object, bytes] = {}
         self._held: set[_Held] = set()
         self._stuck: set[_Held] = set()
         self._parcels: dict[str, list[_Held]] = {}
-        self._storing: set[asyncio.Future[Stored]] = set()
+        self._storing: dict[str, asyncio.Future[Stored]] = {}
 
     def arrived(self, arrival: Arrival) -> None:
         message = arrival.message
@@ -122,8 +132,14 @@ class Inbound:
             counters.loops[reason] += 1
             self._client.acknowledge(arrival)
             return
+        if self._births is not None and not self._is_news(arrival):
+            return
+        matched = None
         try:
-            matched = self._rules.incoming(message.topic)
+            if message.properties.response_topic is not None:
+                matched = self._rules.calling(message.topic)
+            if matched is None:
+                matched = self._rules.incoming(message.topic)
         except RequestInvalid as error:
             self.drop(arrival, error.reason)
             return
@@ -132,13 +148,16 @@ class Inbound:
             self._client.acknowledge(arrival)
             return
         rule = matched.rule
-        counters.rule(rule.number).matched += 1
         try:
             metadata = self._metadata(arrival, matched)
         except ValueError:
             # A route or a tag that no metadata can hold.
             self.drop(arrival, "mqtt_unmappable")
             return
+        if not isinstance(rule, InRule):
+            self._rpc.begin(arrival, matched, metadata)
+            return
+        counters.rule(rule.number).matched += 1
         if not message.qos:
             try:
                 self._asker.fire(metadata, message.payload)
@@ -164,6 +183,21 @@ class Inbound:
         if not arrival.id:
             return metadata
         return metadata + encode_composite([(IDEMPOTENCY_KEY, f"mqtt/{self._name}/{arrival.id}".encode())])
+
+    def _is_news(self, arrival: Arrival) -> bool:
+        """What Sparkplug says of a message; it is acknowledged here where it goes no further."""
+        assert self._births is not None
+        try:
+            verdict = self._births.arrived(arrival.message, self._wall())
+        except FrameError:
+            return True
+        if verdict.rebirth is not None:
+            with contextlib.suppress(RequestError):
+                self._client.publish(verdict.rebirth)
+        if not verdict.forward:
+            self._counters.dropped[verdict.reason or "sparkplug"] += 1
+            self._client.acknowledge(arrival)
+        return verdict.forward
 
     def drop(self, arrival: Arrival, reason: str) -> None:
         """It can go nowhere, ever."""
@@ -252,21 +286,24 @@ class Inbound:
         """Somebody came who may be whom messages wait for."""
         for held in self._stuck:
             if held.timer is not None and not held.asked:
+                held.tries = 1
                 held.timer.cancel()
                 held.timer = self._loop.call_later(0, self._try_again, held)
 
     # Through a spool
 
     def _store_all(self) -> None:
-        parcels, self._parcels = self._parcels, {}
-        for document, many in parcels.items():
+        """Give the spools what has come: one piece at a time each, so that nothing overtakes what came before it."""
+        for document in list(self._parcels):
+            if document in self._storing:
+                continue
+            many = self._parcels.pop(document)
             store = self._store()
             if store is None:
                 self._stored(many, [NoRoute("nothing can wait here", reason="spool_unavailable")] * len(many))
                 continue
-            future = store.put(document, [self._parcel(held) for held in many])
-            self._storing.add(future)
-            future.add_done_callback(partial(self._on_disk, many))
+            future = self._storing[document] = store.put(document, [self._parcel(held) for held in many])
+            future.add_done_callback(partial(self._on_disk, document, many))
 
     def _parcel(self, held: _Held) -> Parcel:
         message = held.arrival.message
@@ -280,11 +317,11 @@ class Inbound:
             float(expiry) if expiry else None,
         )
 
-    def _on_disk(self, many: list[_Held], future: asyncio.Future[Stored]) -> None:
-        self._storing.discard(future)
-        if future.cancelled():
-            return
-        self._stored(many, future.result())
+    def _on_disk(self, document: str, many: list[_Held], future: asyncio.Future[Stored]) -> None:
+        del self._storing[document]
+        if not future.cancelled():
+            self._stored(many, future.result())
+            self._store_all()
 
     def _stored(self, many: list[_Held], results: Sequence[MessageId | GatewayError | None]) -> None:
         for held, result in zip(many, results, strict=True):

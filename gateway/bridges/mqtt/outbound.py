@@ -17,7 +17,17 @@ from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.outgoing import LOST, UNSENT
 from gateway.bridges.mqtt.properties import Asked, asked_of
-from gateway.errors import BrokerRefused, NoRoute, NotPermitted, Overloaded, RequestError, RequestInvalid, ResponderGone
+from gateway.bridges.mqtt.sparkplug import NAMESPACE, historical, may_replay
+from gateway.errors import (
+    BrokerRefused,
+    FrameError,
+    NoRoute,
+    NotPermitted,
+    Overloaded,
+    RequestError,
+    RequestInvalid,
+    ResponderGone,
+)
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
 from gateway.topics.rules import OutRule, Retain, Rules
@@ -42,8 +52,10 @@ class Outbound:
         counters: BridgeCounters,
         *,
         cached: bool,
+        aware: bool,
         clock: Callable[[], float],
     ) -> None:
+        """`cached`: what goes out is remembered, for what comes back. `aware`: of Sparkplug."""
         self._name = name
         self._node = node
         self._rules = rules
@@ -51,6 +63,7 @@ class Outbound:
         self._guard = guard
         self._counters = counters
         self._cached = cached
+        self._aware = aware
         self._clock = clock
         self._unconfirmed = 0
         self._failed = False
@@ -92,7 +105,13 @@ class Outbound:
         properties = asked.properties
         if properties.expiry_s is None and rule.expiry_s is not None:
             properties = properties._replace(expiry_s=rule.expiry_s)
+        if self._aware and "spooled" in facts:
+            data = _replayed(found.topic, data)
         return Message(found.topic, data, qos, retain, False, self._signed(properties, facts)), rule
+
+    def signed(self, properties: Properties, metadata: bytes) -> Properties:
+        """The properties of what goes out for a request with this metadata."""
+        return self._signed(properties, _facts(metadata))
 
     def _signed(self, properties: Properties, facts: Mapping[str, str]) -> Properties:
         user = tuple(pair for pair in properties.user if pair[0] != ID)
@@ -217,6 +236,18 @@ def refusal(name: str, reason: int) -> RequestError | None:
         text = f"bridge {name}: the connection was lost before the broker confirmed it"
         return ResponderGone(text, reason="mqtt_lost")
     return BrokerRefused(f"bridge {name}: the broker refuses it, reason code 0x{reason:02x}")
+
+
+def _replayed(topic: str, payload: bytes) -> bytes:
+    """What has waited, as history. Raises RequestInvalid for what says nothing any more."""
+    if not may_replay(topic):
+        raise RequestInvalid(f"{topic} says who is there, and said it a while ago", reason="mqtt_stale_birth")
+    if not topic.startswith(NAMESPACE):
+        return payload
+    try:
+        return historical(payload)
+    except FrameError:
+        return payload
 
 
 def _facts(metadata: bytes) -> dict[str, str]:

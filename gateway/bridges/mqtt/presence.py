@@ -1,0 +1,196 @@
+"""Who is there, as MQTT shows it: the bridge itself, and the devices of this node, as retained messages.
+
+The bridge says `1` at its state topic, the broker says `0` for it when it goes without a word. It says so again when
+nothing has been acknowledged for a keepalive interval: the broker's PUBACK is what health is judged by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from gateway import __version__
+from gateway.bridges.mqtt import discovery
+from gateway.bridges.mqtt.message import Message, Properties
+from gateway.bridges.mqtt.session import Filter
+from gateway.errors import BridgeError, RequestError
+from gateway.forwarding.links import LOCAL
+from gateway.forwarding.plane import INTERNAL
+from gateway.policy.principal import Kind, Principal
+from gateway.topics.patterns import Template
+
+if TYPE_CHECKING:
+    from gateway.bridges.mqtt.client import Client
+    from gateway.documents.bridge import Bridge as Spec
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.plane import Plane
+    from gateway.observe.bridges import BridgeCounters
+    from gateway.routing.route import Route
+
+HERE, GONE = b"1", b"0"
+#: How long a device may be away before that is said, in seconds: who registers anew is gone for a moment.
+SETTLE_S: Final = 0.05
+#: Devices that are told of.
+MAX_DEVICES: Final = 100_000
+
+
+def will_of(spec: Spec) -> Message | None:
+    """What the broker says when the bridge goes without a word."""
+    return None if spec.state_topic is None else Message(spec.state_topic, GONE, 1, True)
+
+
+class Presence:
+    """Of one bridge and the devices of its node."""
+
+    def __init__(self, spec: Spec, plane: Plane, client: Client, counters: BridgeCounters) -> None:
+        self._spec = spec
+        self._plane = plane
+        self._client = client
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        devices = spec.presence.devices
+        self._devices = None if devices is None else Template(devices)
+        home = spec.home_assistant
+        self._home = None
+        self._status = "" if home is None else home.status
+        if home is not None:
+            self._home = discovery.Topics(
+                home.prefix, Template(home.state), Template(home.command), Template(home.availability)
+            )
+        self._shown: dict[str, Principal] = {}
+        self._dirty: set[str] = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
+        self._up = False
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """What the bridge has to subscribe to for it."""
+        return (Filter(self._status, 1),) if self._status else ()
+
+    @property
+    def _tells(self) -> bool:
+        return self._devices is not None or self._home is not None
+
+    # The bridge
+
+    def connected(self) -> None:
+        self._up = True
+        self._shown.clear()
+        self._beat()
+        if self._tells:
+            self._look_at_all()
+
+    def disconnected(self) -> None:
+        self._up = False
+        for timer in (self._beating, self._settling):
+            if timer is not None:
+                timer.cancel()
+        self._settling = None
+
+    def leave(self) -> None:
+        """The bridge goes: say so itself, because after a goodbye the broker does not."""
+        if self._up:
+            for subject in list(self._shown):
+                self._say(subject, None)
+            if self._spec.state_topic is not None:
+                self._publish(Message(self._spec.state_topic, GONE, 0, True))
+        self.disconnected()
+
+    def _beat(self) -> None:
+        topic, interval = self._spec.state_topic, self._spec.mqtt.keepalive
+        if topic is None or not self._up:
+            return
+        at = self._client.acknowledged_at
+        if at is None or self._client.beat_at is None or self._plane.monotonic() - at > interval / 2:
+            self._client.beat_at = self._plane.monotonic()
+            self._publish(Message(topic, HERE, 1, True))
+        self._beating = self._loop.call_later(interval / 2, self._beat)
+
+    # Devices
+
+    def heard(self, route: Route) -> None:
+        """A route of the table came or went."""
+        if not self._up or not self._tells or not route.subject:
+            return
+        self._dirty.add(route.subject)
+        if self._settling is None:
+            self._settling = self._loop.call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        dirty, self._dirty = self._dirty, set()
+        for subject in dirty:
+            self._say(subject, self._here(subject))
+
+    def _look_at_all(self) -> None:
+        for route in list(self._plane.table):
+            if route.subject and route.subject not in self._shown:
+                self._say(route.subject, self._here(route.subject))
+
+    def _here(self, subject: str) -> Principal | None:
+        """The device of this name that is connected to this node."""
+        group = self._plane.table.subject(subject)
+        for route in group.routes if group is not None else ():
+            owner: Connection = route.owner  # type: ignore[assignment]
+            if owner.side == LOCAL and owner.kind != INTERNAL and owner.principal.kind is Kind.DEVICE:
+                return owner.principal
+        return None
+
+    def _say(self, subject: str, device: Principal | None) -> None:
+        before = self._shown.get(subject)
+        if device is None and before is None:
+            return
+        if device is not None:
+            if len(self._shown) >= MAX_DEVICES:
+                return
+            self._shown[subject] = device
+        else:
+            del self._shown[subject]
+        try:
+            if self._devices is not None and (before is None) != (device is None):
+                self._publish(_state(self._devices, subject, device is not None))
+            if self._home is not None:
+                for message in self._announcement(subject, before, device):
+                    self._publish(message)
+        except BridgeError as error:
+            self._counters.dropped[error.reason] += 1
+
+    def _announcement(self, subject: str, before: Principal | None, device: Principal | None) -> tuple[Message, ...]:
+        """Raises BridgeError."""
+        assert self._home is not None
+        labels = dict((device or before or _NOBODY).labels)
+        if not discovery.is_announced(labels):
+            return ()
+        if device is None:
+            return (discovery.availability(subject, self._home, online=False),)
+        old = {} if before is None else dict(before.labels)
+        return discovery.changes(subject, old, labels, self._home, online=True, version=__version__)
+
+    def take(self, message: Message) -> bool:
+        """Whether a message is Home Assistant's: when it comes back it has to be told again."""
+        if not self._status or message.topic != self._status:
+            return False
+        if message.payload == discovery.ONLINE:
+            shown = list(self._shown)
+            self._shown.clear()
+            for subject in shown:
+                self._say(subject, self._here(subject))
+        return True
+
+    def _publish(self, message: Message) -> None:
+        try:
+            self._client.publish(message)
+        except RequestError as error:
+            self._counters.dropped[error.reason] += 1
+
+
+def _state(template: Template, subject: str, online: bool) -> Message:
+    """Raises BridgeError when the name is no level of a topic."""
+    if any(character in subject for character in "/+#\0"):
+        raise BridgeError(f"{subject!a} is no level of a topic", reason="mqtt_discovery")
+    payload = discovery.ONLINE if online else discovery.OFFLINE
+    return Message(template.fill({"sub": subject}), payload, 1, True, False, Properties(text=True))
+
+
+_NOBODY: Final = Principal("", Kind.DEVICE, "", 0.0, 0.0)

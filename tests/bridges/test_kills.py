@@ -1,0 +1,214 @@
+"""A node killed at any instant between a broker and a service: what was published arrives, and takes effect once.
+
+The checker is Jepsen's for queues, as in `tests/spooling/test_kills.py`. The service drops what comes again under an
+idempotency key that it has had, as a receiver does that wants each message once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from gateway.wire import frames
+from gateway.wire.metadata import decode_composite
+from gateway.wire.mimetypes import IDEMPOTENCY_KEY
+from tests.bridges.brokers import Broker
+from tests.bridges.conftest import ConnectPeer, StartBroker
+from tests.bridges.forked_node import ForkedNode
+from tests.bridges.peers import Peer, bridge
+from tests.bridges.test_spool import spool
+from tests.local_node import until
+from tests.rawclient import ConnectionEnded, RawClient, composite
+
+GONE = (ConnectionEnded, ConnectionError, TimeoutError, asyncio.IncompleteReadError, OSError)
+RULES = (
+    {"pattern": "direct/#", "direction": "in", "qos": 2, "route": "ledger.direct"},
+    {"pattern": "kept/#", "direction": "in", "qos": 2, "route": "ledger.kept", "spool": "kept"},
+)
+OUT = {"pattern": "out/{sub}", "direction": "out", "qos": 1, "route": "cloud.out"}
+
+
+class Ledger:
+    """`read`: what took effect; `again`: how often something came that had been there."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+        self.read: list[str] = []
+        self.keys: set[bytes] = set()
+        self.again = 0
+
+    def take(self, request: Any) -> None:
+        key = dict(decode_composite(request.metadata or b""))[IDEMPOTENCY_KEY]
+        if key in self.keys:
+            self.again += 1
+            return
+        self.keys.add(key)
+        self.read.append(request.data.decode())
+
+    async def settles(self) -> None:
+        """Wait until all of it has come, or nothing comes any more."""
+        before = -1
+        while before != len(self.read):
+            before = len(self.read)
+            with contextlib.suppress(TimeoutError):
+                await until(lambda: set(self.published) <= set(self.read), 10)
+                return
+
+    def check(self) -> None:
+        lost = set(self.published) - set(self.read)
+        assert not lost, f"lost: {sorted(lost)[:10]} of {len(self.published)}"
+        twice = len(self.read) - len(set(self.read))
+        assert not twice, f"{twice} took effect twice"
+
+
+async def publish_on(sensor: Peer, ledger: Ledger, random: Random) -> None:
+    """One message after the other; it counts when the broker has confirmed it."""
+    number = 0
+    while True:
+        number += 1
+        text = f"{number}"
+        topic = random.choice(("direct/a", "direct/b", "kept/a"))
+        await sensor.publish(topic, text.encode(), random.choice((1, 2)))
+        ledger.published.append(text)
+        await asyncio.sleep(0.01)
+
+
+async def serve(node: ForkedNode, ledger: Ledger) -> None:
+    """The service, for as long as the node is there."""
+    with contextlib.suppress(*GONE):
+        client = await RawClient.connect_tcp(node.tcp_port)
+        try:
+            client.setup(node.token("svc-ledger", "service"), ("ledger",))
+            while True:
+                frame = await client.recv(60)
+                if isinstance(frame, frames.RequestResponse):
+                    ledger.take(frame)
+                    client.send(frames.Payload(frame.stream_id, None, b"had", next=True, complete=True))
+                elif isinstance(frame, frames.RequestFnf):
+                    ledger.take(frame)
+                elif isinstance(frame, frames.KeepAlive) and frame.respond:
+                    client.send(frames.KeepAlive(False, 0, frame.data))
+        finally:
+            await client.close()
+
+
+async def begin(tmp_path: Path, life: int, *documents: dict[str, Any]) -> ForkedNode:
+    text = "" if life else "\n---\n".join(map(json.dumps, documents))
+    return await ForkedNode.start(tmp_path / "data", tmp_path / "log", text)
+
+
+async def kill_again_and_again(tmp_path: Path, broker: Broker, sensor: Peer, times: int, seed: int) -> Ledger:
+    ledger, random = Ledger(), Random(seed)
+    publishing: asyncio.Task[None] | None = None
+    try:
+        for life in range(times + 1):
+            node = await begin(tmp_path, life, spool("kept", "ledger"), bridge(broker, *RULES))
+            try:
+                serving = asyncio.create_task(serve(node, ledger))
+                if publishing is None:
+                    # Before it has subscribed the broker keeps nothing for it.
+                    await broker.logs("Sending SUBACK to gateway-plant")
+                    publishing = asyncio.create_task(publish_on(sensor, ledger, random))
+                if life < times:
+                    await asyncio.sleep(random.uniform(0.1, 0.5))
+                else:
+                    await end(publishing)
+                    await ledger.settles()
+            finally:
+                node.kill()
+            await serving
+    finally:
+        if publishing is not None:
+            await end(publishing)
+    return ledger
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.soak)])
+async def test_a_node_is_killed_between_a_broker_and_a_service(
+    tmp_path: Path, start_broker: StartBroker, peer: ConnectPeer, times: int
+) -> None:
+    broker = await start_broker("max_queued_messages 0")
+    sensor = await peer(broker, "sensor")
+    ledger = await kill_again_and_again(tmp_path, broker, sensor, times, seed=times)
+    ledger.check()
+    assert len(ledger.published) > 5 * times
+    print(f"{len(ledger.published)} published, {ledger.again} came again")
+
+
+async def write(node: ForkedNode, numbers: list[int], acked: set[str]) -> None:
+    """One request after the other until the node has gone; `numbers` holds the next one."""
+    with contextlib.suppress(*GONE):
+        client = await RawClient.connect_tcp(node.tcp_port)
+        try:
+            client.setup(node.token("writer", "service"), ())
+            await client.ready()
+            while True:
+                number, numbers[0] = numbers[0], numbers[0] + 1
+                client.send(frames.RequestResponse(client.next_stream_id(), composite("cloud.out"), b"%d" % number))
+                frame = await client.recv(20)
+                if isinstance(frame, frames.Payload):
+                    acked.add(str(number))
+                else:
+                    await asyncio.sleep(0.01)
+        finally:
+            await client.close()
+
+
+async def arrives(watcher: Peer, wanted: set[str]) -> None:
+    await until(lambda: wanted <= {message.payload.decode() for message in watcher.got})
+
+
+@pytest.mark.timeout(300)
+async def test_a_node_is_killed_while_its_broker_is_away(
+    tmp_path: Path, start_broker: StartBroker, peer: ConnectPeer
+) -> None:
+    broker = await start_broker("max_queued_messages 0")
+    acked: set[str] = set()
+    numbers, random = [1], Random(11)
+    got: dict[str, str] = {}
+    again = 0
+    for life in range(6):
+        if life in (2, 3):
+            broker.stop()
+        elif life == 4:
+            await broker.start()
+        watcher = None
+        if life not in (2, 3):
+            watcher = await peer(broker, "watcher", clean_start=False, session_expiry_s=3600)
+            await watcher.subscribe("out/#", 1)
+        node = await begin(tmp_path, life, spool("cloud", "cloud.out"), bridge(broker, OUT))
+        try:
+            work: Coroutine[Any, Any, None] = write(node, numbers, acked)
+            writing = asyncio.create_task(work)
+            await asyncio.sleep(random.uniform(0.2, 0.7))
+            if life == 5:
+                assert watcher is not None
+                await end(writing)
+                with contextlib.suppress(TimeoutError):  # what is missing is said below
+                    await arrives(watcher, acked - set(got.values()))
+        finally:
+            node.kill()
+        await asyncio.gather(writing, return_exceptions=True)
+        for message in watcher.got if watcher is not None else ():
+            identity = message.properties.of_user("gateway-id") or f"live {message.payload.decode()}"
+            again += identity in got
+            got[identity] = message.payload.decode()
+        if watcher is not None:
+            watcher.leave()
+            await watcher.session.ended
+    assert acked <= set(got.values()), f"lost: {sorted(acked - set(got.values()))[:10]}"
+    assert len(acked) > 50
+    print(f"{len(acked)} acknowledged, {again} came again")
