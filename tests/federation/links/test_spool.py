@@ -264,3 +264,19 @@ async def test_a_link_that_goes_while_new_requests_are_held(edges: Cluster) -> N
     assert isinstance(await ask(phone, b"7"), frames.Payload)
     await edges.start("central")
     await silent.close()
+
+
+async def test_a_large_backlog_does_not_begin_at_once(cluster: Cluster) -> None:
+    """All the edges of a region that come back do not come at once; an operator need not wait."""
+    await cluster.add("central", CENTRAL)
+    await cluster.add("edge-a", parents=("central",), more={"spool.start_jitter_s": 3600})
+    await cluster.linked("edge-a")
+    await apply(cluster, "edge-a")
+    await backlog(cluster, 1001)
+    historian = await cluster.servant("central", "historian")
+    outlet = depot(cluster, "edge-a").outlets["wait/historian"]
+    await until(lambda: outlet.spool.in_flight)
+    assert not historian.heard
+    outlet.replay()
+    await until(lambda: len(historian.got(frames.RequestFnf)) == 1001)
+    assert numbers(historian.got(frames.RequestFnf)) == list(range(1001))
