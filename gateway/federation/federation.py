@@ -180,6 +180,9 @@ class Federation:
 
     def up(self, link: Link) -> None:
         """It is known who is at the other end."""
+        if link.name == self.plane.node:
+            # Another process of this node.
+            return
         self.journal.up(link)
         self.on_up(link)
 

@@ -60,8 +60,9 @@ def topology(federation: Federation, members: Iterable[Member]) -> dict[str, Any
     standing = {uuid.UUID(member.id).bytes: member for member in members}
     direct: dict[bytes, Link] = {}
     behind: dict[bytes, Link] = {}
-    for link in federation.links.values():
-        if not link.node or link.connection.closed:
+    outward = _outward(federation)
+    for link in outward:
+        if link.connection.closed:
             continue
         if link.node not in direct or in_use(federation, link):
             direct[link.node] = link
@@ -71,8 +72,7 @@ def topology(federation: Federation, members: Iterable[Member]) -> dict[str, Any
     nodes = [_place(federation, node, member, direct, behind) for node, member in standing.items()]
     links = [
         {"source": _text(own), "target": _text(link.node), "reported": False, **shown(federation, link)}
-        for link in federation.links.values()
-        if link.node
+        for link in outward
     ]
     links += [
         {"source": _text(link.node), "target": _text(node), "reported": True, "kind": "downlink", "state": "active"}
@@ -124,9 +124,9 @@ def figures(federation: Federation) -> list[LinkFigures]:
     found = {
         (kind, node): LinkFigures(kind, node, **past._asdict()) for (kind, node), past in list(journal.past.items())
     }
-    for link in federation.links.values():
+    for link in _outward(federation):
         key = (link.kind, journal.label(link))
-        if link.node and key in found:
+        if key in found:
             found[key] = _and_of(found[key], federation, link)
     return list(found.values())
 
@@ -146,6 +146,11 @@ def _and_of(sum: LinkFigures, federation: Federation, link: Link) -> LinkFigures
         bytes_in=sum.bytes_in + connection.bytes_in,
         bytes_out=sum.bytes_out + connection.outbox.bytes_sent,
     )
+
+
+def _outward(federation: Federation) -> list[Link]:
+    """Links to other nodes, once it is known which; not those between the processes of this one."""
+    return [link for link in federation.links.values() if link.node and link.name != federation.plane.node]
 
 
 def table(status: TableStatus) -> TableFigures:

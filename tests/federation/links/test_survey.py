@@ -132,6 +132,24 @@ async def test_links_are_events(cluster: Cluster) -> None:
     await until(lambda: ("link.moved", "central") in edge_told)
 
 
+async def test_processes_of_this_node_are_no_other_nodes(cluster: Cluster) -> None:
+    """Their links go by the node's own name."""
+    await cluster.add("central", CENTRAL)
+    await cluster.add("edge", parents=("central",))
+    await cluster.linked("edge")
+    central = cluster["central"]
+    (link,) = central.federation.links.values()
+    link.name = "central"
+    assert [node["place"] for node in topology(cluster, "central")["nodes"]] == ["itself", "apart"]
+    assert topology(cluster, "central")["links"] == []
+    assert [each.up for each in central.running.links.figures()] == [0]
+    told: list[str] = []
+    central.federation.journal.tell = lambda kind, subject, **data: told.append(kind)
+    central.federation.up(link)
+    assert told == []
+    link.name = "edge"
+
+
 class Link:
     def __init__(self, name: str) -> None:
         self.name = name
