@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.bridges.mqtt import discovery
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.session import Filter
-from gateway.errors import BridgeError, RequestError
+from gateway.errors import BridgeError, RequestError, TokenError
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.plane import INTERNAL
 from gateway.policy.principal import Kind, Principal
@@ -163,9 +163,22 @@ class Presence:
         if not discovery.is_announced(labels):
             return ()
         if device is None:
+            if before is not None and self._is_deleted(before):
+                return discovery.removals(subject, labels, self._home)
             return (discovery.availability(subject, self._home, online=False),)
         old = {} if before is None else dict(before.labels)
         return discovery.changes(subject, old, labels, self._home, online=True, version=__version__)
+
+    def _is_deleted(self, device: Principal) -> bool:
+        """Whether it is gone for good, and not only away or disabled."""
+        access = self._plane.snapshot.access
+        if device.subject in access.devices:
+            return False
+        try:
+            access.judge(device, self._plane.wall())
+        except TokenError:
+            return True
+        return False
 
     def take(self, message: Message) -> bool:
         """Whether a message is Home Assistant's: when it comes back it has to be told again."""
