@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ DOCUMENT = (
     "minFree: 0%\nmaxBytes: 1GiB\nkey: device\nqueueWhileOffline: {ttl: 1h, onlyIdempotent: false}\n"
 )
 PAYLOAD = 200
+#: What else this machine does is no overload of the node.
+SETTINGS = {"GATEWAY__ADMIN__REQUESTS_PER_SECOND": "0", "GATEWAY__LIMITS__LAG_SHED_MS": "60000"}
 
 
 class Spool:
@@ -51,13 +55,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--backlog", type=int, default=200_000)
     options = parser.parse_args()
-    # What else this machine does is no overload of the node.
-    settings = {"GATEWAY__ADMIN__REQUESTS_PER_SECOND": "0", "GATEWAY__LIMITS__LAG_SHED_MS": "60000"}
-    with tempfile.TemporaryDirectory() as name, node(Path(name) / "node", settings=settings) as started:
+    with tempfile.TemporaryDirectory() as name, node(Path(name) / "node", settings=SETTINGS) as started:
         complete(measure(started, options.seconds, options.backlog))
 
 
-async def measure(at: Node, seconds: float, backlog: int) -> None:
+@asynccontextmanager
+async def spool_of(at: Node) -> AsyncIterator[Spool]:
+    """A node's spool for the service `bench`."""
     token = at.identity.mint("operator", Kind.ADMIN, (), ("*",), 3600, time.time(), audience="gateway-admin")
     while (runtime := Runtime.read(at.data)) is None:  # noqa: ASYNC110  (another process writes it)
         await asyncio.sleep(0.05)
@@ -65,13 +69,23 @@ async def measure(at: Node, seconds: float, backlog: int) -> None:
     async with httpx.AsyncClient(base_url=f"{runtime.admin}/api/v1", headers=headers, timeout=60) as http:
         spool = Spool(at, http)
         await spool.apply(DOCUMENT)
+        yield spool
+
+
+async def measure(at: Node, seconds: float, backlog: int) -> None:
+    async with spool_of(at) as spool:
         await acknowledged(spool, Model.RESPONSE, seconds)
-        (await http.post("/spools:drop", json={"spool": "bench/bench"})).raise_for_status()
-        await fill(spool, backlog // 10)
-        settled = at.resident_bytes()
-        await fill(spool, backlog)
-        report("memory that the last nine tenths of them added", (at.resident_bytes() - settled) / 2**20, "MiB")
+        (await spool.http.post("/spools:drop", json={"spool": "bench/bench"})).raise_for_status()
+        report("memory that nine tenths of them added", await growth(spool, backlog) / 2**20, "MiB")
         await delivered(spool)
+
+
+async def growth(spool: Spool, backlog: int) -> int:
+    """Bytes of memory that a node has more when all of a backlog waits than when a tenth of it did."""
+    await fill(spool, backlog // 10)
+    before = spool.node.resident_bytes()
+    await fill(spool, backlog)
+    return spool.node.resident_bytes() - before
 
 
 async def acknowledged(spool: Spool, model: Model, seconds: float) -> None:

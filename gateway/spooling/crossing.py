@@ -39,6 +39,9 @@ class Crossing:
         self._random: Random = plane.random
         self._starts: dict[int, float] = {}
 
+    def now(self) -> float:
+        return self._plane.monotonic()
+
     def begins_in(self, link: Connection, backlog: int) -> float:
         """Seconds until a backlog of so many messages may begin to go over a link."""
         if backlog <= SMALL_BACKLOG or not self._jitter_s:
@@ -87,7 +90,8 @@ class Crossing:
 class Beyond:
     """What is known of the messages of one outlet that other nodes have taken: whether some may wait there still.
 
-    `tell` is called when that may have changed. `handed`: messages that were taken.
+    `tell` is called when that may have changed. `handed`: messages that were taken. `refused`: since when
+    (monotonic) the other node has taken nothing, and what it said.
     """
 
     def __init__(self, crossing: Crossing, target: str, tell: Callable[[], None]) -> None:
@@ -97,6 +101,7 @@ class Beyond:
         self._link: Connection | None = None
         self._asking: asyncio.Task[None] | None = None
         self.handed = 0
+        self.refused: tuple[float, str] | None = None
 
     def choose(self, decision: Decision) -> Connection:
         """The link to hand over to: one at a time, the same as before while it leads there. Whoever receives counts
@@ -105,7 +110,14 @@ class Beyond:
         return self._link if self._link in links and self._link is not None else links[0]
 
     async def hand(self, link: Connection, consignment: Consignment) -> Answer:
-        answer = await self._crossing.hand(link, consignment)
+        try:
+            answer = await self._crossing.hand(link, consignment)
+        except (ResponderGone, FederationError) as error:
+            if not link.closed:
+                # A line that breaks is no news; a node that does not take what it is sent is.
+                self.refused = self.refused or (self._crossing.now(), str(error))
+            raise
+        self.refused = None
         self._link = link
         self.handed += len(consignment.items) - len(answer.refused)
         return answer

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FULL, FULL_NO_MORE = 0.8, 0.7
 #: How long a loss of messages stays an alarm, in seconds.
 LOSS_S = 600.0
+#: How long another node may refuse what is handed over before that is an alarm, in seconds.
+REFUSED_S = 60.0
 #: What is lost because somebody chose to lose it.
 _CHOSEN = frozenset({"dropped", "conflated"})
 
@@ -28,6 +30,7 @@ class Watch:
         self._lost: dict[str, int] = {}
         self._lost_at = float("-inf")
         self._full: set[str] = set()
+        self._not_taken: set[str] = set()
 
     def begin(self, outlet: Outlet) -> None:
         """What was lost before is no news."""
@@ -55,7 +58,20 @@ class Watch:
                         "spool_lost", f"messages for {name} left without being delivered: {reasons}"
                     )
             self._lost[name] = total
+        self._look_beyond(outlets, now)
         if not self._full:
             self._control.calm("spool_filling")
         if now - self._lost_at > LOSS_S:
             self._control.calm("spool_lost")
+
+    def _look_beyond(self, outlets: Mapping[str, Outlet], now: float) -> None:
+        """Whether another node refuses what it is handed."""
+        refusing = {name for name, outlet in outlets.items() if outlet.beyond.refused is not None}
+        for name in refusing - self._not_taken:
+            since, why = outlets[name].beyond.refused or (now, "")
+            if now - since > REFUSED_S:
+                self._not_taken.add(name)
+                self._control.raise_alarm("spool_not_taken", f"what waits for {name} is not taken: {why}")
+        if self._not_taken and not refusing:
+            self._not_taken.clear()
+            self._control.calm("spool_not_taken")

@@ -10,6 +10,9 @@ from gateway.control.audit import SYSTEM
 from gateway.control.members import CENTRAL
 from gateway.errors import ResponderGone
 from gateway.forwarding.connection import Connection
+from gateway.spool.rules import SpoolRules
+from gateway.spooling import depot as depots
+from gateway.spooling import watch
 from gateway.spooling.consignment import Answer, Consignment
 from gateway.spooling.crossing import Crossing
 from gateway.spooling.depot import Depot
@@ -280,3 +283,19 @@ async def test_a_large_backlog_does_not_begin_at_once(cluster: Cluster) -> None:
     outlet.replay()
     await until(lambda: len(historian.got(frames.RequestFnf)) == 1001)
     assert numbers(historian.got(frames.RequestFnf)) == list(range(1001))
+
+
+async def test_a_node_that_takes_nothing_is_an_alarm(edges: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its file has no room for stays where it is, and somebody hears of it; then it takes it after all."""
+    monkeypatch.setattr(watch, "REFUSED_S", 0.1)
+    monkeypatch.setattr(depots, "FOREIGN_RULES", SpoolRules(max_bytes=100))
+    await backlog(edges, 3)
+    historian = await edges.servant("central", "historian")
+    control = edges["edge-a"].running.control
+    assert control is not None
+    await until(lambda: [alarm for alarm in control.alarms if alarm.slug == "spool_not_taken"])
+    assert waiting(edges, "edge-a") == 3
+    depot(edges, "central").outlets["@downlink/historian"].spool.set_rules(SpoolRules())
+    depot(edges, "edge-a").outlets["wait/historian"].replay()
+    await until(lambda: numbers(historian.got(frames.RequestFnf)) == [0, 1, 2])
+    await until(lambda: not [alarm for alarm in control.alarms if alarm.slug == "spool_not_taken"])
