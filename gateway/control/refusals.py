@@ -26,6 +26,8 @@ MAX_OF_EDGE: Final = 4_096
 #: Entries that were lifted and are still told; with more the ledger is begun anew.
 MAX_LIFTED: Final = 4_096
 MAX_VALUE: Final = 512
+#: How far the bases of two lives of a process are apart at least: it begins its ledger anew fewer times.
+LIFE: Final = 1 << 20
 
 #: Kind, value, and the issuer of the tokens that are meant; empty: any.
 Key = tuple[str, str, str]
@@ -71,6 +73,7 @@ class Refusals:
         self.listeners: list[Listener] = []
         self.dropped = 0
         self._own = ""
+        self._lifted = 0
 
     def load(self, connection: sqlite3.Connection) -> None:
         for row in connection.execute("SELECT * FROM refusal_ledgers"):
@@ -85,8 +88,9 @@ class Refusals:
     async def begin(self, node_id: str, issuer: str, *, central: bool) -> None:
         """Keep a ledger of what this node refuses itself, from now on. `issuer`: of its tokens."""
         before = self.ledgers.get(node_id, Ledger())
-        self.ledgers[node_id] = Ledger(base=max(int(self._wall() * 1000), before.base + 1), whole=True)
+        self.ledgers[node_id] = Ledger(base=max(int(self._wall() * 1000), before.base + LIFE), whole=True)
         self._own = node_id
+        self._lifted = 0
 
         def scoped(kind: str, value: str, whose: str | None) -> Key | None:
             # None: an operator has said so, of whomever's tokens.
@@ -162,12 +166,16 @@ class Refusals:
         if (before is None and at is None) or (before is not None and before.at == at):
             return
         ledger.number += 1
+        # Behind all others: the first is the oldest.
+        ledger.entries.pop(key, None)
         ledger.entries[key] = Entry(ledger.base, ledger.number, at)
-        lifted = [key for key, entry in ledger.entries.items() if entry.at is None] if at is None else ()
-        if len(lifted) > MAX_LIFTED:
+        self._lifted += (at is None) - (before is not None and before.at is None)
+        if self._lifted > MAX_LIFTED:
             self._anew(ledger)
+            self._lifted = 0
         elif len(ledger.entries) > MAX_ENTRIES:
-            del ledger.entries[min(ledger.entries, key=lambda key: ledger.entries[key].number)]
+            oldest = ledger.entries.pop(next(iter(ledger.entries)))
+            self._lifted -= oldest.at is None
             self.dropped += 1
         self._tell(self._own)
 

@@ -130,7 +130,11 @@ class Membership:
             await self._members.put(now)
         if self.sharing is not None:
             await self.sharing.start(peer_url)
-        await self._control.refusals.begin(own.id, own.issuer, central=own.role == CENTRAL)
+        try:
+            await self._control.refusals.begin(own.id, own.issuer, central=own.role == CENTRAL)
+        except StorageError as error:
+            # It tells of what it refuses all the same, until it is started again.
+            _log.warning("what this node refuses cannot be numbered on disk", why=error.text)
         self._members.changed = self._members_changed
         self._members_changed()
         self.parents.start()

@@ -106,7 +106,29 @@ async def test_a_nodes_own(tmp_path: Path) -> None:
             # Another life begins later, whatever the clock says.
             control.refusals._wall = lambda: 1.0
             await control.refusals.begin(NODE, ISSUER, central=central)
-            assert control.refusals.ledgers[NODE].base == first + 1
+            assert control.refusals.ledgers[NODE].base == first + refusals.LIFE
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+async def test_how_much_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: int) -> None:
+    """The oldest entry makes room; after so many that were lifted it is all told anew, without these."""
+    monkeypatch.setattr(refusals, "MAX_ENTRIES", 8)
+    monkeypatch.setattr(refusals, "MAX_LIFTED", 3)
+    async with await ControlPlane.offline(tmp_path) as control:
+        await control.refusals.begin(NODE, ISSUER, central=True)
+        ledger = control.refusals.ledgers[NODE]
+        for number in range(8 + over):
+            control.registry.subject_not_before(f"s{number}", 5.0)
+        assert len(ledger.entries) == min(8, 8 + over)
+        assert (("subject", "s0", "") in ledger.entries) == (over <= 0)
+        base = ledger.base
+        for number in range(1, 4 + over):
+            control.registry.subject_not_before(f"s{number}", None)
+        assert (ledger.base > base) == (over > 0)
+        assert sum(entry.at is None for entry in ledger.entries.values()) == (0 if over > 0 else 3 + over)
+        assert [entry.number for entry in ledger.entries.values()] == sorted(
+            entry.number for entry in ledger.entries.values()
+        )
 
 
 @pytest.mark.parametrize(
