@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.client import ConnectionLost, Gateway, RequestFailed, connect
+from gateway.client import ConnectionLost, Gateway, RequestFailed, connect, deadline
 from gateway.wire import frames
 from gateway.wire.metadata import decode_composite, decode_routing
 from gateway.wire.mimetypes import ROUTING, ZIPKIN
@@ -421,3 +421,8 @@ async def test_sender_waits_when_the_peer_does_not_read() -> None:
     await gw.close()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize(("seconds", "left_ms"), [(2.0, 2000), (0.0005, 0), (-1.0, 0), (1e9, 0xFFFFFFFF)])
+def test_a_deadline_is_the_time_that_is_left(seconds: float, left_ms: int) -> None:
+    assert deadline(seconds) == ("message/x.gateway.deadline.v0", left_ms.to_bytes(4, "big"))
