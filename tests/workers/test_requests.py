@@ -7,7 +7,7 @@ import pytest
 from gateway.wire import frames
 from tests.faults.node_process import NodeProcess
 from tests.local_node import fnf, stream_request
-from tests.rawclient import composite
+from tests.rawclient import ConnectionEnded, RawClient, composite
 from tests.workers.several import Clients, answered, eventually
 
 pytestmark = pytest.mark.xdist_group("workers")
@@ -44,3 +44,27 @@ async def test_all_four_models_between_processes(node: NodeProcess, asks: int, s
             return [frame.data for frame in servant.got(frames.RequestFnf)] == [b"noted"]
 
         await eventually(noted)
+
+
+async def test_a_device_is_in_one_place(node: NodeProcess) -> None:
+    """Fault 59: who has connected again is who is there, whichever process took it in."""
+    token = node.token("d-1", "device")
+    async with Clients(node) as clients:
+        for before, after in PAIRS[:3]:
+            old = await clients.at(before, token)
+            new = await clients.at(after, token)
+            assert (await _last_words(old)).startswith("d-1 has connected")
+            assert (await new.ready())["sub"] == "d-1"
+            await new.close()
+
+
+async def _last_words(client: RawClient) -> str:
+    """What a connection is told on stream 0 before it ends."""
+    said = ""
+    try:
+        while True:
+            frame = await client.recv()
+            if isinstance(frame, frames.Error) and not frame.stream_id:
+                said = frame.text
+    except ConnectionEnded:
+        return said
