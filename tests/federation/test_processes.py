@@ -20,6 +20,7 @@ import pytest
 from bench.local_cluster import LocalCluster, on_engine
 from gateway.federation.table import SharedTable, TableOptions
 from gateway.wire import frames
+from gateway.wire.frames import ErrorCode
 from tests.federation.nats_cluster import Administrator, NatsCluster, prepare
 from tests.federation.waiting import until
 from tests.local_node import Servant
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.xdist_group("nats"), pytest.mark.timeout(600)]
 
 CENTRALS, EDGES = ("c1", "c2", "c3"), ("edge-a", "edge-b")
 FENCED = 3
+#: A machine that runs tests stands still now and then, and a node with it.
+PATIENT = {"GATEWAY__LINKS__SILENCE_MS": "5000"}
 
 
 class Town:
@@ -66,7 +69,8 @@ class Town:
 @pytest.fixture(scope="module")
 def streets(running_cluster: NatsCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     asyncio.run(prepare(running_cluster))
-    settings = {name: on_engine(running_cluster, name) for name in CENTRALS}
+    engines = {name: on_engine(running_cluster, name) for name in CENTRALS}
+    settings = {name: PATIENT | engines.get(name, {}) for name in (*CENTRALS, *EDGES)}
     nodes = LocalCluster(tmp_path_factory.mktemp("town"), (*CENTRALS, *EDGES), settings=settings, admin=False)
     nodes.introduce()
     try:
@@ -92,7 +96,7 @@ class Traffic:
     def __init__(self, town: Town) -> None:
         self.town = town
         self.asked = 0
-        self.failed: list[str] = []
+        self.failed: list[frames.Error] = []
         self.longest = 0.0
 
     async def __aenter__(self) -> Traffic:
@@ -128,7 +132,8 @@ class Traffic:
                 answer = await self.phone.recv(30)
             if isinstance(answer, frames.Payload):
                 break
-            self.failed.append(getattr(answer, "text", ""))
+            assert isinstance(answer, frames.Error), answer
+            self.failed.append(answer)
             await asyncio.sleep(0.02)
         self.asked += 1
         self.longest = max(self.longest, time.monotonic() - began)
@@ -155,12 +160,8 @@ async def test_a_central_is_killed(town: Town) -> None:
         await traffic.more(20)
         assert await parent_of(table, "edge-b", dies) != dies
         await traffic.more(20)
-        # Nobody was asked who was not there: no request failed but with a promise that it was not processed, or while
-        # it was with the one that died.
-        assert {text.partition(";")[0] for text in traffic.failed} <= {
-            "no route to door.open",
-            *(text for text in traffic.failed if "ended" in text or "gone" in text),
-        }
+        # Nobody has processed it, or it was with the one that died.
+        assert {error.code for error in traffic.failed} <= {ErrorCode.REJECTED, ErrorCode.CANCELED}
 
 
 async def test_the_leader_of_the_engine_is_killed(town: Town) -> None:
@@ -243,7 +244,7 @@ async def test_servers_of_the_engine_are_away(town: Town, whom: str, freeze: boo
 @pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 async def test_a_central_that_is_gone_is_unused_at_once_and_forgotten_soon(town: Town, number: int) -> None:
-    """Its edges are served within 2 s, its own clients' routes are gone everywhere within 15 s."""
+    """Its edges are served at once, or after the silence; its own clients' routes are gone everywhere within 15 s."""
     async with town.table() as table, Traffic(town) as traffic:
         dies = await parent_of(table, "edge-b")
         lamp = await town.client(dies, "lamp-1", kind="device")
@@ -256,7 +257,7 @@ async def test_a_central_that_is_gone_is_unused_at_once_and_forgotten_soon(town:
         await until(lambda: table.device("lamp-1") is None, 60)
         gone = time.monotonic() - began
         print(f"{dies}: served again after {traffic.longest:.2f} s, forgotten after {gone:.1f} s")
-        assert traffic.longest < 4
+        assert traffic.longest < 8
         assert gone < 20
         try:
             await lamp.close()
@@ -277,3 +278,33 @@ async def test_servers_of_the_engine_lose_everything(town: Town) -> None:
         assert traffic.failed == []
     async with town.table() as anew:
         await until(lambda: anew.device("service/door-1"))
+
+
+@pytest.mark.soak
+async def test_a_central_of_several_processes(town: Town, tmp_path: Path) -> None:
+    """Whichever of them took a client in, it is behind the one node that the table knows."""
+    several = on_engine(town.nats, "c4") | {"GATEWAY__NODE__WORKERS": "3"}
+    node = LocalCluster(tmp_path, ("c4",), settings={"c4": several}, admin=False)
+    await asyncio.to_thread(node.introduce)
+    reader = SharedTable(town.nats.store("käse.net"), TableOptions("käse.net"))
+    await reader.start()
+    clients: list[RawClient] = []
+    try:
+        await asyncio.to_thread(node.start, "c4")
+        for number in range(12):
+            client = await RawClient.connect_ws(node.ports["c4"][0])
+            clients.append(client)
+            client.setup(node.token("c4", f"bulb-{number}", "device"), (f"bulb-{number}.on", "bulb"))
+            await client.ready()
+        await until(lambda: all(reader.device(f"bulb-{number}") for number in range(12)))
+        assert {reader.device(f"bulb-{number}").edge for number in range(12)} == {"c4"}  # type: ignore[union-attr]
+        await until(lambda: [each.offer.count for each in reader.service("bulb")] == [8])
+        for client in clients[:6]:
+            await client.close()
+        await until(lambda: not any(reader.device(f"bulb-{number}") for number in range(6)))
+        assert all(reader.device(f"bulb-{number}") for number in range(6, 12))
+    finally:
+        for client in clients[6:]:
+            await client.close()
+        await reader.stop()
+        node.end()
