@@ -7,7 +7,7 @@ from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
 from tests.bridges.conftest import ConnectPeer
-from tests.bridges.peers import Bridged, bridge
+from tests.bridges.peers import Bridged, answer, bridge
 from tests.bridges.test_sparkplug import metric, payload
 from tests.bridges.test_spool import spool
 from tests.local_node import fnf, until
@@ -27,6 +27,10 @@ async def test_a_gap_asks_the_node_to_be_born_again(bridged: Bridged, broker: Br
     await node.publish("spBv1.0/plant/NDATA/edge", payload(3, metric("a", 3)))
     (command,) = await node.gets(1)
     assert b"Node Control/Rebirth" in command.payload
+    late = await bridged.local.client(subject="late", kind="user")
+    born = await answer(late, "mqtt.plant.last", b"spBv1.0/plant/NBIRTH/edge")
+    assert isinstance(born, frames.Payload)
+    assert born.data == payload(0, metric("bdSeq", 7))
     # The will of the session before, which the birth has overtaken.
     await node.publish("spBv1.0/plant/NDEATH/edge", payload(None, metric("bdSeq", 6)))
     await until(lambda: bridged.status().counters.dropped["sparkplug_stale"] == 1)

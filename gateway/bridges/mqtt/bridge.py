@@ -125,6 +125,7 @@ class Bridge(Exchanges):
             clock=plane.monotonic,
             wall=plane.wall,
         )
+        births = Births() if spec.sparkplug == "aware" else None
         self._rpc = Rpc(spec.rules, self._asker, self.client, guard, counters)
         self._inbound = Inbound(
             spec.name,
@@ -136,7 +137,7 @@ class Bridge(Exchanges):
             house.store,
             principal,
             self._rpc,
-            Births() if spec.sparkplug == "aware" else None,
+            births,
             cached=cached,
             version=spec.mqtt.version,
             clock=plane.monotonic,
@@ -165,7 +166,7 @@ class Bridge(Exchanges):
             )
         )
         self._subscriptions = Subscriptions(
-            spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum
+            spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum, births
         )
         self.carrier = _Brake(self.client)
         self._handlers: dict[str, tuple[tuple[FrameType, ...], Handler]] = {

@@ -1,4 +1,5 @@
-"""`mqtt.<bridge>.subscribe`: a filter of the broker as a stream, and `last`: what is retained of one topic.
+"""`mqtt.<bridge>.subscribe`: a filter of the broker as a stream, and `last`: what is retained of one topic, or the
+birth of a Sparkplug node that is alive.
 
 Each stream has a connection to the broker of its own, whose Receive Maximum is what its caller has asked for: so its
 caller's credit is the broker's window, acknowledgements are paid by REQUEST_N, and one that is slow keeps nobody else
@@ -19,6 +20,7 @@ from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.bridges.mqtt.properties import asked_of, payload_metadata
 from gateway.bridges.mqtt.session import Dial, Filter, PacketIds, Session
+from gateway.bridges.mqtt.sparkplug import Births
 from gateway.documents.broker import Endpoint
 from gateway.errors import (
     BridgeError,
@@ -56,7 +58,10 @@ class Subscriptions:
         prepare: Callable[[], Dial],
         counters: BridgeCounters,
         receive_maximum: int,
+        births: Births | None = None,
     ) -> None:
+        """`births`: where the bridge is aware of Sparkplug, whose births no broker retains."""
+        self._births = births
         self._name = name
         self._rules = rules
         self._places = places
@@ -84,6 +89,9 @@ class Subscriptions:
         if not is_topic(topic):
             raise RequestInvalid("name a topic: routing tag topic=…, or the data", reason="mqtt_topic")
         self._check(topic)
+        for birth in () if self._births is None else self._births.known(topic):
+            exchange.reply(birth.payload, payload_metadata(birth))
+            return
         self._run(self._last(exchange, topic), exchange)
 
     def _check(self, pattern: str) -> None:
