@@ -95,8 +95,9 @@ soak: setup
 	@HYPOTHESIS_PROFILE=many $(BIN)/python -m pytest -m 'soak or hypothesis' --timeout 3600
 
 build: setup
-	@$(BIN)/pip install --quiet build
-	@$(BIN)/python -m build
+	@$(BIN)/pip install --quiet --disable-pip-version-check build
+# With what is installed here: it is what pyproject.toml asks for.
+	@$(BIN)/python -m build --no-isolation
 
 # A package that the index does not know of is a failure: nothing is known of it then.
 audit: setup

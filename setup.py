@@ -48,6 +48,10 @@ DIRECTIVES = {"language_level": 3, "annotation_typing": False, "boundscheck": Fa
 class OptionalBuild(build_ext):
     """A compiler that is missing or fails costs speed, not the installation."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self):
         try:
             super().run()

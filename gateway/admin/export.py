@@ -14,6 +14,9 @@ JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 #: How long one piece of work may hold the loop, about as long as a request through the node takes there and back.
 SLICE_S: Final = 0.0002
+#: For how many times as long as it has worked an export rests, and for how long at most, in seconds.
+REST: Final = 5
+LONGEST_REST_S: Final = 0.02
 
 #: What a spreadsheet takes for the start of a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -35,7 +38,11 @@ async def spaced(items: AsyncIterable[Item] | Iterable[Item]) -> AsyncIterator[I
 
 
 async def joined(lines: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The lines in pieces of one slice of work each: to send a piece costs more than to make a line."""
+    """The lines in pieces of one slice of work each: to send a piece costs more than to make a line.
+
+    Nobody waits for the end of an export as a device waits for an answer, so it rests for longer than it works: one
+    request in a hundred may meet a slice, and more should not.
+    """
     since = time.perf_counter()
     held: list[bytes] = []
     async for line in lines:
@@ -43,7 +50,8 @@ async def joined(lines: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         if time.perf_counter() - since >= SLICE_S:
             yield b"".join(held)
             held.clear()
-            since = await _breathe(since)
+            await asyncio.sleep(min(REST * (time.perf_counter() - since), LONGEST_REST_S))
+            since = time.perf_counter()
     if held:
         yield b"".join(held)
 

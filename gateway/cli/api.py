@@ -56,11 +56,12 @@ class Api:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.url = context.admin
-        verify: Any = True
         ca = context.ca
         if context.data is not None:
             self.url, ca = _local_url(context.data), context.data / "identity" / "ca.pem"
-        if self.url.startswith("https:") and ca is not None:
+        # Without TLS there is nobody to trust, and reading whom the system trusts takes longer than most commands.
+        verify: Any = self.url.startswith("https:")
+        if verify and ca is not None:
             try:
                 verify = ssl.create_default_context(cafile=str(ca))
             except (OSError, ssl.SSLError) as error:

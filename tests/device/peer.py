@@ -13,6 +13,7 @@ import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from websockets.frames import Frame as WebSocketFrame
@@ -287,11 +288,18 @@ class Peer:
 
     async def __aexit__(self, *error: object) -> None:
         self._server.close()
+        # Who was accepted just now gets its transport in the next turns of the loop, and must not be left with it.
+        for _ in range(5):
+            await asyncio.sleep(0)
         for link in self.links:
             link.writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self.links:
+            # A transport that was aborted is closed in a later turn.
+            with suppress(OSError, ssl.SSLError, TimeoutError):
+                await asyncio.wait_for(link.writer.wait_closed(), PATIENCE_S)
         if self.failure is not None and error[1] is None:
             raise self.failure
 

@@ -79,7 +79,7 @@ class NodeProcess:
         identity = Identity.open(self.data)
         token = identity.mint("operator", Kind.ADMIN, (), ("*",), 900, time.time(), audience="gateway-admin")
         headers = {"authorization": f"Bearer {token}"}
-        return httpx.AsyncClient(base_url=f"{self.runtime.admin}/api/v1", headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=f"{self.runtime.admin}/api/v1", headers=headers, timeout=20, verify=False)
 
     def kill(self) -> None:
         """kill -9."""
