@@ -226,7 +226,7 @@ async def test_requests_cut_off(interpreter: Interpreter, start: Start) -> None:
     """Whatever is cancelled, and wherever it is, the bytes on the wire stay whole: the peer fails on any other."""
     async with Peer(gateway) as peer:
         program = await start(interpreter, "interrupted", peer.url)
-        await program.expect(cut=3000)
+        await program.expect(cut=1000)
         await program.expect(answered=10, open=0)
         await program.finish()
         for link in peer.links:
