@@ -245,7 +245,7 @@ async def refused(client: RawClient, route: str, data: bytes = b"?", timeout: fl
             return frame
 
 
-async def answers(client: RawClient, route: str, timeout: float = 10) -> bytes:
+async def answers(client: RawClient, route: str, timeout: float = 30) -> bytes:
     """Ask until there is an answer; what is refused meanwhile is asked again."""
     data = b""
 

@@ -108,6 +108,7 @@ async def test_by_subject_and_by_multicast(centre: Centre) -> None:
     lamps = [await cluster.servant(at, "lamp", f"lamp-{at}") for at in ("edge-a", "edge-b", "c2")]
     await centre.sees("c1", "service/lamp-edge-b", "edge-b")
     await centre.sees("c1", "service/lamp-c2", "c2")
+    await until(lambda: len(centre.sharing("c1").table.service("lamp")) == 3)
     phone = await cluster.client("c1")
     address = Address(bytes(16), (("sub", "lamp-c2"),), Cast.UNICAST)
     request = composite("lamp.on", entries=[(mimetypes.BROKER_FRAME, broker_frame(address))])
