@@ -31,6 +31,7 @@ PARTS = {
     "admin": "admin.py",
     "spool": "spool.py",
     "federation": "federation.py",
+    "mqtt": "mqtt.py",
 }
 
 

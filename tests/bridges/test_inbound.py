@@ -99,3 +99,23 @@ async def test_a_duplicate_is_known_after_a_restart(bridged: Bridged, broker: Br
     slow.send(frames.Payload(again.stream_id, None, b"", next=True, complete=True))
     await until(lambda: bridged.status().counters.acknowledged == 1)
     await asyncio.sleep(0)
+
+
+async def test_events_go_to_who_serves_their_route_now(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
+    first = await bridged.local.servant("tcp", "telemetry")
+    await bridged.apply(bridge(broker, IN))
+    await bridged.is_connected()
+    sensor = await peer(broker, "sensor")
+    for number in range(3):
+        await sensor.publish("sensors/a/b", b"%d" % number, 0)
+    await until(lambda: len(first.got(frames.RequestFnf)) == 3)
+    entries = dict(decode_composite(first.got(frames.RequestFnf)[2].metadata))
+    assert json.loads(entries[PRINCIPAL])["subject"] == "mqtt.plant"
+    await first.client.close()
+    await until(lambda: "telemetry" not in bridged.local.node.plane.table.by_service)
+    await sensor.publish("sensors/a/b", b"nobody", 0)
+    await until(lambda: bridged.local.counters.refusals.get("no_route"))
+    second = await bridged.local.servant("ws", "telemetry")
+    await sensor.publish("sensors/a/b", b"again", 0)
+    await until(lambda: len(second.got(frames.RequestFnf)) == 1)
+    assert second.got(frames.RequestFnf)[0].data == b"again"

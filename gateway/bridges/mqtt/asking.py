@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import RequestError, RequestInvalid
+from gateway.forwarding.links import LOCAL
+from gateway.forwarding.opening import decide_on
+from gateway.forwarding.stamp import Form, rewrite
+from gateway.forwarding.stream import REQUEST_FNF
 from gateway.wire.frames import (
     COMPLETE,
     FOLLOWS,
@@ -26,12 +30,17 @@ from gateway.wire.frames import (
 )
 
 if TYPE_CHECKING:
+    from gateway.forwarding.connection import Connection
+    from gateway.forwarding.decision import Decision
     from gateway.forwarding.internal import InternalConnection
 
 _HEADS = {
     kind: (kind << 10 | METADATA).to_bytes(2, "big")
     for kind in (FrameType.REQUEST_FNF, FrameType.REQUEST_RESPONSE, FrameType.REQUEST_STREAM)
 }
+#: Ways that are remembered, and what goes by one without a second look at its size.
+_WAYS = 8192
+_ONE_FRAME = 8 * 1024 * 1024
 #: One answer put together.
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _MAX_FRAGMENTS = 4096
@@ -61,6 +70,7 @@ class Asker:
     def __init__(self, connection: InternalConnection) -> None:
         self._connection = connection
         self._asked: dict[int, Answers] = {}
+        self._ways: dict[bytes, tuple[Decision, dict[int, bytes]]] = {}
         self._streams: set[int] = set()
         self._series: dict[int, Reassembly] = {}
 
@@ -69,6 +79,51 @@ class Asker:
 
     def fire(self, metadata: bytes, data: bytes) -> None:
         """Fire and forget. Raises RequestInvalid for what no frame can hold."""
+        if not self._fire_again(metadata, data):
+            self._fire(metadata, data)
+
+    def _fire_again(self, metadata: bytes, data: bytes) -> bool:
+        """Send what has gone the same way before: as the data plane would, without reading its metadata again. False
+        where anything is to be said about it."""
+        connection = self._connection
+        plane = connection.plane
+        known = self._ways.get(metadata)
+        try:
+            if known is None:
+                if len(self._ways) >= _WAYS:
+                    self._ways.clear()
+                known = self._ways[metadata] = (decide_on(connection, metadata), {})
+            decision, sections = known
+            if decision.generation != plane.table.generation:
+                decision.refresh(plane, connection)
+            if decision.told or decision.leased:
+                return False
+            route = decision.pick(plane)
+        except RequestError:
+            self._ways.pop(metadata, None)
+            return False
+        target: Connection = route.owner  # type: ignore[assignment]
+        if target.outbox.slow or target.side != LOCAL or len(metadata) + len(data) > _ONE_FRAME:
+            return False
+        section = sections.get(target.form)
+        if section is None:
+            rewritten = rewrite(metadata, Form.COMPOSITE, target.form, connection.stamp)
+            section = sections[target.form] = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
+        stats = decision.stats or plane.stats_of(route)
+        stats.requests += 1
+        stats.ok += 1
+        connection.counters.fire_and_forget += 1
+        number = target.ids.allocate(target.serving)
+        target.send_request(number, REQUEST_FNF, REQUEST_FNF << 10, 0, section, data, 0, len(data))
+        if target.outbox.size > target.outbox.hard:
+            connection.pause_for(target.outbox)
+        return True
+
+    def forget_ways(self) -> None:
+        """The bridge's rights are others now."""
+        self._ways.clear()
+
+    def _fire(self, metadata: bytes, data: bytes) -> None:
         self._send(FrameType.REQUEST_FNF, self._connection.leg_ids.allocate(self._asked), metadata, data)
 
     def ask(self, metadata: bytes, data: bytes, answers: Answers, *, items: int = 0) -> int:

@@ -201,6 +201,7 @@ class Bridge(Exchanges):
     def judge_again(self, snapshot: Snapshot) -> None:
         """Its rights are its document's; their limits are the settings'."""
         self.hold(snapshot.grant(self.principal))
+        self._asker.forget_ways()
 
     # What the client tells
 
