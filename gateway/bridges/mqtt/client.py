@@ -134,6 +134,14 @@ class Client:
 
     def start(self) -> None:
         self._task = self._loop.create_task(self._run(), name=f"mqtt: {self.name}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Only a bug ends it but `stop`: whoever looks must see it, and the loop says it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.state, self.why = BridgeState.FAILED, "internal error"
+            self._loop.call_exception_handler({"message": f"bridge {self.name}", "exception": error, "task": task})
 
     async def stop(self) -> None:
         """Say goodbye; the session stays with the broker for as long as the document says."""
