@@ -32,6 +32,7 @@ PARTS = {
     "spool": "spool.py",
     "federation": "federation.py",
     "mqtt": "mqtt.py",
+    "workers": "workers.py",
 }
 
 

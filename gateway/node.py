@@ -10,6 +10,7 @@ import os
 import ssl
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,10 @@ class Node(Front):
         if self.control is not None:
             self.control.seen(subject, at)
 
+    def checks(self) -> dict[str, Callable[[], str | None]]:
+        workers = self.workers
+        return super().checks() | ({} if workers is None else {"workers": lambda: workers.why_not_ready})
+
     def is_inside(self, connection: Connection) -> bool:
         return self.workers is not None and self.workers.household.holds(connection)
 
@@ -157,6 +162,7 @@ class Node(Front):
                 ),
                 host,
                 port,
+                workers=None if self.workers is None else self.workers.readings,
             )
             self.telemetry_port = await self.telemetry.start()
         if self.config.admin.listen:

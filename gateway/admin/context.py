@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.control.identity import Identity
     from gateway.control.plane import ControlPlane
     from gateway.documents.bridge import Bridge
+    from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane
     from gateway.observe.bridges import BridgeStatus, BridgeTest
     from gateway.observe.links import TableFigures
@@ -89,6 +90,18 @@ class LinkControls(Protocol):
     async def latency(self, source: str, target: str, count: int) -> dict[str, Any]: ...
 
 
+class WorkerControls(Protocol):
+    """What can be asked of a node's other processes."""
+
+    async def ask(self, what: str, index: int | None = None, /, **content: Any) -> list[tuple[int, Any]]:
+        """What they answer, each with its index, or one of them. Raises WorkerError when that one does not."""
+        ...
+
+    def views(self) -> list[dict[str, Any]]:
+        """Each of them, as `WorkerView` shows it."""
+        ...
+
+
 class NodeControls(Protocol):
     """What can be asked of the node."""
 
@@ -100,6 +113,15 @@ class NodeControls(Protocol):
     def bridges(self) -> Bridges: ...
     @property
     def links(self) -> LinkControls: ...
+
+    @property
+    def workers(self) -> WorkerControls | None:
+        """None where the node is one process."""
+        ...
+
+    def is_inside(self, connection: Connection) -> bool:
+        """Whether it is one between the processes of this node."""
+        ...
 
     @property
     def addresses(self) -> Mapping[str, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -229,13 +230,20 @@ class _Single(Collector):
         return (self._metric,)
 
 
-async def render(metrics: Metrics, sources: Sources, version: str) -> bytes:
-    """The exposition text of ``CONTENT_TYPE``. It gives the loop away after each millisecond of work."""
-    reading = Reading(metrics, sources, version, process_usage())
+async def render(
+    metrics: Metrics, sources: Sources, version: str, workers: Sequence[tuple[str, Reading]] | None = None
+) -> bytes:
+    """The exposition text of ``CONTENT_TYPE``. It gives the loop away after each millisecond of work. Where the node
+    has `workers`, each sample is labelled with the process that it is of; 0 is this one."""
+    own = Reading(metrics, sources, version, process_usage())
     parts: list[bytes] = []
     since = time.perf_counter()
     for family in FAMILIES:
-        rows = iter(family.read(reading))
+        if workers is None:
+            rows = iter(family.read(own))
+        else:
+            family = replace(family, labels=(*family.labels, "worker"))
+            rows = _labelled(family, [("0", own), *workers])
         chunk = list(islice(rows, _ROWS_AT_ONCE))
         parts.append(generate_latest(_Single(family.metric(chunk))))
         while chunk := list(islice(rows, _ROWS_AT_ONCE)):
@@ -245,6 +253,12 @@ async def render(metrics: Metrics, sources: Sources, version: str) -> bytes:
             _help, _type, samples = generate_latest(_Single(family.metric(chunk))).split(b"\n", 2)
             parts.append(samples)
     return b"".join(parts)
+
+
+def _labelled(family: Family, readings: Sequence[tuple[str, Reading]]) -> Iterator[Row]:
+    for process, reading in readings:
+        for labels, value in family.read(reading):
+            yield (*labels, process), value
 
 
 def reference() -> str:

@@ -14,7 +14,7 @@ import itertools
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -30,6 +30,14 @@ MAX_LIMIT: Final = 1000
 _MAX_CURSOR: Final = 1024
 
 Row = TypeVar("Row")
+
+
+class Elsewhere(Protocol):
+    """Rows of the same list that are not here: the first `limit` behind a place, each as its place and the row."""
+
+    async def __call__(self, *, sort: str, descending: bool, after: Any, limit: int) -> Iterable[Any]: ...
+
+
 View = TypeVar("View")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows of a page.")]
@@ -58,10 +66,12 @@ async def slice_page(
     identity: Callable[[Row], Any],
     limit: int,
     cursor: str | None,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[list[Row], str | None]:
     """The page behind `cursor`, and the cursor of the next one. `sort` names a key, with `-` in front for descending.
 
-    The keys' values are numbers or strings, never None. Raises Problem (422) for a sort or cursor that is none.
+    The keys' values are numbers or strings, never None. `elsewhere` has more
+    rows. Raises Problem (422) for a sort or cursor that is none.
     """
     name = sort.removeprefix("-")
     if name not in keys:
@@ -72,13 +82,19 @@ async def slice_page(
 
     # The number keeps rows themselves from being compared.
     number = itertools.count()
-    placed = [((key(row), identity(row)), next(number), row) async for row in spaced(rows)]
+    placed: list[tuple[tuple[Any, Any], int, Row]] = [
+        ((key(row), identity(row)), next(number), row) async for row in spaced(rows)
+    ]
+    behind = None
     if cursor is not None:
         after = _decoded(cursor, sort)
         if placed and [type(_plain(part)) for part in placed[0][0]] != [type(part) for part in after]:
             raise _no_cursor()
-        behind = tuple(after)
+        behind = (after[0], after[1])
         placed = [each for each in placed if (each[0] < behind if descending else each[0] > behind)]
+    if elsewhere is not None:
+        more = await elsewhere(sort=name, descending=descending, after=behind, limit=limit + 1)
+        placed += [((value, tie), next(number), row) for (value, tie), row in more]
     pick = heapq.nlargest if descending else heapq.nsmallest
     page = pick(limit + 1, placed)
     following = None

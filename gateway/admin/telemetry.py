@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway import __version__
 from gateway.admin import exposition
 from gateway.admin.exposition import Sources
+from gateway.admin.family import Reading
 from gateway.admin.http_server import HttpServer
 from gateway.observe.loop_lag import LoopLagProbe
 from gateway.observe.metrics import Metrics
@@ -46,11 +47,14 @@ class TelemetryServer:
         port: int,
         *,
         version: str = __version__,
+        workers: Callable[[str], Awaitable[Sequence[tuple[str, Reading]]]] | None = None,
     ) -> None:
+        """`workers` reads what the node's other processes have counted, where it has some."""
         self._metrics = metrics
         self._checks = checks
         self._sources = sources
         self._version = version
+        self._workers = workers
         self._lag = LoopLagProbe(metrics.loop_lag)
         # Renderings share the loop with the data plane, a slice each; one at a time keeps that to one slice a turn.
         self._rendering = asyncio.Lock()
@@ -77,7 +81,8 @@ class TelemetryServer:
 
     async def _serve_metrics(self, request: Request) -> Response:
         async with self._rendering:
-            body = await exposition.render(self._metrics, self._sources, self._version)
+            workers = None if self._workers is None else await self._workers(self._version)
+            body = await exposition.render(self._metrics, self._sources, self._version, workers)
         return Response(body, headers={"content-type": exposition.CONTENT_TYPE, **_HEADERS})
 
     async def _serve_livez(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ OPEN = (
     Column("ID", "id"),
     Column("SUBJECT", "subject"),
     Column("KIND", "principal_kind"),
+    Column("WORKER", "worker", wide=True),
     Column("STATE", "state"),
     Column("PEER", "peer"),
     Column("VIA", "transport"),

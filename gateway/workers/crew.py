@@ -15,15 +15,19 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.admin.family import Reading, Sources
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.errors import WorkerError
 from gateway.federation.federation import Federation
 from gateway.forwarding import numbers
 from gateway.forwarding.register import Closed
+from gateway.observe import figures
 from gateway.observe.loggers import structlog
+from gateway.observe.process import ProcessUsage
 from gateway.renewal import Renewals, Wanted
 from gateway.transport.dialer import Dialer
 from gateway.workers.channel import Channel, Message, pair
@@ -266,6 +270,35 @@ class Crew:
                 hand.channel.send("elsewhere", connections=others)
 
     # Asking
+
+    def views(self) -> list[dict[str, Any]]:
+        """Each worker, as the admin API shows it."""
+        return [
+            {
+                "index": hand.index,
+                "state": "ready" if hand.ready else "starting" if hand.process is not None else "ended",
+                "pid": None if hand.process is None else hand.process.pid,
+                "started_at": hand.started_at or None,
+                "restarts": hand.restarts,
+                "connections": hand.connections,
+            }
+            for hand in self.hands
+        ]
+
+    async def readings(self, version: str) -> list[tuple[str, Reading]]:
+        """What each worker has counted, by its index."""
+        return [
+            (
+                str(index),
+                Reading(
+                    figures.heard(said["metrics"]),
+                    Sources(partial(int, said["outbox_bytes"]), partial(int, said["routes"])),
+                    version,
+                    ProcessUsage(*said["process"]),
+                ),
+            )
+            for index, said in await self.ask("figures")
+        ]
 
     async def ask(self, what: str, index: int | None = None, /, **content: Any) -> list[tuple[int, Any]]:
         """What the workers that are ready answer, or one of them; those that do not are left out.

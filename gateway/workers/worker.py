@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway import errors
+from gateway.admin import connection_rows
 from gateway.config import Config
 from gateway.control.registry import Publication
 from gateway.errors import Overloaded, RequestError, WorkerError
 from gateway.federation.link import Link
 from gateway.forwarding.connection import Connection
 from gateway.front import Front
+from gateway.observe import figures
 from gateway.observe.logging import configure
+from gateway.observe.loop_lag import LoopLagProbe
+from gateway.observe.process import process_usage
 from gateway.policy.access_list import AccessList
 from gateway.renewal import Renewal, Wanted
 from gateway.transport.dialer import Dialer
@@ -54,6 +58,7 @@ class Worker(Front):
         self._stopping = False
         self._ready = False
         self._reporting: asyncio.TimerHandle | None = None
+        self._lag = LoopLagProbe(self.metrics.loop_lag)
 
     @property
     def config(self) -> Config:
@@ -98,6 +103,7 @@ class Worker(Front):
         )
         self.household.on_lost = self._lost
         self.start_clock()
+        self._lag.start()
         self._report()
 
     async def heard(self, message: Message, descriptors: list[int]) -> bool:
@@ -156,6 +162,7 @@ class Worker(Front):
         await self.say_goodbye()
         await self.let_finish()
         self.stop_clock()
+        self._lag.stop()
         if self._reporting is not None:
             self._reporting.cancel()
         for listener in self.listeners.values():
@@ -191,6 +198,42 @@ class Worker(Front):
 
     async def answer(self, message: Message) -> Any:
         """What the first process asks. Raises LookupError for what is not here."""
+        plane = self.plane
+        match message["is"]:
+            case "figures":
+                return {
+                    "metrics": figures.told(self.metrics),
+                    "outbox_bytes": plane.outbox_bytes(),
+                    "routes": len(plane.table),
+                    "process": process_usage(),
+                }
+            case "connections":
+                found = connection_rows.matching(
+                    plane, self.is_inside, message["subject"], message["kind"], message["q"]
+                )
+                after = message["after"]
+                return await connection_rows.page(
+                    found,
+                    message["sort"],
+                    descending=message["descending"],
+                    after=None if after is None else (after[0], after[1]),
+                    limit=message["limit"],
+                )
+            case "of_subject":
+                return [connection_rows.row(each) for each in connection_rows.of_subject(plane, message["subject"])]
+            case "kick_subject":
+                connections = connection_rows.of_subject(plane, message["subject"])
+                for each in connections:
+                    connection_rows.kick(each)
+                return [each.number for each in connections]
+        connection = connection_rows.find(plane, message["number"])
+        match message["is"]:
+            case "connection":
+                return connection_rows.row(connection)
+            case "streams":
+                return connection_rows.stream_rows(connection)
+            case "kick":
+                return connection_rows.kick(connection)
         raise LookupError(message["is"])
 
 

@@ -51,6 +51,7 @@ async def test_a_device_renews_its_token_at_any_process(node: NodeProcess) -> No
             assert b"token" in answer.data, answer  # type: ignore[union-attr]
 
 
+@pytest.mark.soak
 async def test_where_a_device_was_seen_is_known_to_the_node(node: NodeProcess) -> None:
     async with node.operator() as api, Clients(node) as clients:
         client = await clients.at(1, await _device(api, "seen-1"))
@@ -58,7 +59,8 @@ async def test_where_a_device_was_seen_is_known_to_the_node(node: NodeProcess) -
         async def seen() -> bool:
             return (await api.get("/devices/seen-1")).json().get("last_seen_at") is not None
 
-        await eventually(seen)
+        # It is written within half a minute.
+        await eventually(seen, 90)
         await client.close()
 
 

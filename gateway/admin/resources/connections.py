@@ -8,19 +8,18 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Response
 
+from gateway.admin import connection_rows
 from gateway.admin.access import By, Operations
+from gateway.admin.connection_rows import KEYS
 from gateway.admin.context import Context, Here
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, slice_page, written
 from gateway.admin.problem import Problem
-from gateway.admin.round_trip import round_trip_ms
-from gateway.admin.shapes import MaybeTime, Shown, Time, moment
+from gateway.admin.shapes import MaybeTime, Shown, Time
 from gateway.control.roles import Action
-from gateway.forwarding.closing import CloseReason
+from gateway.errors import WorkerError
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.plane import INTERNAL
+from gateway.forwarding.numbers import process_of
 from gateway.forwarding.register import Closed
-from gateway.forwarding.stream import Stream
-from gateway.wire.frames import FrameType
 
 operations = Operations("connections", "connections")
 
@@ -28,9 +27,11 @@ Number = Annotated[str, Path(pattern=r"^[0-9]{1,18}$", examples=["17"])]
 
 
 class OpenConnection(Shown):
-    """`parked`: its link is lost and it waits to be resumed. `rtt_ms` is the system's own measurement."""
+    """`parked`: its link is lost and it waits to be resumed. `rtt_ms` is the system's own measurement. `worker`: the
+    process that it is connected to; 0 is the node's first."""
 
     id: str
+    worker: int
     state: Literal["open", "parked", "draining"]
     kind: str
     principal_kind: str
@@ -56,6 +57,7 @@ class ClosedConnection(Shown):
     """`reason` is a stable word; `text` is what the peer was told."""
 
     id: str
+    worker: int
     state: Literal["closed"] = "closed"
     kind: str
     principal_kind: str
@@ -86,56 +88,16 @@ class StreamView(Shown):
     held: int
 
 
-def open_view(context: Context, connection: Connection) -> OpenConnection:
-    plane = context.plane
-    now = plane.monotonic()
-    resumption = connection.resumption
-    parked = resumption is not None and resumption.parked
-    return OpenConnection(
-        id=str(connection.number),
-        state="parked" if parked else "draining" if connection.draining else "open",
-        kind=connection.kind,
-        principal_kind=connection.principal.kind.value if connection.accepted else "",
-        subject=connection.principal.subject,
-        peer=connection.peer,
-        opened_at=moment(plane.wall() - (now - connection.opened_at)),
-        idle_s=round(_idle(connection, now), 3),
-        rtt_ms=round_trip_ms(connection.carrier),
-        pending=connection.pending,
-        streams=len(connection.requesting) + len(connection.serving),
-        services=[route.service for route in plane.table.of_owner(connection) if route.service],
-        frames_in=connection.frames_in,
-        frames_out=connection.outbox.frames_sent,
-        bytes_in=connection.bytes_in,
-        bytes_out=connection.outbox.bytes_sent,
-        outbox_bytes=connection.outbox.size,
-        expires_at=moment(connection.principal.expires_at),
-        resumable=resumption is not None and not resumption.over,
-        leased=connection.granted is not None,
-    )
+def open_view(connection: Connection) -> OpenConnection:
+    return OpenConnection(**connection_rows.row(connection))
 
 
 def closed_view(closed: Closed) -> ClosedConnection:
     opened_at: Any = closed.closed_at - closed.duration_s
-    return ClosedConnection.of({**closed._asdict(), "id": str(closed.number), "opened_at": opened_at})
+    known = {"id": str(closed.number), "worker": process_of(closed.number), "opened_at": opened_at}
+    return ClosedConnection.of({**closed._asdict(), **known})
 
 
-def _idle(connection: Connection, now: float) -> float:
-    return max(0.0, now - connection.session.last_received)
-
-
-_OPEN_KEYS: Final[dict[str, Callable[[Connection], Any]]] = {
-    "id": lambda c: c.number,
-    "opened_at": lambda c: c.opened_at,
-    "rtt": lambda c: round_trip_ms(c.carrier) or 0.0,
-    "pending": lambda c: c.pending,
-    "streams": lambda c: len(c.requesting) + len(c.serving),
-    "idle": lambda c: -c.session.last_received,
-    "bytes_in": lambda c: c.bytes_in,
-    "bytes_out": lambda c: c.outbox.bytes_sent,
-    "outbox": lambda c: c.outbox.size,
-    "subject": lambda c: c.principal.subject,
-}
 _CLOSED_KEYS: Final[dict[str, Callable[[Closed], Any]]] = {
     "id": lambda c: c.number,
     "closed_at": lambda c: c.closed_at,
@@ -159,7 +121,7 @@ async def list_connections(
         str | None,
         Query(
             max_length=16,
-            description=f"Open: {', '.join(_OPEN_KEYS)}. Closed: {', '.join(_CLOSED_KEYS)}. `-` for descending.",
+            description=f"Open: {', '.join(KEYS)}. Closed: {', '.join(_CLOSED_KEYS)}. `-` for descending.",
         ),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -179,82 +141,80 @@ async def list_connections(
             closed, sort=sort or "-id", keys=_CLOSED_KEYS, identity=lambda c: c.number, limit=limit, cursor=cursor
         )
         return await written(ended, closed_view, limit, next_cursor)
-    opened = (
-        each
-        for each in list(here.plane.connections.values())
-        if each.kind != INTERNAL
-        and (subject is None or each.principal.subject == subject)
-        and (kind is None or each.principal.kind == kind)
-        and (q is None or q in each.principal.subject or q in each.peer)
-    )
+    opened = connection_rows.matching(here.plane, here.node.is_inside, subject, kind, q)
+    wanted: dict[str, Any] = {"subject": subject, "kind": kind, "q": q}
     page, next_cursor = await slice_page(
-        opened, sort=sort or "id", keys=_OPEN_KEYS, identity=lambda c: c.number, limit=limit, cursor=cursor
+        opened,
+        sort=sort or "id",
+        keys=KEYS,
+        identity=lambda c: c.number,
+        limit=limit,
+        cursor=cursor,
+        elsewhere=partial(_elsewhere, here, wanted),
     )
-    return await written(page, partial(open_view, here), limit, next_cursor)
+    return await written(page, _any_view, limit, next_cursor)
+
+
+async def _elsewhere(here: Context, wanted: dict[str, Any], **order: Any) -> list[Any]:
+    """The same page of each worker: places and rows."""
+    if here.node.workers is None:
+        return []
+    return [found for _, page in await here.node.workers.ask("connections", **wanted, **order) for found in page]
+
+
+def _any_view(found: Connection | connection_rows.Row) -> OpenConnection:
+    return open_view(found) if isinstance(found, Connection) else OpenConnection(**found)
 
 
 @operations.get("/connections/{id}", response_model=OpenConnection | ClosedConnection)
 async def get_connection(here: Here, id: Number) -> Any:
     """One connection, open or closed."""
-    connection = here.plane.connections.get(int(id))
-    if connection is not None and connection.kind != INTERNAL:
-        return open_view(here, connection)
     for closed in reversed(here.plane.register.closed):
         if closed.number == int(id):
             return closed_view(closed)
-    raise Problem("not-found", f"there is no connection {id}")
+    return OpenConnection(**await _ask(here, "connection", id))
 
 
 @operations.delete("/connections/{id}", Action.OPERATE, status_code=204)
 async def close_connection(here: Here, by: By, id: Number) -> Response:
     """Close a connection; its peer is told why, and may come back."""
-    connection = _open(here, id)
-    await here.control.audit.record(
-        by, "connection.kick", f"connection:{id}", details={"subject": connection.principal.subject}
-    )
-    kick(connection)
+    found = await _ask(here, "connection", id)
+    await here.control.audit.record(by, "connection.kick", f"connection:{id}", details={"subject": found["subject"]})
+    await _ask(here, "kick", id)
     return Response(status_code=204)
 
 
 @operations.get("/connections/{id}/streams", response_model=PageOf[StreamView])
 async def list_streams(here: Here, id: Number, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
     """The streams of an open connection, with the credit of each."""
-    connection = _open(here, id)
-    now = here.plane.monotonic()
-    streams = [
-        *((stream.requester_id, "requests", stream) for stream in list(connection.requesting.values())),
-        *((stream.responder_id, "serves", stream) for stream in list(connection.serving.values())),
-    ]
     page, next_cursor = await slice_page(
-        streams, sort="id", keys={"id": lambda s: s[0]}, identity=lambda s: s[1], limit=limit, cursor=cursor
+        await _ask(here, "streams", id),
+        sort="id",
+        keys={"id": lambda s: s["id"]},
+        identity=lambda s: s["direction"],
+        limit=limit,
+        cursor=cursor,
     )
-    return await written(page, lambda each: _stream_view(*each, now), limit, next_cursor)
+    return await written(page, lambda each: StreamView(**each), limit, next_cursor)
 
 
-def kick(connection: Connection) -> None:
-    """Close it and say so."""
-    if connection.carrier is not None and not connection.closed:
-        connection.close(CloseReason.KICKED, "closed by an operator")
+async def _ask(here: Context, what: str, id: str) -> Any:
+    """Something of an open connection, from the process that has it. Raises Problem (404)."""
+    number = int(id)
+    try:
+        if process_of(number) == 0:
+            connection = connection_rows.find(here.plane, number)
+            return _OF_ONE[what](connection)
+        if here.node.workers is None:
+            raise LookupError
+        ((_, answer),) = await here.node.workers.ask(what, process_of(number), number=number)
+        return answer
+    except (LookupError, WorkerError):
+        raise Problem("not-found", f"there is no open connection {id}") from None
 
 
-def _open(here: Context, id: str) -> Connection:
-    connection = here.plane.connections.get(int(id))
-    if connection is None or connection.kind == INTERNAL:
-        raise Problem("not-found", f"there is no open connection {id}")
-    return connection
-
-
-def _stream_view(number: int, direction: Any, stream: Stream, now: float) -> StreamView:
-    other = stream.responder if direction == "requests" else stream.requester
-    assert isinstance(other, Connection)
-    credit = stream.down
-    return StreamView(
-        id=number,
-        direction=direction,
-        interaction=FrameType(stream.interaction).name.lower(),
-        other=str(other.number),
-        other_subject=other.principal.subject,
-        age_s=round(max(0.0, now - stream.opened_at), 3),
-        credit=credit.outstanding if credit is not None else 0,
-        held=credit.held if credit is not None else 0,
-    )
+_OF_ONE: Final[dict[str, Callable[[Connection], Any]]] = {
+    "connection": connection_rows.row,
+    "streams": connection_rows.stream_rows,
+    "kick": connection_rows.kick,
+}

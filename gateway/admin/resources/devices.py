@@ -8,12 +8,14 @@ from typing import Annotated, Any, cast
 from fastapi import Path, Query, Response
 from pydantic import Field, Strict, field_validator
 
+from gateway.admin import connection_rows
 from gateway.admin.access import By, Operations
+from gateway.admin.connection_rows import kick
 from gateway.admin.context import Context, Here
 from gateway.admin.events import guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, written
 from gateway.admin.preconditions import IfMatch, etag, expected
-from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, kick, open_view
+from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, open_view
 from gateway.admin.resources.events import EventView
 from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, moment, seconds
 from gateway.control.devices import Device, NewDevice
@@ -122,21 +124,26 @@ class Kicked(Shown):
 
 
 def view(here: Context, device: Device) -> DeviceView:
-    owners = connections_of(here, device.id)
+    group = here.plane.table.subject(device.id)
+    owners = [] if group is None else [cast(Connection, route.owner) for route in group.routes]
     shown = {name: getattr(device, name) for name in DeviceView.model_fields if name not in ("online", "connections")}
     return DeviceView(
         **shown,
         online=any(owner.resumption is None or not owner.resumption.parked for owner in owners),
-        connections=[str(owner.number) for owner in owners],
+        connections=[str(owner.number) for owner in connections_of(here, device.id)],
     )
 
 
 def connections_of(here: Context, subject: str) -> list[Connection]:
-    """The open connections of a subject, each once."""
-    group = here.plane.table.subject(subject)
-    if group is None:
+    """The open connections of a subject at the first process, each once."""
+    return connection_rows.of_subject(here.plane, subject)
+
+
+async def _at_workers(here: Context, what: str, subject: str) -> list[Any]:
+    """What the workers say of the connections of a subject, each once."""
+    if here.node.workers is None:
         return []
-    return cast("list[Connection]", list(dict.fromkeys(route.owner for route in group.routes)))
+    return [each for _, found in await here.node.workers.ask(what, subject=subject) for each in found]
 
 
 def issued_view(here: Context, issued: Any) -> IssuedView:
@@ -243,13 +250,16 @@ async def enable_device(here: Here, by: By, response: Response, id: Id, dry_run:
 async def kick_device(here: Here, by: By, id: Id, dry_run: DryRun = False) -> Any:
     """Close its connections; it may come back."""
     owners = connections_of(here, id)
-    if not owners:
+    elsewhere = await _at_workers(here, "of_subject", id)
+    if not owners and not elsewhere:
         await here.control.devices.get(id)
-    if owners and not dry_run:
+    elif not dry_run:
         await here.control.audit.record(by, "device.kick", f"device:{id}")
         for owner in owners:
             kick(owner)
-    return Kicked(kicked=len(owners))
+        if elsewhere:
+            elsewhere = await _at_workers(here, "kick_subject", id)
+    return Kicked(kicked=len(owners) + len(elsewhere))
 
 
 @operations.post("/devices/{id}/rotate", problems=(409,), response_model=IssuedView)
@@ -262,7 +272,8 @@ async def rotate_device(here: Here, by: By, id: Id, body: Rotation) -> Any:
 @operations.get("/devices/{id}/sessions", scope="connections", response_model=PageOf[OpenConnection | ClosedConnection])
 async def list_device_sessions(here: Here, id: Id, limit: Limit = DEFAULT_LIMIT) -> Any:
     """Its open connections, then the last that ended; those of devices that nobody registered, too."""
-    shown: list[OpenConnection | ClosedConnection] = [open_view(here, owner) for owner in connections_of(here, id)]
+    shown: list[OpenConnection | ClosedConnection] = [open_view(owner) for owner in connections_of(here, id)]
+    shown += [OpenConnection(**row) for row in await _at_workers(here, "of_subject", id)]
     shown += [closed_view(closed) for closed in reversed(here.plane.register.closed) if closed.subject == id]
     if not shown:
         await here.control.devices.get(id)

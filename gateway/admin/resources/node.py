@@ -13,7 +13,7 @@ from gateway import __version__, forwarding
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
 from gateway.admin.resources.config import apply, flat_change
-from gateway.admin.shapes import DryRun, Shown, Taken, Time, moment
+from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
 from gateway.control.roles import Action
 from gateway.observe.process import process_usage
 
@@ -24,6 +24,17 @@ class AlarmView(Shown):
     slug: str
     text: str
     since: Time
+
+
+class WorkerView(Shown):
+    """One more process of this node. `restarts`: starts after the first."""
+
+    index: int
+    state: Literal["starting", "ready", "ended"]
+    pid: int | None
+    started_at: MaybeTime
+    restarts: int
+    connections: int
 
 
 class NodeView(Shown):
@@ -43,6 +54,7 @@ class NodeView(Shown):
     advertised_url: str
     checks: dict[str, str]
     alarms: list[AlarmView]
+    workers: list[WorkerView]
 
 
 class Traffic(Shown):
@@ -179,6 +191,7 @@ async def get_node(here: Here) -> Any:
         advertised_url=here.node.advertised_url,
         checks={name: check() or "ok" for name, check in here.node.checks().items()},
         alarms=[AlarmView.of(alarm) for alarm in here.control.alarms],
+        workers=[WorkerView(**each) for each in (here.node.workers.views() if here.node.workers is not None else ())],
     )
 
 

@@ -1,0 +1,45 @@
+"""What one process counts, as another one is told: every counter by its name, as JSON can say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.observe.metrics import Counters, Durations, Metrics, ServiceStats
+
+_OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
+
+
+def told(metrics: Metrics) -> dict[str, Any]:
+    counters = metrics.counters
+    return {
+        "counters": {name: getattr(counters, name) for name in Counters.__slots__},
+        "services": {
+            label: [_durations(stats), [getattr(stats, name) for name in _OUTCOMES]]
+            for label, stats in metrics.services.items()
+        },
+        "lag": _durations(metrics.lag),
+        "lag_latest": metrics.lag_latest,
+    }
+
+
+def heard(figures: dict[str, Any]) -> Metrics:
+    """The metrics of the process that has told this."""
+    metrics = Metrics()
+    for name, value in figures["counters"].items():
+        setattr(metrics.counters, name, value)
+    for label, (durations, outcomes) in figures["services"].items():
+        stats = metrics.services[label] = ServiceStats()
+        _take(stats, durations)
+        for name, value in zip(_OUTCOMES, outcomes, strict=True):
+            setattr(stats, name, value)
+    _take(metrics.lag, figures["lag"])
+    metrics.lag_latest = figures["lag_latest"]
+    return metrics
+
+
+def _durations(durations: Durations) -> list[Any]:
+    return [durations.sum_seconds, list(durations.buckets)]
+
+
+def _take(durations: Durations, said: list[Any]) -> None:
+    durations.sum_seconds, durations.buckets = said
