@@ -22,7 +22,7 @@ from gateway.documents.topic_rules import (
     TopicRule,
     plain_topic,
 )
-from gateway.documents.units import Duration, Size
+from gateway.documents.units import Duration
 from gateway.routing.tags import SUB
 from gateway.topics.patterns import Template
 from gateway.topics.rules import Rules
@@ -73,14 +73,6 @@ class Presence(Part):
         return self
 
 
-class LastValues(Part):
-    """Retained messages that the bridge keeps for `mqtt.<name>.last`: of which topics, and how many."""
-
-    topics: Filters = ()
-    max_entries: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 100_000
-    max_bytes: Size = 64 * 1024 * 1024
-
-
 class HomeAssistant(Part):
     """Announce devices that have labels `ha.…` to Home Assistant. `state` and `command`: where their values are and
     orders go."""
@@ -116,7 +108,6 @@ class Bridge(Body):
     loop: Loop = Loop()
     backoff: Backoff = Backoff()
     presence: Presence = Presence()
-    last: LastValues = LastValues()
     sparkplug: Literal["off", "aware"] = "off"
     home_assistant: HomeAssistant | None = None
 

@@ -79,7 +79,6 @@ class TopicRule(Part):
     retain: Retain = Retain.PRESERVE
     expiry: Duration | None = None
     timeout: Duration = 10.0
-    queue_limit: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> TopicRule:
@@ -164,7 +163,6 @@ class TopicRule(Part):
             qos=self.qos,
             spool=self.spool,
             both=self.direction is Direction.BOTH,
-            queue_limit=self.queue_limit,
         )
 
     def outward(self, number: int) -> OutRule:

@@ -85,7 +85,6 @@ class BridgeStatus:
     in_flight_out: int = 0
     receive_maximum: int | None = None
     queued: int = 0
-    last_values: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,6 @@ class InRule(Inward):
     qos: int = 0
     spool: str | None = None
     both: bool = False
-    queue_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,6 @@ class BridgeStatusView(Shown):
     in_flight_out: int
     receive_maximum: int | None
     queued: int
-    last_values: int
     counters: BridgeCountersView
 
 
