@@ -11,7 +11,7 @@ from tests.faults.node_process import NodeProcess
 from tests.workers import several
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     root = tmp_path_factory.mktemp("several")
     running = asyncio.run(several.start(root / "data", root / "log", 3))
