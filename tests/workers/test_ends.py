@@ -74,7 +74,7 @@ async def _known(api: httpx.AsyncClient, service: str) -> bool:
 
 async def test_sigterm_drains_all(tmp_path: Path) -> None:
     """P5: what is under way at any process is answered before the end, nobody new is let in, and all end well."""
-    node = await start(tmp_path / "data", tmp_path / "log", 2)
+    node = await start(tmp_path / "data", tmp_path / "log", 2, GATEWAY__LIMITS__DRAIN_GRACE_S="30")
     try:
         pids = list(worker_pids(node).values())
         async with Clients(node) as clients:
