@@ -75,7 +75,11 @@ async def test_what_is_sent_while_the_broker_is_away_reaches_it(
     await bridged.apply(spool("cloud", "cloud.readings"), bridge(broker, OUT))
     await bridged.is_connected()
     device = await bridged.local.client(subject="kitchen", kind="device")
-    broker.kill()
+    # The broker keeps for it what comes before it is back.
+    lasting = {"clean_start": False, "session_expiry_s": 3600}
+    before = await peer(broker, "watcher", **lasting)
+    await before.subscribe("readings/#")
+    broker.stop()
     await bridged.becomes("plant", lambda status: status.state is not BridgeState.CONNECTED)
     for number in range(10):
         device.send(fnf(device, "cloud.readings", b"event %d" % number))
@@ -83,8 +87,7 @@ async def test_what_is_sent_while_the_broker_is_away_reaches_it(
         assert isinstance(stored, frames.Payload)
         assert b'"spool"' in stored.data
     await broker.start()
-    watcher = await peer(broker, "watcher")
-    await watcher.subscribe("readings/#")
+    watcher = await peer(broker, "watcher", **lasting)
     await watcher.gets(20)
     assert {message.payload for message in watcher.got} == {
         data for number in range(10) for data in (b"%d" % number, b"event %d" % number)
