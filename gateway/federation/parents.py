@@ -91,6 +91,11 @@ class Parents:
                     link.connection.drain()
         if self._federation.uplink is link:
             self._choose()
+        if not self._live():
+            # One that could not be had may be back by now: the pause was for as long as there was another.
+            for parent in self.parents.values():
+                if parent.failures:
+                    parent.retry_at = min(parent.retry_at, self._loop.time() + self._jitter(0))
         self._changed.set()
 
     def move(self) -> bool:

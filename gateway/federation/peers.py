@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from gateway.errors import FederationError
 from gateway.federation.dialling import LinkDialler
@@ -12,6 +13,10 @@ from gateway.federation.federation import Federation
 from gateway.federation.link import Link
 from gateway.forwarding.links import PEER
 from gateway.observe.loggers import structlog
+
+#: The longest pause before a central is dialled again, in seconds: one that has come back is to be in use before the
+#: next one may go.
+PAUSE_S: Final = 1.0
 
 _log = structlog.get_logger("gateway.federation")
 
@@ -52,7 +57,8 @@ class Peers:
 
     async def _keep(self, node: bytes, url: str) -> None:
         failures, said = 0, ""
-        base, cap = self._federation.options.backoff_s
+        base, most = self._federation.options.backoff_s
+        cap = min(most, PAUSE_S)
         lost = self._lost[node]
         while True:
             lost.clear()
