@@ -54,9 +54,12 @@ async def test_what_has_waited_is_history(bridged: Bridged, broker: Broker, peer
     depot = bridged.local.node.depot
     assert depot is not None
     await until(lambda: sum(each.messages for each in depot.spools().values()) == 2)
+    # Who watches is there before the bridge is.
+    bridged.local.node.bridges.stop("plant")
     await broker.start()
     watcher = await peer(broker, "watcher")
     await watcher.subscribe("spBv1.0/#")
+    bridged.local.node.bridges.start("plant")
     await watcher.gets(1)
     await until(lambda: not any(each.messages for each in depot.spools().values()))
     device.send(fnf(device, "edge.NDATA", payload(2)))
