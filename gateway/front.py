@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ GOODBYES_PER_S = 200
 SWITCH_S = 0.0002
 
 
-class Front:
+class Front(ABC):
     """One process of a node, as its peers meet it. `websocket_port` and `tcp_port` say where it is."""
 
     def __init__(self, config: Config) -> None:
@@ -80,26 +81,30 @@ class Front:
     # What each process knows in its own way
 
     @property
+    @abstractmethod
     def config(self) -> Config:
         """The settings as they hold now."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def certificate_path(self) -> Path:
-        raise NotImplementedError
+        """The certificate in use, and those that lead to its authority; PEM."""
 
     @property
+    @abstractmethod
     def certificate_key_path(self) -> Path:
-        raise NotImplementedError
+        """Its key; PEM."""
 
     @property
     def published(self) -> Publication:
         """What the data plane goes by."""
         return self._published
 
+    @abstractmethod
     def unknown_key(self) -> None:
         """A token came whose key nobody knows."""
 
+    @abstractmethod
     def seen(self, subject: str, at: float) -> None:
         """A principal came or went, at this Unix time."""
 

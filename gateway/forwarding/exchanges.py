@@ -5,6 +5,7 @@ Whoever serves is an internal connection whose handlers take an `Exchange`: the 
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class _Bug(RequestError):
     reason = "internal_error"
 
 
-class Exchanges(InternalConnection):
+class Exchanges(InternalConnection, metaclass=ABCMeta):
     """Serves what `handler` knows."""
 
     __slots__ = ("_exchanges",)
@@ -39,9 +40,9 @@ class Exchanges(InternalConnection):
         super().__init__(plane, name)
         self._exchanges: dict[int, Exchange] = {}
 
+    @abstractmethod
     def handler(self, exchange: Exchange) -> Handler:
         """What answers this route and interaction. Raises RequestError."""
-        raise NotImplementedError
 
     def fired(self, request: Request) -> None:
         """A whole fire-and-forget. It has no stream, so there is nobody to tell anything."""

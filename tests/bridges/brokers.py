@@ -48,7 +48,7 @@ class Broker:
 
     async def start(self) -> Broker:
         """Raises AssertionError when it does not come up."""
-        assert MOSQUITTO is not None
+        assert MOSQUITTO is not None, "Mosquitto is not installed; tools/install-peers does it"
         for _ in range(5):
             self._write()
             with (self.directory / "mosquitto.log").open("ab") as log:

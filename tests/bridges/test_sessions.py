@@ -6,13 +6,11 @@ import asyncio
 import base64
 import datetime
 import json
-import shutil
 import ssl
 import subprocess
 import time
 from pathlib import Path
 
-import pytest
 import trustme
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
@@ -95,10 +93,7 @@ async def test_filters_that_a_document_no_longer_names_are_unsubscribed(
 async def test_a_wrong_password_is_said_and_a_right_one_taken(
     bridged: Bridged, start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    program = shutil.which("mosquitto_passwd")
-    if program is None:
-        pytest.skip("mosquitto_passwd is not installed")
-    subprocess.run((program, "-b", "-c", str(tmp_path / "users"), "edge", "right"), check=True)  # noqa: ASYNC221
+    subprocess.run(("mosquitto_passwd", "-b", "-c", str(tmp_path / "users"), "edge", "right"), check=True)  # noqa: ASYNC221
     users = ("allow_anonymous false", f"password_file {tmp_path / 'users'}")
     broker = await start_broker(listener=users)
     secret = tmp_path / "password"
