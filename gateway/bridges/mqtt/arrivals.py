@@ -12,15 +12,14 @@ only in the last `WINDOW` arrivals: identifiers come round again.
 from __future__ import annotations
 
 import mmap
-import os
 import secrets
 import struct
 import zlib
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.bridges.mqtt.mapped import mapped
 from gateway.bridges.mqtt.message import Message
-from gateway.errors import BridgeError
 
 #: Serial, CRC-32 of topic and payload, state. Record 0 is the head: the last serial, the file's own number, version.
 _RECORD: Final = struct.Struct("<QII")
@@ -46,19 +45,7 @@ class Arrivals:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Make the file on first use. Raises BridgeError."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if os.fstat(handle).st_size != _SIZE:
-                    os.ftruncate(handle, 0)
-                    # Written, not only promised: a full disk must be an error now and not a signal later.
-                    os.write(handle, bytes(_SIZE))
-                return cls(mmap.mmap(handle, _SIZE))
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise BridgeError(f"{path}: {error.strerror or error}", reason="mqtt_arrivals") from error
+        return cls(mapped(path, _SIZE))
 
     def forget(self) -> None:
         """The broker has a new session: none of it comes again."""

@@ -8,17 +8,17 @@ message under one of them for the old one and drop it.
 from __future__ import annotations
 
 import mmap
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 from gateway.bridges.mqtt import packets
+from gateway.bridges.mqtt.mapped import mapped
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged
 from gateway.bridges.mqtt.session import PacketIds
-from gateway.errors import BridgeError, Overloaded
+from gateway.errors import Overloaded
 
 #: What waits in line, at most; whoever wants more is refused.
 MAX_WAITING: Final = 1024
@@ -41,18 +41,7 @@ class Unreleased:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Raises BridgeError."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if os.fstat(handle).st_size != _IDS:
-                    os.ftruncate(handle, 0)
-                    os.write(handle, bytes(_IDS))
-                return cls(mmap.mmap(handle, _IDS))
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise BridgeError(f"{path}: {error.strerror or error}", reason="mqtt_arrivals") from error
+        return cls(mapped(path, _IDS))
 
     def add(self, number: int) -> None:
         self._memory[number] = 1

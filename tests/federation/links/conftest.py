@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import gateway.front
-from tests.federation.links.cluster import Cluster
+from gateway.control.members import CENTRAL
+from tests.federation.links.cluster import Cluster, until
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,27 @@ async def cluster(
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), identities)
     yield cluster
     await cluster.close()
+
+
+@pytest.fixture
+async def edges(cluster: Cluster) -> Cluster:
+    """A central node and two edges."""
+    await cluster.add("central", CENTRAL)
+    for edge in ("edge-a", "edge-b"):
+        await cluster.add(edge, parents=("central",))
+        await cluster.linked(edge)
+    return cluster
+
+
+@pytest.fixture
+async def pair(cluster: Cluster) -> Cluster:
+    """Two central nodes, each with an edge: from edge to edge it is up, across and down."""
+    for central in ("central-1", "central-2"):
+        await cluster.add(central, CENTRAL)
+    await cluster.introduce_addresses()
+    await cluster.meshed("central-1", "central-2")
+    for at in ("1", "2"):
+        await cluster.add(f"edge-{at}", parents=(f"central-{at}",))
+        await cluster.linked(f"edge-{at}")
+    await until(lambda: len(cluster["central-1"].federation.links) == 2)
+    return cluster

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from gateway.control.members import CENTRAL
 from gateway.wire import frames, metadata, mimetypes
 from gateway.wire.frames import FrameType
 from tests.federation.links.cluster import Cluster, until
@@ -28,15 +25,6 @@ async def answer(client: RawClient, number: int) -> frames.Frame:
 def left_of(frame: frames.RequestResponse) -> int:
     ((_, content),) = [entry for entry in metadata.decode_composite(frame.metadata) if entry[0] == mimetypes.DEADLINE]
     return int.from_bytes(content, "big")
-
-
-@pytest.fixture
-async def edges(cluster: Cluster) -> Cluster:
-    await cluster.add("central", CENTRAL)
-    for edge in ("edge-a", "edge-b"):
-        await cluster.add(edge, parents=("central",))
-        await cluster.linked(edge)
-    return cluster
 
 
 async def test_it_shrinks_at_each_hop(edges: Cluster) -> None:

@@ -76,7 +76,8 @@ async def test_why_a_request_goes_where(places: Cluster) -> None:
 
 async def test_what_an_edge_knows(places: Cluster) -> None:
     await places.servant("edge-2", "lamp")
-    await places.knows("central-1", "lamp")
+    for parent in ("central-1", "central-2"):
+        await places.knows(parent, "lamp")
     edge = places["edge-1"]
     uplink = edge.federation.uplink
     assert uplink is not None

@@ -6,21 +6,10 @@ import uuid
 
 import pytest
 
-from gateway.control.members import CENTRAL
 from tests.federation.links.cluster import Cluster, until
 from tests.rawclient import RawClient, route_setup
 
 ELSEWHERE = (4409, "d-1 has connected to another node")
-
-
-@pytest.fixture
-async def edges(cluster: Cluster) -> Cluster:
-    """A central node and two edges."""
-    await cluster.add("central", CENTRAL)
-    for edge in ("edge-a", "edge-b"):
-        await cluster.add(edge, parents=("central",))
-        await cluster.linked(edge)
-    return cluster
 
 
 async def device(cluster: Cluster, at: str, route_id: bytes | None = None, kind: str = "device") -> RawClient:

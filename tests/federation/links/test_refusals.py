@@ -52,19 +52,6 @@ async def turned_out(client: RawClient) -> str:
                 return frame.text
 
 
-@pytest.fixture
-async def pair(cluster: Cluster) -> Cluster:
-    """Two central nodes, each with an edge: from edge to edge it is up, across and down."""
-    for central in ("central-1", "central-2"):
-        await cluster.add(central, CENTRAL)
-    await cluster.introduce_addresses()
-    await cluster.meshed("central-1", "central-2")
-    for at in ("1", "2"):
-        await cluster.add(f"edge-{at}", parents=(f"central-{at}",))
-        await cluster.linked(f"edge-{at}")
-    return cluster
-
-
 async def test_what_an_edge_revokes_of_its_own(pair: Cluster) -> None:
     """Revoked at one edge, turned out at every other node, and not let in again."""
     home = control(pair["edge-1"])

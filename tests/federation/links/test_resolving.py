@@ -6,19 +6,9 @@ import asyncio
 
 import pytest
 
-from gateway.control.members import CENTRAL
 from gateway.federation import interests
 from gateway.federation.interests import encode
 from tests.federation.links.cluster import Cluster, answers, call, until
-
-
-@pytest.fixture
-async def edges(cluster: Cluster) -> Cluster:
-    await cluster.add("central", CENTRAL)
-    for edge in ("edge-a", "edge-b"):
-        await cluster.add(edge, parents=("central",))
-        await cluster.linked(edge)
-    return cluster
 
 
 def wanted(cluster: Cluster) -> int:

@@ -14,20 +14,6 @@ from gateway.wire import frames
 from tests.federation.links.cluster import Cluster, refused, until
 
 
-@pytest.fixture
-async def pair(cluster: Cluster) -> Cluster:
-    """Two central nodes, each with an edge."""
-    for central in ("central-1", "central-2"):
-        await cluster.add(central, CENTRAL)
-    await cluster.introduce_addresses()
-    await cluster.meshed("central-1", "central-2")
-    for at in ("1", "2"):
-        await cluster.add(f"edge-{at}", parents=(f"central-{at}",))
-        await cluster.linked(f"edge-{at}")
-    await until(lambda: len(cluster["central-1"].federation.links) == 2)
-    return cluster
-
-
 def topology(cluster: Cluster, name: str) -> dict[str, Any]:
     found = cluster[name].running.links.topology()
     assert found is not None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from gateway.control.members import CENTRAL
 from gateway.wire import frames, metadata, mimetypes
 from gateway.wire.brokering import Address, Cast
@@ -13,16 +11,6 @@ from gateway.wire.brokering import encode as broker_frame
 from tests.federation.links.cluster import Cluster, call, refused, until
 from tests.local_node import fnf, stream_request
 from tests.rawclient import composite
-
-
-@pytest.fixture
-async def edges(cluster: Cluster) -> Cluster:
-    """A central node and two edges."""
-    await cluster.add("central", CENTRAL)
-    for edge in ("edge-a", "edge-b"):
-        await cluster.add(edge, parents=("central",))
-        await cluster.linked(edge)
-    return cluster
 
 
 async def test_a_request_goes_up_and_down(edges: Cluster) -> None:
