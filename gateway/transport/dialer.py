@@ -7,7 +7,6 @@ not. `websockets` does the handshake, sans I/O, and the connection takes the str
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -22,10 +21,10 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from gateway.errors import FederationError
-from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
 from gateway.transport.carrier import House, SocketCarrier
+from gateway.transport.carriers import Carriers
 from gateway.transport.tcp import TcpCarrier
 from gateway.transport.websocket import SUBPROTOCOL, Handshake, WebSocketCarrier
 
@@ -33,8 +32,6 @@ from gateway.transport.websocket import SUBPROTOCOL, Handshake, WebSocketCarrier
 PORTS: Final = {"ws": 7878, "wss": 7878, "tcp": 7879, "tls": 7879}
 _SECURE: Final = ("wss", "tls")
 _MAX_HEAD_BYTES: Final = 16 * 1024
-#: How long stopping waits for the other side to read why.
-_LAST_WORDS_S: Final = 1.0
 _silent = logging.getLogger(f"{__name__}.handshake")
 _silent.setLevel(logging.ERROR)
 
@@ -83,9 +80,8 @@ class Dialer:
     def __init__(self, plane: Plane, handshake: Handshake) -> None:
         self._plane = plane
         self._handshake = handshake
-        self._carriers: set[SocketCarrier] = set()
+        self._carriers = Carriers()
         self._waiting: dict[SocketCarrier, asyncio.Future[None]] = {}
-        self._empty: asyncio.Event | None = None
 
     async def dial(self, url: str, tls: ssl.SSLContext | None, timeout_s: float) -> Connection:
         """A connection over which nothing has been said yet. `url`: wss, ws, tls or tcp.
@@ -143,18 +139,7 @@ class Dialer:
 
     async def stop(self) -> None:
         """Close what is still open, and wait until the sockets are gone."""
-        for carrier in list(self._carriers):
-            if carrier.connection is not None:
-                carrier.connection.close(CloseReason.DRAINED, "this node is stopping")
-            else:
-                carrier.abort()
-        if self._carriers:
-            self._empty = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._empty.wait()
-        for carrier in list(self._carriers):
-            carrier.abort()
+        await self._carriers.close()
 
     # What carriers tell
 
@@ -181,5 +166,3 @@ class Dialer:
         waiting = self._waiting.get(carrier)
         if waiting is not None and not waiting.done():
             waiting.set_exception(ConnectionResetError("the connection was closed before it stood"))
-        if self._empty is not None and not self._carriers:
-            self._empty.set()

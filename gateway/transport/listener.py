@@ -11,7 +11,6 @@ it is rationed, and beyond the ration sockets are closed without a word.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -22,15 +21,13 @@ from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from gateway.errors import ConfigError
-from gateway.forwarding.closing import CloseReason
 from gateway.observe.metrics import Counters
 from gateway.transport.admission import NO_DESCRIPTORS, Admission, Refusal
 from gateway.transport.carrier import LINGER_S, House, SocketCarrier
+from gateway.transport.carriers import Carriers
 from gateway.transport.reception import Reception
 from gateway.wire.websocket import CloseCode
 
-#: How long stopping waits for peers to read why.
-_LAST_WORDS_S: Final = 1.0
 #: Bytes that the system takes for a socket beyond those on their way. Left alone it takes megabytes, and while they
 #: last, a peer that reads slowly looks like one that does not read at all (faults 14, 91).
 _UNSENT_BYTES: Final = 128 * 1024
@@ -109,13 +106,12 @@ class Listener:
         self._resting: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._descriptors = _descriptor_limit() - RESERVED_DESCRIPTORS
-        self._carriers: set[SocketCarrier] = set()
+        self._carriers = Carriers()
         #: Those still in a handshake, TLS or WebSocket, with the moment when it must be over.
         self._pending: dict[SocketCarrier, float] = {}
         #: Those that are only told why they are not let in, with the moment when that must be over.
         self._refused: dict[SocketCarrier, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._empty: asyncio.Event | None = None
 
     def accept_on(self, sockets: Iterable[socket.socket]) -> None:
         """Accept on sockets that are bound already, as `another` made them."""
@@ -314,8 +310,6 @@ class Listener:
             peaceful = carrier.close_code in (_IN_PEACE if visitor.accepted else _OWN_REASONS)
             self._admission.leave(visitor, self._monotonic(), in_peace=peaceful)
         self._listen_again()
-        if self._empty is not None and not self._carriers:
-            self._empty.set()
 
     def _listen_again(self) -> None:
         if self._sockets and not self._listening:
@@ -370,18 +364,7 @@ class Listener:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for carrier in list(self._carriers):
-            if carrier.connection is not None:
-                carrier.connection.close(CloseReason.DRAINED, "this node is stopping")
-            else:
-                carrier.abort()
-        if self._carriers:
-            self._empty = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._empty.wait()
-        for carrier in list(self._carriers):
-            carrier.abort()
+        await self._carriers.close()
         self._pending.clear()
 
 
