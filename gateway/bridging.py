@@ -19,6 +19,7 @@ from gateway.errors import BridgeError, TokenError
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus, BridgeTest
 from gateway.observe.loggers import structlog
 from gateway.spooling.deposit import Parcel
+from gateway.topics.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from gateway.bridges.mqtt.bridge import Bridge, House
@@ -249,7 +250,8 @@ class Bridging:
 
         began = self._plane.monotonic()
         where = spec.mqtt.endpoints[0]
-        filters = [Filter(topic, qos, retained=2) for topic, qos in spec.rules.subscriptions]
+        wanted = Subscriptions(spec.rules.filters, identifiers=False)
+        filters = [Filter(each.topic, each.qos, retained=2) for each in wanted.asked]
         session: Any = None
         try:
             dial = await asyncio.get_running_loop().run_in_executor(None, self._dial, spec)

@@ -189,6 +189,9 @@ def bridge_families() -> list[Family]:
         Family(
             "gateway_mqtt_duplicates_total", "counter", "Those that had come before.", counted("duplicates"), bridge
         ),
+        Family(
+            "gateway_mqtt_copies_total", "counter", "Those that came by another filter, too.", counted("copies"), bridge
+        ),
         Family("gateway_mqtt_unmatched_total", "counter", "Those that no rule takes.", counted("unmatched"), bridge),
         Family("gateway_mqtt_dropped_total", "counter", "Messages that were dropped.", by("dropped"), reason),
         Family("gateway_mqtt_refused_total", "counter", "Messages that were refused.", by("refused"), reason),

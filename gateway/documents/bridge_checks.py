@@ -33,8 +33,9 @@ def check(document: Document, standing: Sequence[Document], site: Site | None) -
         return
     yield from _first(_check_echoes(spec.rules))
     yield from _first(_check_rings(spec, bridges))
-    yield from _first(_check_order("topics", spec.rules.inbound))
-    yield from _first(_check_order("rpc", spec.rules.rpc))
+    twice = "; under version 4 the broker may send it twice" if spec.mqtt.version == 4 else ""
+    yield from _first(_check_order("topics", spec.rules.inbound, twice))
+    yield from _first(_check_order("rpc", spec.rules.rpc, twice))
     yield from _first(_check_spools(spec, standing))
     yield from _check_version(spec)
     yield from _check_broker(spec)
@@ -76,7 +77,7 @@ def _check_rings(spec: Bridge, bridges: Sequence[Document]) -> Iterator[Finding]
         )
 
 
-def _check_order(section: str, rules: Sequence[Inward]) -> Iterator[Finding]:
+def _check_order(section: str, rules: Sequence[Inward], twice: str) -> Iterator[Finding]:
     for at, rule in enumerate(rules):
         pointer = f"/{section}/{rule.number}"
         for earlier in rules[:at]:
@@ -87,7 +88,7 @@ def _check_order(section: str, rules: Sequence[Inward]) -> Iterator[Finding]:
                 text = f"{earlier.label!r}, before it, takes all of its topics"
                 yield Finding("GW0123", text, pointer, fix="put it first", warning=True)
                 break
-            text = f"{earlier.label!r}, before it, takes {example(shared)!r}, too: the first one has it"
+            text = f"{earlier.label!r}, before it, takes {example(shared)!r}, too: the first one has it{twice}"
             yield Finding("GW0124", text, pointer, warning=True)
 
 

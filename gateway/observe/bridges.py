@@ -37,8 +37,8 @@ class BridgeCounters:
     """Everything only ever grows. By QoS (`received`, `published`), or by reason (`dropped`, `refused`, `loops`).
 
     `received`: PUBLISH packets of the broker; `acknowledged`: those that it was told to forget; `duplicates`: those
-    that had been here before; `unmatched`: those that no rule takes. `confirmed`: what the broker has acknowledged to
-    us."""
+    that had been here before; `copies`: those that came by another filter, too; `unmatched`: those that no rule takes.
+    `confirmed`: what the broker has acknowledged to us."""
 
     received: Counter[int] = field(default_factory=Counter)
     published: Counter[int] = field(default_factory=Counter)
@@ -49,6 +49,7 @@ class BridgeCounters:
     acknowledged: int = 0
     confirmed: int = 0
     duplicates: int = 0
+    copies: int = 0
     unmatched: int = 0
     connects: int = 0
     failed_connects: int = 0

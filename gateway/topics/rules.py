@@ -167,18 +167,9 @@ class Rules:
         object.__setattr__(self, "_rpc", _tree(self.rpc))
 
     @property
-    def subscriptions(self) -> tuple[tuple[str, int], ...]:
-        """What the broker is asked for, with which QoS; what another of them has already is left out."""
-        wanted: dict[str, int] = {}
-        for rule in self.inbound:
-            wanted[rule.filter] = max(rule.qos, wanted.get(rule.filter, 0))
-        for call in self.rpc:
-            wanted[call.filter] = max(1, wanted.get(call.filter, 0))
-        return tuple(
-            (each, qos)
-            for each, qos in wanted.items()
-            if not any(other != each and qos == wanted[other] and covers(other, each) for other in wanted)
-        )
+    def filters(self) -> tuple[tuple[str, int], ...]:
+        """What the rules have to hear of, with which QoS."""
+        return (*((rule.filter, rule.qos) for rule in self.inbound), *((rule.filter, 1) for rule in self.rpc))
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -310,7 +301,8 @@ def _topic_of(rule: OutRule, route: str, values: Mapping[str, str]) -> str | Non
         for name in rule.topic.names:
             _check_level(name, known.get(name))
         topic = rule.topic.fill(known)
-    if not is_topic(topic):
+    # What begins with $ is the broker's: only a rule that names it may publish there.
+    if not is_topic(topic) or not matches(rule.range, topic):
         raise RequestInvalid(f"the route {route!a} makes no topic: {topic!a}", reason="mqtt_unmappable")
     return topic
 

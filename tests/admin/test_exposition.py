@@ -125,7 +125,9 @@ async def test_latencies_are_a_cumulative_histogram_in_seconds() -> None:
 
 
 async def test_bridges() -> None:
-    counters = BridgeCounters(forwarded=1, acknowledged=2, confirmed=3, duplicates=4, unmatched=5, rpc=6, rpc_failed=7)
+    counters = BridgeCounters(
+        forwarded=1, acknowledged=2, confirmed=3, duplicates=4, copies=12, unmatched=5, rpc=6, rpc_failed=7
+    )
     counters.received.update({0: 10, 2: 11})
     counters.published[1] = 12
     counters.dropped["expired"] = 13
@@ -154,6 +156,7 @@ async def test_bridges() -> None:
         'forwarded_total{bridge="plant"}': 1,
         'acknowledged_total{bridge="plant"}': 2,
         'duplicates_total{bridge="plant"}': 4,
+        'copies_total{bridge="plant"}': 12,
         'unmatched_total{bridge="plant"}': 5,
         'dropped_total{bridge="plant",reason="expired"}': 13,
         'refused_total{bridge="plant",reason="no_route"}': 14,

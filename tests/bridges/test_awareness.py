@@ -7,7 +7,7 @@ from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
 from tests.bridges.conftest import ConnectPeer
-from tests.bridges.peers import Bridged, answer, bridge
+from tests.bridges.peers import Bridged, answer, bridge, tagged
 from tests.bridges.test_sparkplug import metric, payload
 from tests.bridges.test_spool import spool
 from tests.local_node import fnf, until
@@ -31,6 +31,9 @@ async def test_a_gap_asks_the_node_to_be_born_again(bridged: Bridged, broker: Br
     born = await answer(late, "mqtt.plant.last", b"spBv1.0/plant/NBIRTH/edge")
     assert isinstance(born, frames.Payload)
     assert born.data == payload(0, metric("bdSeq", 7))
+    number = late.next_stream_id()
+    late.send(frames.RequestStream(number, tagged("mqtt.plant.subscribe", topic="spBv1.0/plant/#"), b"", initial_n=10))
+    assert (await late.recv(20)).data == payload(0, metric("bdSeq", 7))
     # The will of the session before, which the birth has overtaken.
     await node.publish("spBv1.0/plant/NDEATH/edge", payload(None, metric("bdSeq", 6)))
     await until(lambda: bridged.status().counters.dropped["sparkplug_stale"] == 1)

@@ -20,6 +20,8 @@ async def replies(device: Peer) -> None:
     (request,) = await device.gets(1)
     topic = request.properties.response_topic
     assert topic is not None
+    # Nobody waits for longer.
+    assert request.properties.expiry_s == 10
     properties = Properties(correlation=request.properties.correlation)
     await device.publish(topic, b"did " + request.payload, 1, properties=properties)
 

@@ -45,7 +45,7 @@ READINGS = {
 
 def test_the_example_of_the_documentation_in() -> None:
     found = rules(SENSORS)
-    assert found.subscriptions == (("site/7/sensors/+/+", 1),)
+    assert found.filters == (("site/7/sensors/+/+", 1),)
     matched = incoming(found, "site/7/sensors/oven/temp")
     assert matched.local == "sensors/oven/temp"
     assert matched.route == "telemetry.ingest"
@@ -125,8 +125,7 @@ def test_rpc_has_rules_of_its_own() -> None:
     assert matched is not None
     assert (matched.route, matched.selecting, matched.rule.timeout_s) == ("thermo.read", (("sub", "t-1"),), 3.0)
     assert found.calling("cmd/t-1") is None
-    # QoS 1 for rpc is not within QoS 0 of the other rule.
-    assert found.subscriptions == (("cmd/#", 0), ("cmd/+/+", 1))
+    assert found.filters == (("cmd/#", 0), ("cmd/+/+", 1))
 
 
 def test_calls_of_devices_that_know_no_response_topic() -> None:
@@ -135,15 +134,6 @@ def test_calls_of_devices_that_know_no_response_topic() -> None:
     assert answer is not None
     assert answer[1] == "answer/oven"
     assert found.call_for("other") is None
-
-
-def test_a_subscription_within_another_is_left_out() -> None:
-    found = rules(
-        {"pattern": "a/#", "direction": "in", "qos": 1},
-        {"pattern": "a/b/+", "direction": "in", "qos": 1},
-        {"pattern": "a/c", "direction": "in", "qos": 2},
-    )
-    assert found.subscriptions == (("a/#", 1), ("a/c", 2))
 
 
 def test_what_services_may_use() -> None:
@@ -156,6 +146,18 @@ def test_what_services_may_use() -> None:
     assert not found.may_subscribe("site/#")
     assert not rules().may_publish("$SYS/x")
     assert not rules().may_subscribe("$SYS/#")
+
+
+def test_what_a_broker_says_of_itself_is_no_rule_s() -> None:
+    found = rules({"pattern": "#", "direction": "both", "local": "plant/"})
+    assert found.incoming("$SYS/broker/version") is None
+    for route in ("plant/$SYS/broker/version", "plant/$share/g/a"):
+        with pytest.raises(RequestInvalid, match="makes no topic"):
+            found.outgoing(route, {})
+    named = rules({"pattern": "$SYS/node/{what}", "direction": "out", "route": "sys.{what}"})
+    outgoing = named.outgoing("sys.version", {})
+    assert outgoing is not None
+    assert outgoing.topic == "$SYS/node/version"
 
 
 def test_why_a_topic_goes_where_it_goes() -> None:

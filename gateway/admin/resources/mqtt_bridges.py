@@ -41,6 +41,7 @@ class BridgeCountersView(Shown):
     acknowledged: int
     confirmed: int
     duplicates: int
+    copies: int
     unmatched: int
     connects: int
     failed_connects: int

@@ -23,6 +23,7 @@ from gateway.bridges.mqtt.inbound import Inbound, Store
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.memory import Memory
 from gateway.bridges.mqtt.outbound import Outbound
+from gateway.bridges.mqtt.packets import VERSION_5
 from gateway.bridges.mqtt.presence import Presence
 from gateway.bridges.mqtt.rpc import Rpc
 from gateway.bridges.mqtt.session import Dial, Filter
@@ -38,6 +39,7 @@ from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Joined
+from gateway.topics.subscriptions import Subscriptions as Subscribed
 from gateway.wire.frames import FrameType, Request, RequestFnf, peek_stream_id, peek_type
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Bridge(Exchanges):
         "_presence",
         "_routes",
         "_rpc",
+        "_subscribed",
         "_subscriptions",
         "_unsubscribe",
         "client",
@@ -158,13 +161,9 @@ class Bridge(Exchanges):
             spec.name, house.node_id, spec.mqtt.version, spec.rules, self.client, self._outbound, counters
         )
         self._presence = Presence(spec, plane, self.client, counters)
-        self.client.want(
-            (
-                *(Filter(topic, qos) for topic, qos in spec.rules.subscriptions),
-                *self._calls.filters,
-                *self._presence.filters,
-            )
-        )
+        filters = (*spec.rules.filters, *self._calls.filters, *self._presence.filters)
+        self._subscribed = Subscribed(filters, identifiers=spec.mqtt.version == VERSION_5)
+        self.client.want([Filter(each.topic, each.qos, each.number) for each in self._subscribed.asked])
         self._subscriptions = Subscriptions(
             spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum, births
         )
@@ -221,7 +220,10 @@ class Bridge(Exchanges):
 
     def arrived(self, arrival: Arrival) -> None:
         message = arrival.message
-        if self._calls.take(message) or self._presence.take(message):
+        if arrival.subscriptions and self._subscribed.is_copy(message.topic, arrival.subscriptions):
+            self.counters_of_mqtt.copies += 1
+            self.client.acknowledge(arrival)
+        elif self._calls.take(message) or self._presence.take(message):
             self.client.acknowledge(arrival)
         else:
             self._inbound.arrived(arrival)

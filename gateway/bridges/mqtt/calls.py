@@ -77,9 +77,9 @@ class Calls:
         self._number = 0
 
     @property
-    def filters(self) -> tuple[Filter, ...]:
-        """What the bridge has to subscribe to for it."""
-        return (Filter(self.reply_topic, 1),) if self._version == packets.VERSION_5 else ()
+    def filters(self) -> tuple[tuple[str, int], ...]:
+        """What the bridge has to subscribe to for it, with which QoS."""
+        return ((self.reply_topic, 1),) if self._version == packets.VERSION_5 else ()
 
     def call(self, exchange: Exchange) -> None:
         """Raises RequestError."""
@@ -104,7 +104,9 @@ class Calls:
         correlation = self._number.to_bytes(8, "big")
         call = self._wait(exchange, asked, (self.reply_topic, correlation))
         signed = self._outbound.signed(asked.properties, metadata)
-        properties = signed._replace(response_topic=self.reply_topic, correlation=correlation)
+        # A device that comes back later must not do what nobody waits for any more.
+        expiry_s = signed.expiry_s or math.ceil(_timeout(asked))
+        properties = signed._replace(response_topic=self.reply_topic, correlation=correlation, expiry_s=expiry_s)
         self._send(call, Message(asked.topic, exchange.data, self._qos(asked), False, False, properties))
 
     def _by_rule(self, exchange: Exchange, asked: Asked, metadata: bytes, rule: CallRule, reply: str) -> None:

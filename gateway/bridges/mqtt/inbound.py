@@ -158,7 +158,8 @@ class Inbound:
             self._rpc.begin(arrival, matched, metadata)
             return
         counters.rule(rule.number).matched += 1
-        if not message.qos:
+        # A subscription that it shares with another rule may have a higher QoS than it asks for.
+        if not message.qos or not rule.qos:
             try:
                 self._asker.fire(metadata, message.payload)
             except RequestInvalid as error:
@@ -166,6 +167,7 @@ class Inbound:
                 return
             counters.forwarded += 1
             counters.rule(rule.number).forwarded += 1
+            self._client.acknowledge(arrival)
             return
         held = _Held(arrival, matched, metadata)
         self._held.add(held)

@@ -8,6 +8,7 @@ goes out under the QoS that the rule says, and counts as had by a spool behind i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -117,7 +118,10 @@ class Outbound:
         user = tuple(pair for pair in properties.user if pair[0] != ID)
         if "id" in facts:
             user = (*user, (ID, facts["id"]))
-        return properties._replace(user=self._guard.leaving(user), response_topic=None)
+        expiry_s = properties.expiry_s
+        if expiry_s is not None and "age_ms" in facts:
+            expiry_s = _left(expiry_s, facts["age_ms"])
+        return properties._replace(user=self._guard.leaving(user), response_topic=None, expiry_s=expiry_s)
 
     # By the service `publish`
 
@@ -238,6 +242,14 @@ def refusal(name: str, reason: int) -> RequestError | None:
     return BrokerRefused(f"bridge {name}: the broker refuses it, reason code 0x{reason:02x}")
 
 
+def _left(expiry_s: int, age_ms: str) -> int:
+    """Of its life, when it has waited so long. Raises RequestInvalid where that is over."""
+    left_s = expiry_s - int(age_ms) / 1000
+    if left_s <= 0:
+        raise RequestInvalid(f"its {expiry_s} s are over", reason="mqtt_expired")
+    return math.ceil(left_s)
+
+
 def _replayed(topic: str, payload: bytes) -> bytes:
     """What has waited, as history. Raises RequestInvalid for what says nothing any more."""
     if not may_replay(topic):
@@ -259,6 +271,7 @@ def _facts(metadata: bytes) -> dict[str, str]:
         elif entry.mime == SPOOLED:
             told = json.loads(metadata[entry.content_start : entry.end])
             facts["spooled"] = f"{told['node']}/{told['epoch']:x}/{told['seq']}"
+            facts["age_ms"] = str(told["age_ms"])
             facts.setdefault("id", facts["spooled"])
         elif entry.mime == IDEMPOTENCY_KEY:
             facts["id"] = metadata[entry.content_start : entry.end].decode("utf-8", "replace")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from gateway import __version__
 from gateway.bridges.mqtt import discovery
 from gateway.bridges.mqtt.message import Message, Properties
-from gateway.bridges.mqtt.session import Filter
 from gateway.errors import BridgeError, RequestError, TokenError
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.plane import INTERNAL
@@ -64,9 +63,9 @@ class Presence:
         self._up = False
 
     @property
-    def filters(self) -> tuple[Filter, ...]:
-        """What the bridge has to subscribe to for it."""
-        return (Filter(self._status, 1),) if self._status else ()
+    def filters(self) -> tuple[tuple[str, int], ...]:
+        """What the bridge has to subscribe to for it, with which QoS."""
+        return ((self._status, 1),) if self._status else ()
 
     @property
     def _tells(self) -> bool:

@@ -3,8 +3,8 @@ birth of a Sparkplug node that is alive.
 
 Each stream has a connection to the broker of its own, whose Receive Maximum is what its caller has asked for: so its
 caller's credit is the broker's window, acknowledgements are paid by REQUEST_N, and one that is slow keeps nobody else
-waiting. What is retained comes first. When the connection is lost the stream ends: whoever subscribes again gets what
-is retained again.
+waiting. First comes who is born and alive, where the bridge is aware of Sparkplug, and what is retained. When the
+connection is lost the stream ends: whoever subscribes again gets what is retained again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Subscriptions:
         if not is_filter(pattern):
             raise RequestInvalid("name a filter: routing tag topic=…, or the data", reason="mqtt_topic")
         self._check(pattern)
-        stream = _Stream(exchange, self._counters, min(self._receive_maximum, exchange.credit))
+        stream = _Stream(exchange, self._counters, min(self._receive_maximum, exchange.credit), self._births)
         qos = 1 if asked.qos is None else asked.qos
         self._run(stream.live(self._connect, Filter(pattern, qos, no_local=False, retained=0), self._name), exchange)
 
@@ -181,8 +181,10 @@ class _Stream:
     """One subscription. What is unacknowledged and what waits together are never more than its caller asked for, as
     far as the broker goes by its Receive Maximum; from one that does not, nothing is read for a while."""
 
-    def __init__(self, exchange: Exchange, counters: BridgeCounters, window: int) -> None:
+    def __init__(self, exchange: Exchange, counters: BridgeCounters, window: int, births: Births | None) -> None:
         self._exchange = exchange
+        self._births = births
+        self._begun = births is None
         self._counters = counters
         self._window = window
         self._session: Session | None = None
@@ -198,6 +200,11 @@ class _Stream:
             if codes[0] >= packets.REFUSED:
                 text = f"bridge {name}: the broker refuses {asked.topic}, reason code 0x{codes[0]:02x}"
                 raise BridgeError(text, reason="mqtt_topic")
+            if self._births is not None:
+                # Before what has come since.
+                self._waiting.extendleft(reversed(list(self._births.known(asked.topic))))
+                self._begun = True
+                self._pump()
             while not session.ended.done():
                 session.tick(asyncio.get_running_loop().time())
                 await asyncio.wait([session.ended], timeout=min(1.0, session.dial.keepalive_s / 4))
@@ -227,6 +234,8 @@ class _Stream:
 
     def _pump(self) -> None:
         exchange, session = self._exchange, self._session
+        if not self._begun:
+            return
         while self._waiting and exchange.open and exchange.credit > 0:
             message = self._waiting.popleft()
             self._counters.forwarded += 1
