@@ -11,13 +11,14 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.config import Config
+from gateway.control.certificates import fingerprint
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.errors import FederationError
 from gateway.federation import explaining, survey
 from gateway.federation.engines import store_for
 from gateway.federation.federation import CENTRAL, Options
-from gateway.federation.joining import JoinToken, fingerprint
+from gateway.federation.joining import JoinToken
 from gateway.federation.journal import Tell
 from gateway.federation.membership import Membership
 from gateway.forwarding.plane import Plane

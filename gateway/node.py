@@ -11,6 +11,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime, birth_of
+from gateway.enrolling import Enrolling, redeemed
 from gateway.errors import ConfigError
 from gateway.forwarding.connection import Connection
 from gateway.front import Front
@@ -56,6 +58,7 @@ class Node(Front):
         self.control: ControlPlane | None = None
         self.depot: Depot | None = None
         self.renewal: Renewal | None = None
+        self.enrolling: Enrolling | None = None
         self.links = Linking(self.identity, self.end)
         self.bridges = Bridging()
         self.workers: Crew | None = None
@@ -89,6 +92,7 @@ class Node(Front):
             )
             renewals = Renewals(self.control, time.monotonic, self.plane.wall)
             self.renewal = Renewal(self.services, renewals.answer)
+            self.enrolling = Enrolling(self.services, partial(redeemed, self.control))
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
@@ -204,6 +208,8 @@ class Node(Front):
             await self.admin.stop()
         if self.renewal is not None:
             await self.renewal.stop()
+        if self.enrolling is not None:
+            await self.enrolling.stop()
         if self.depot is not None:
             await self.depot.stop()
         if self.control is not None:

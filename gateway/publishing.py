@@ -14,15 +14,16 @@ from gateway.control.access_rules import AccessRules
 from gateway.control.registry import Publication
 from gateway.errors import TokenError
 from gateway.forwarding.plane import Authenticator, Snapshot
-from gateway.policy.access_list import AccessList
+from gateway.policy.access_list import ENROLLING, AccessList
 from gateway.policy.limits import profile_for
 from gateway.policy.principal import Kind, Principal, anonymous
 from gateway.policy.tokens import REFUSED, TokenVerifier
 from gateway.session.setup import SetupRules
 from gateway.transport.admission import AdmissionRules
 
-#: How a secret begins with which a node may ask to join, and how long it has for that, in seconds.
-_JOINING = b"ge_"
+#: How a secret begins with which a node may ask to join and a device to enrol, and how long it has for that, in
+#: seconds.
+_ENROLMENT = b"ge_"
 JOINING_S = 30.0
 #: How long a device whose token has run out has for its renewal, in seconds.
 RENEWAL_S = 60.0
@@ -98,8 +99,8 @@ def _authenticator(
     )
 
     def authenticate(token: bytes | None, now: float) -> Principal:
-        if token is not None and token.startswith(_JOINING):
-            return _joining(access, token, now)
+        if token is not None and token.startswith(_ENROLMENT):
+            return _newcomer(access, token, now)
         if token is None:
             raise TokenError("no token: send it as bearer authentication in SETUP metadata", reason="token_missing")
         if token in insiders:
@@ -119,10 +120,13 @@ def _authenticator(
     return authenticate
 
 
-def _joining(access: AccessList, token: bytes, now: float) -> Principal:
-    """A node that holds the secret of a join token: it may ask to join, and nothing else. Raises TokenError."""
-    parts = bearer.read("ge", token.decode("ascii", "replace"))
-    digest, ends_at = access.joining.get(parts[0], (None, 0.0)) if parts is not None else (None, 0.0)
-    if parts is None or not bearer.matches(parts[1], digest) or ends_at <= now:
-        raise TokenError(REFUSED, reason="token_join")
-    return Principal(f"join-{parts[0]}", Kind.NODE, "", now, now + JOINING_S, renewal_only=True)
+def _newcomer(access: AccessList, token: bytes, now: float) -> Principal:
+    """Who holds the secret of a join token or of an enrolment: a node may ask to join, a device for its credential,
+    and nothing else. Raises TokenError."""
+    ident, secret = bearer.read("ge", token.decode("ascii", "replace")) or ("", "")
+    joins = ident in access.joining
+    digest, ends_at = (access.joining if joins else access.enrolling).get(ident, (None, 0.0))
+    if not bearer.matches(secret, digest) or ends_at <= now:
+        raise TokenError(REFUSED, reason="token_join" if joins else "token_enrolment")
+    subject, kind = (f"join-{ident}", Kind.NODE) if joins else (ENROLLING + ident, Kind.DEVICE)
+    return Principal(subject, kind, "", now, now + JOINING_S, renewal_only=True)

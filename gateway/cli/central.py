@@ -35,9 +35,10 @@ def init(
     from gateway.cli.offline import changed
     from gateway.config import advertised_url
     from gateway.control.audit import Actor
+    from gateway.control.certificates import fingerprint
     from gateway.control.members import CENTRAL
     from gateway.control.plane import ControlPlane
-    from gateway.federation.joining import JoinToken, fingerprint
+    from gateway.federation.joining import JoinToken
 
     config = settled_settings(data, None, dev=False).config
     directory = config.node.data

@@ -47,6 +47,9 @@ def create(
     route: RoutePattern = None,
     uses: Annotated[int, typer.Option(min=1, help="How many devices may use it.")] = 1,
     ttl: Annotated[float, typer.Option(parser=duration, metavar="TIME", help="How long it can be used.")] = 900.0,
+    line: Annotated[
+        bool, typer.Option("--line", help="Print the line for a device's first boot: address, token, authority.")
+    ] = False,
 ) -> None:
     """Make an enrolment token and print it, and nothing else. It is shown this once."""
     body: dict[str, object] = {"uses": uses, "ttl_s": ttl, "labels": target.tags(label), "profile": profile}
@@ -58,7 +61,7 @@ def create(
     if call.dry_run:
         call.done("an enrolment token would be made", answer)
     else:
-        typer.echo(answer["token"] if call.for_people else as_json(answer))
+        typer.echo(answer["line" if line else "token"] if call.for_people else as_json(answer))
 
 
 def ls(call: Listing) -> None:

@@ -129,7 +129,7 @@ def _trusting(url: str, authority: str) -> ssl.SSLContext | None:
     # What comes is public, and worth nothing unless its fingerprint is the one in the token.
     with urllib.request.urlopen(f"https://{parts.netloc}/ca.pem", timeout=_FETCH_S, context=unchecked) as answer:
         pem = answer.read(65_536).decode()
-    from gateway.federation.joining import fingerprint
+    from gateway.control.certificates import fingerprint
 
     if fingerprint(pem) != authority:
         raise ValueError("this is not the central node that the token is of: another authority vouches for it")

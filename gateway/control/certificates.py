@@ -6,8 +6,10 @@ touches no file and no clock (``now`` is passed in, seconds since the epoch). ``
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -161,3 +163,8 @@ def _ascii_host(name: str) -> str | None:
     except UnicodeError:
         return None
     return host if _HOST.fullmatch(host) else None
+
+
+def fingerprint(ca_pem: str) -> str:
+    """The hex SHA-256 of an authority's certificate."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca_pem)).hexdigest()

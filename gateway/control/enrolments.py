@@ -251,7 +251,13 @@ class Enrolments:
                 "device": public(enrolled.device),
                 "credential": enrolled.credential_id,
             }
-            return Change(enrolled, f"device:{name}", details=details, then=then)
+
+            def known() -> None:
+                then()
+                if used.used >= used.uses:
+                    self._registry.enrolling(used.id, None)
+
+            return Change(enrolled, f"device:{name}", details=details, then=known)
 
         try:
             return await self._changes.make(by, "enrolment.redeem", work)
@@ -274,16 +280,17 @@ class Enrolments:
         return enrolment
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Tell the registry which nodes may ask to join."""
-        for row in connection.execute("SELECT * FROM enrolments WHERE kind = ?", (Kind.NODE.value,)):
+        """Tell the registry which nodes may ask to join, and which devices for their credential."""
+        alive = "revoked_at IS NULL AND (kind = ? OR (used < uses AND expires_at > ?))"
+        for row in connection.execute(f"SELECT * FROM enrolments WHERE {alive}", (Kind.NODE.value, self._wall())):
             self._tell(self._table.of(row), row["secret"])
 
     def _tell(self, enrolment: Enrolment, digest: bytes | None = None) -> None:
-        if enrolment.kind is Kind.NODE:
-            if digest is not None and enrolment.revoked_at is None:
-                self._registry.joining(enrolment.id, (digest, enrolment.expires_at))
-            elif enrolment.revoked_at is not None:
-                self._registry.joining(enrolment.id, None)
+        tell = self._registry.joining if enrolment.kind is Kind.NODE else self._registry.enrolling
+        if digest is not None and enrolment.revoked_at is None:
+            tell(enrolment.id, (digest, enrolment.expires_at))
+        elif enrolment.revoked_at is not None:
+            tell(enrolment.id, None)
 
     def admit(
         self,

@@ -69,6 +69,7 @@ class Registry:
         self._issuers: dict[str, IssuerBounds] = {}
         self._issuer_keys: dict[str, tuple[VerificationKey, ...]] = {}
         self._joining: dict[str, tuple[bytes, float]] = {}
+        self._enrolling: dict[str, tuple[bytes, float]] = {}
         self._elsewhere: Mapping[tuple[str, str], tuple[Refused, ...]] = {}
         #: Told of each change of what this node refuses by itself; see `refusals`.
         self.on_refusal: Callable[[str, str, str | None, float | None], None] = lambda kind, value, issuer, at: None
@@ -105,6 +106,7 @@ class Registry:
             own_issuer=self._own_keys[0].issuer,
             registered_only=self.registered_only,
             joining=dict(self._joining),
+            enrolling=dict(self._enrolling),
             elsewhere=self._elsewhere,
         )
         keys = tuple(key for keys in (self._own_keys, *self._issuer_keys.values()) for key in keys)
@@ -191,10 +193,22 @@ class Registry:
 
     def joining(self, enrolment_id: str, secret: tuple[bytes, float] | None) -> None:
         """A node may ask to join with this secret (its SHA-256, and when it ends); None: no longer."""
-        if secret is None:
-            self._joining.pop(enrolment_id, None)
-        else:
-            self._joining[enrolment_id] = secret
+        self._let_in(self._joining, enrolment_id, secret)
+
+    def enrolling(self, enrolment_id: str, secret: tuple[bytes, float] | None) -> None:
+        """A device may ask for its credential with this secret, as `joining`."""
+        self._let_in(self._enrolling, enrolment_id, secret)
+
+    def _let_in(
+        self, secrets: dict[str, tuple[bytes, float]], enrolment_id: str, secret: tuple[bytes, float] | None
+    ) -> None:
+        now = self._wall()
+        for ended in [each for each, (_, ends_at) in secrets.items() if ends_at <= now]:
+            del secrets[ended]
+        if secret is not None:
+            secrets[enrolment_id] = secret
+        elif secrets.pop(enrolment_id, None) is None:
+            return
         self._touch(())
 
     # Telling the data plane

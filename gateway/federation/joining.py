@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
-import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,11 +64,6 @@ class JoinToken:
         ):
             raise ConfigError("this is no join token: it is one line that begins with gwj1.")
         return cls(authority, tuple(map(str, urls)), secret)
-
-
-def fingerprint(ca_pem: str) -> str:
-    """The hex SHA-256 of an authority's certificate."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca_pem)).hexdigest()
 
 
 class Joining:

@@ -19,6 +19,8 @@ from gateway.policy.access import Rights
 from gateway.policy.principal import Kind, Principal
 
 REVOKED = "token was revoked"
+#: How the subject of a connection begins that was opened with an enrolment's token.
+ENROLLING = "enroll-"
 #: What another node of the federation may refuse: a token by its id, tokens of a subject that were issued before a
 #: time, tokens that a key signed, a device that is disabled.
 TOKEN, SUBJECT, KEY, DEVICE = "token", "subject", "key", "device"
@@ -58,8 +60,8 @@ class AccessList:
     """`devices`: by subject. `tokens`: when a token ends, by its id. `keys`: revoked, as (issuer, key id). `subjects`:
     the time before which tokens of a subject are refused. `issuers`: bounds of trusted issuers other than this node.
     `own_issuer`: this node. `registered_only`: whether a device or service that is not registered is refused.
-    `joining`: secrets with which a node may ask to join, by id: the SHA-256, and when it ends. `elsewhere`: what other
-    nodes of the federation refuse, by kind and value."""
+    `joining`, `enrolling`: secrets with which a node may ask to join, and a device for its credential, by id: the
+    SHA-256, and when it ends. `elsewhere`: what other nodes of the federation refuse, by kind and value."""
 
     devices: Mapping[str, Registered] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class AccessList:
     own_issuer: str = ""
     registered_only: bool = False
     joining: Mapping[str, tuple[bytes, float]] = field(default_factory=dict)
+    enrolling: Mapping[str, tuple[bytes, float]] = field(default_factory=dict)
     elsewhere: Mapping[tuple[str, str], tuple[Refused, ...]] = field(default_factory=dict)
 
     def judge(self, principal: Principal, now: float) -> Principal:
@@ -84,7 +87,9 @@ class AccessList:
             self._judge_elsewhere(principal, now)
         registered = self.devices.get(principal.subject)
         if registered is None:
-            if self.registered_only and principal.kind in (Kind.DEVICE, Kind.SERVICE):
+            # Who enrols is about to be registered, and can do nothing else.
+            enrols = principal.renewal_only and principal.subject.startswith(ENROLLING)
+            if self.registered_only and principal.kind in (Kind.DEVICE, Kind.SERVICE) and not enrols:
                 _refuse("device is not registered", "token_unregistered")
             return principal
         if not registered.enabled:

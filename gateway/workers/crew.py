@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.admin.family import Reading, Sources
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
+from gateway.enrolling import Claim, redeemed
 from gateway.errors import WorkerError
 from gateway.federation.federation import Federation
 from gateway.forwarding import numbers
@@ -324,6 +325,8 @@ class Crew:
     async def _answer(self, message: Message) -> Any:
         if message["is"] == "renew":
             return await self._renewals.answer(Wanted(**message["wanted"]))
+        if message["is"] == "enroll":
+            return await redeemed(self._control, Claim(**message["claim"]))
         raise WorkerError(f"nobody answers {message['is']}")
 
     # Hearing

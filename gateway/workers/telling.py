@@ -2,7 +2,8 @@
 
 A publication is large and changes by little. `Teller` sends what differs from what a worker has been told, in messages
 of at most `A_MESSAGE` entries, and lets others have their turn between them; changes that come meanwhile go together.
-`Hearer` is the other end. Secrets with which nodes join are not told: that is done at the first process.
+`Hearer` is the other end. Secrets with which nodes join are not told: that is done at the first process. Those with
+which devices enrol are, as hexadecimal digests.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ def differences(before: Publication, after: Publication) -> Iterator[Row]:
     for table, was, now in (("token", old.tokens, new.tokens), ("subject", old.subjects, new.subjects)):
         for key in _differing(was, now):
             yield [table, key, now[key]] if key in now else [table, key]
+    for key in _differing(old.enrolling, new.enrolling):
+        digest, ends_at = new.enrolling.get(key, (b"", 0.0))
+        yield ["enrolling", key, digest.hex(), ends_at] if digest else ["enrolling", key]
     for key in _differing(old.issuers, new.issuers):
         yield ["issuer", key, *_issuer(new.issuers[key])] if key in new.issuers else ["issuer", key]
     for key in _differing(old.elsewhere, new.elsewhere) if old.elsewhere is not new.elsewhere else ():
@@ -128,6 +132,7 @@ class Hearer:
         self._tokens: dict[str, float] = {}
         self._subjects: dict[str, float] = {}
         self._issuers: dict[str, IssuerBounds] = {}
+        self._enrolling: dict[str, tuple[bytes, float]] = {}
         self._elsewhere: dict[tuple[str, str], tuple[Refused, ...]] = {}
         self._revoked: set[tuple[str, str]] = set()
         self._keys: dict[tuple[str, str, str, str], VerificationKey] = {}
@@ -154,6 +159,7 @@ class Hearer:
             keys=frozenset(self._revoked),
             subjects=dict(self._subjects),
             issuers=dict(self._issuers),
+            enrolling=dict(self._enrolling),
             elsewhere=dict(self._elsewhere),
             own_issuer=message["own_issuer"],
             registered_only=message["registered_only"],
@@ -170,6 +176,8 @@ class Hearer:
             self._set(self._elsewhere, (key, refused), tuple(Refused(*row) for row in rows) or None)
         elif table == "device":
             self._set(self._devices, key, _registered(*value) if value else None)
+        elif table == "enrolling":
+            self._set(self._enrolling, key, (bytes.fromhex(value[0]), value[1]) if value else None)
         elif table == "issuer":
             self._set(self._issuers, key, _bounds(*value) if value else None)
         else:

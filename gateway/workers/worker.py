@@ -16,6 +16,7 @@ from gateway import errors
 from gateway.admin import connection_rows
 from gateway.config import Config
 from gateway.control.registry import Publication
+from gateway.enrolling import Claim, Enrolling
 from gateway.errors import Overloaded, RequestError, WorkerError
 from gateway.federation.link import Link
 from gateway.forwarding.connection import Connection
@@ -36,7 +37,7 @@ from gateway.workers.telling import Hearer
 FIGURES_S: Final = 0.5
 #: How long the routes of the first process may take to be told before clients are let in all the same.
 ROUTES_S: Final = 5.0
-#: A renewal is on disk within so many seconds, or refused.
+#: A renewal or an enrolment is on disk within so many seconds, or refused.
 RENEWAL_S: Final = 10.0
 #: How long after a link between processes has broken another one is asked for.
 RELINK_S: Final = 0.2
@@ -91,6 +92,7 @@ class Worker(Front):
         self.make_listeners(self._hello["authority"].encode())
         self.plane.register.watcher = self._reporter
         self.renewal = Renewal(self.services, self._renew)
+        self.enrolling = Enrolling(self.services, self._enroll)
         self.household = Household(
             self.plane,
             self.services,
@@ -168,6 +170,7 @@ class Worker(Front):
         for listener in self.listeners.values():
             await listener.stop()
         await self.renewal.stop()
+        await self.enrolling.stop()
         await self.household.stop()
         self._reporter.flush()
 
@@ -186,13 +189,19 @@ class Worker(Front):
     # Asking, and being asked
 
     async def _renew(self, wanted: Wanted) -> dict[str, Any]:
+        return await self._credential("renew", wanted=wanted.document())
+
+    async def _enroll(self, claim: Claim) -> dict[str, Any]:
+        return await self._credential("enroll", claim=claim.document())
+
+    async def _credential(self, question: str, **asked: object) -> dict[str, Any]:
         try:
-            answer = await self._channel.ask("renew", RENEWAL_S, wanted=wanted.document())
+            answer = await self._channel.ask(question, RENEWAL_S, **asked)
         except WorkerError as error:
             kind = getattr(errors, error.kind, None)
             if isinstance(kind, type) and issubclass(kind, RequestError):
                 raise kind(error.text, reason=error.reason) from error
-            raise Overloaded("the token cannot be renewed now; try again", reason=error.reason) from error
+            raise Overloaded("there can be no token now; try again", reason=error.reason) from error
         assert isinstance(answer, dict)
         return answer
 

@@ -76,6 +76,7 @@ async def test_everything_is_told() -> None:
         own_issuer="gateway:here",
         registered_only=True,
         joining={"j": (b"secret", 1.0)},
+        enrolling={"e": (b"digest", 2.0)},
         elsewhere={("token", "t9"): (Refused("gateway:there", 0.0), Refused("", 5.0))},
     )
     told = Publication(access, (KEY, OTHER))

@@ -16,6 +16,7 @@ from gateway.admin.preconditions import etag
 from gateway.admin.problem import Problem
 from gateway.admin.resources.devices import Labels, Lifetime, Patterns, Text
 from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
+from gateway.control.certificates import fingerprint
 from gateway.control.enrolments import NewEnrolment
 
 operations = Operations("enrollments", "enrollment")
@@ -55,11 +56,13 @@ class EnrollmentBody(Taken):
 
 
 class EnrollmentCreated(Shown):
-    """`token` is not shown again. `url` is where the device goes with it."""
+    """`token` is not shown again. `url` is where the device goes with it. `line` is both, and the fingerprint of the
+    authority that the device shall trust, as a device takes it at its first boot."""
 
     enrollment: EnrollmentView
     token: str
     url: str
+    line: str
 
 
 class PairingToken(Taken):
@@ -107,7 +110,9 @@ async def create_enrollment(
     """Make a one-time token for a device that is to come."""
     made, token = await here.control.enrolments.create(NewEnrolment(**body.model_dump()), by=by, dry_run=dry_run)
     response.headers["etag"] = etag(made.version)
-    return EnrollmentCreated(enrollment=EnrollmentView.of(made), token=token, url=here.node.advertised_url)
+    return EnrollmentCreated(
+        enrollment=EnrollmentView.of(made), token=token, url=here.node.advertised_url, line=pairing_text(here, token)
+    )
 
 
 @operations.get("/enrollments/{id}", response_model=EnrollmentView)
@@ -138,8 +143,12 @@ async def draw_enrollment(here: Here, id: Id, body: PairingToken) -> Response:
 
 
 def pairing_text(here: Context, token: str) -> str:
-    """What a QR code says: where to go, and with what. The token is in the fragment, which no server is sent."""
-    return f"{here.node.advertised_url}#enroll={token}"
+    """What a QR code says: where to go, with what, and by which authority the node is known (the SHA-256 of its DER)
+    where it has one of its own. All but the address is in the fragment, which no server is sent."""
+    url = here.node.advertised_url
+    if not url.startswith("wss:") or not here.node.issues_certificate:
+        return f"{url}#enroll={token}"
+    return f"{url}#enroll={token}&ca={fingerprint(here.identity.ca_path.read_text())}"
 
 
 def _drawn(text: str) -> bytes:

@@ -11,10 +11,11 @@ import pytest
 
 from gateway.config import LiveSettings, Sources
 from gateway.control.audit import SYSTEM
+from gateway.control.certificates import fingerprint
 from gateway.control.members import CENTRAL
 from gateway.control.plane import ControlPlane
 from gateway.errors import ConfigError
-from gateway.federation.joining import JoinToken, fingerprint
+from gateway.federation.joining import JoinToken
 from gateway.node import Node
 from tests.cli.conftest import Shell, environment
 from tests.federation.links.cluster import QUICK, Cluster, until
