@@ -62,6 +62,7 @@ run-cluster: setup
 	@$(BIN)/python tools/run-cluster
 
 run-mqtt: setup
+	@tools/install-peers mosquitto
 	@$(BIN)/python tools/run-mqtt
 
 test: setup

@@ -23,6 +23,15 @@ def free_port() -> int:
         return port
 
 
+async def answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 class Broker:
     """One Mosquitto. `start`, then `kill` or `stop`; a second `start` is on the same port, with what it kept."""
 
@@ -31,15 +40,19 @@ class Broker:
         directory: Path,
         *lines: str,
         listener: tuple[str, ...] = (),
+        websocket: tuple[str, ...] | None = None,
         keep: bool = True,
     ) -> None:
-        """`lines` go into the configuration as they are, those of `listener` behind the one listener."""
+        """`lines` go into the configuration as they are, those of `listener` behind the one listener, those of
+        `websocket` behind another one, for WebSocket."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = free_port()
+        self.websocket_port = free_port() if websocket is not None else 0
         self.process: subprocess.Popen[bytes] | None = None
         self._lines = lines
         self._listener = listener
+        self._websocket = websocket
         self._keep = keep
 
     @property
@@ -57,21 +70,14 @@ class Broker:
                 )
             deadline = time.monotonic() + START_S
             while self.process.poll() is None and time.monotonic() < deadline:
-                if await self._answers():
+                if all([await answers(port) for port in (self.port, self.websocket_port) if port]):
                     return self
                 await asyncio.sleep(0.02)
             self.kill()
             # Somebody else may have been given the port meanwhile.
             self.port = free_port()
+            self.websocket_port = free_port() if self.websocket_port else 0
         raise AssertionError((self.directory / "mosquitto.log").read_text(errors="replace"))
-
-    async def _answers(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
     def _write(self) -> None:
         lines = [
@@ -80,6 +86,8 @@ class Broker:
             "log_type all",
             "log_timestamp false",
         ]
+        if self._websocket is not None:
+            lines += [f"listener {self.websocket_port} 127.0.0.1", "protocol websockets", *self._websocket]
         if self._keep:
             lines += ["persistence true", f"persistence_location {self.directory}/"]
         # Options that stand before a listener are global.

@@ -7,6 +7,7 @@ of the run says; with CI=true they stay and fail.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ _deselected: list[pytest.Item] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if MOSQUITTO is not None or os.environ.get("CI") == "true":
+    missing = {"start_broker"} if MOSQUITTO is None else set()
+    if shutil.which("mosquitto_rr") is None:
+        missing.add("mosquitto_clients")
+    if not missing or os.environ.get("CI") == "true":
         return
     kept: list[pytest.Item] = []
     for item in items:
-        (_deselected if "start_broker" in getattr(item, "fixturenames", ()) else kept).append(item)
+        (kept if missing.isdisjoint(getattr(item, "fixturenames", ())) else _deselected).append(item)
     if _deselected:
         config.hook.pytest_deselected(items=_deselected)
         items[:] = kept
@@ -53,6 +57,12 @@ def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
     yield start
     for broker in started:
         broker.kill()
+
+
+@pytest.fixture
+def mosquitto_clients(start_broker: StartBroker) -> None:
+    """Asked for by tests that run mosquitto_sub or mosquitto_rr."""
+    assert shutil.which("mosquitto_rr"), "mosquitto-clients is not installed; tools/install-peers does it"
 
 
 @pytest_asyncio.fixture

@@ -10,10 +10,10 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trustme
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.typing import Subprotocol
 
 from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
@@ -133,39 +133,39 @@ async def test_tls_is_checked_both_ways(bridged: Bridged, start_broker: StartBro
     assert ssl.HAS_TLSv1_2
 
 
-async def test_a_broker_over_websocket(bridged: Bridged, broker: Broker) -> None:
-    # Debian's Mosquitto opens no WebSocket listener everywhere.
-    async def relay(socket: ServerConnection) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
-
-        async def back() -> None:
-            while data := await reader.read(4096):
-                await socket.send(data)
-            await socket.close()
-
-        returning = asyncio.create_task(back())
-        try:
-            async for message in socket:
-                assert isinstance(message, bytes)
-                writer.write(message)
-        finally:
-            writer.close()
-            await writer.wait_closed()
-            await asyncio.gather(returning, return_exceptions=True)
-
-    async with serve(relay, "127.0.0.1", 0, subprotocols=[Subprotocol("mqtt")]) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        telemetry = await bridged.local.servant("tcp", "telemetry")
-        await bridged.apply(bridge(broker, {**IN, "qos": 1}, mqtt={"address": f"ws://127.0.0.1:{port}/mqtt"}))
-        await bridged.is_connected()
-        phone = await bridged.local.client(subject="phone", kind="service")
-        sent = await answer(phone, "mqtt.plant.publish", bytes(70_000), topic="sensors/1", retain="1")
-        assert isinstance(sent, frames.Payload), sent
-        found = await answer(phone, "mqtt.plant.last", b"", topic="sensors/1")
-        assert found.data == bytes(70_000)
-        # No Local: what it has sent itself does not come back.
-        assert not telemetry.heard
-        await bridged.local.node.bridges.close()
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_broker_over_websocket(
+    bridged: Bridged, start_broker: StartBroker, peer: ConnectPeer, tmp_path: Path, scheme: str
+) -> None:
+    listener: tuple[str, ...] = ("allow_anonymous true",)
+    mqtt: dict[str, Any] = {}
+    if scheme == "wss":
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "broker.pem"))
+        listener = (*listener, f"certfile {tmp_path / 'broker.pem'}", f"keyfile {tmp_path / 'broker.pem'}")
+        mqtt["tls"] = {"ca": str(tmp_path / "ca.pem")}
+    broker = await start_broker(websocket=listener)
+    mqtt["address"] = f"{scheme}://127.0.0.1:{broker.websocket_port}"
+    telemetry = await bridged.local.servant("tcp", "telemetry")
+    await bridged.apply(bridge(broker, {**IN, "qos": 1}, mqtt=mqtt))
+    await bridged.is_connected()
+    assert bridged.status().address == f"{mqtt['address']}/mqtt"
+    phone = await bridged.local.client(subject="phone", kind="service")
+    sent = await answer(phone, "mqtt.plant.publish", bytes(70_000), topic="sensors/1", retain="1")
+    assert isinstance(sent, frames.Payload), sent
+    found = await answer(phone, "mqtt.plant.last", b"", topic="sensors/1")
+    assert found.data == bytes(70_000)
+    # No Local: what it has sent itself does not come back.
+    assert not telemetry.heard
+    sensor = await peer(broker, "sensor")
+    for number in range(100):
+        await sensor.publish("sensors/2", b"%d" % number + bytes(1000), 1)
+    await until(lambda: len(telemetry.heard) == 100)
+    broker.kill()
+    await bridged.becomes("plant", lambda status: status.state is not BridgeState.CONNECTED)
+    await broker.start()
+    await bridged.is_connected()
 
 
 async def test_a_broker_that_accepts_and_never_answers_is_given_up(bridged: Bridged, broker: Broker) -> None:
