@@ -3,6 +3,8 @@
 `reset` and a watchdog that was not fed end the process with exit code 42: whoever started it may start it again.
 """
 
+import os
+import sys
 import time
 
 _ticks_ms = getattr(time, "ticks_ms", None) or (lambda: int(time.monotonic() * 1000))
@@ -87,4 +89,12 @@ def unique_id():
 
 
 def reset():
-    raise SystemExit(REBOOT)
+    _end(REBOOT)
+
+
+def _end(code):
+    """Stop at once, as a board does: nothing is closed. MicroPython has no way to do without the `finally` blocks."""
+    if hasattr(os, "_exit"):
+        sys.stdout.flush()
+        os._exit(code)
+    raise SystemExit(code)
