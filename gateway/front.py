@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 from gateway.config import Config, address
+from gateway.configuring import Configuring
 from gateway.control.registry import Publication
 from gateway.errors import ConfigError
 from gateway.forwarding.connection import Connection
@@ -69,6 +70,7 @@ class Front(ABC):
         self.pressure = Pressure.NONE
         #: Credentials that the processes of one node have for each other.
         self.insiders: dict[bytes, Principal] = {}
+        self.configuring: Configuring | None = None
         self._here: set[str] = set()
         self._ticking: asyncio.TimerHandle | None = None
         self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
@@ -190,6 +192,9 @@ class Front(ABC):
         generation = self.plane.snapshot.generation + 1
         now = snapshot(self.config, publication, generation, self.unknown_key, insiders=self.insiders)
         self.plane.publish(now, publication.subjects)
+        if self.configuring is not None:
+            # What a device is to have goes by its labels, too.
+            self.configuring.changed(publication.subjects)
 
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """What readiness asks: None, or why not."""

@@ -19,6 +19,7 @@ from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
 from gateway.bridging import Bridging
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
+from gateway.configuring import Configurations, Configuring
 from gateway.control import first_run
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
@@ -93,13 +94,16 @@ class Node(Front):
             renewals = Renewals(self.control, time.monotonic, self.plane.wall)
             self.renewal = Renewal(self.services, renewals.answer)
             self.enrolling = Enrolling(self.services, partial(redeemed, self.control))
+            configurations = Configurations(self.control, self._tell)
+            self.configuring = Configuring(self.services, configurations.look, configurations.keep)
+            self.control.device_configs.on_change = self._configured
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
             self.depot.cross(self.services, self.links.membership)
             if config.node.workers > 1:
                 federation = None if self.links.membership is None else self.links.membership.federation
-                self.workers = Crew(self, self.control, renewals, federation, authority, self._tell)
+                self.workers = Crew(self, self.control, renewals, configurations, federation, authority, self._tell)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
             self.bridges.open(config, self.plane, self.identity, self.control, lambda: self.depot)
@@ -119,6 +123,13 @@ class Node(Front):
     def _tell(self, kind: str, subject: str, **data: object) -> None:
         if self.admin is not None:
             self.admin.events.add(kind, subject, **data)
+
+    def _configured(self, devices: frozenset[str] | None) -> None:
+        """These devices, or all, may have to be configured in another way."""
+        if self.configuring is not None:
+            self.configuring.changed(devices)
+        if self.workers is not None:
+            self.workers.tell("configured", devices=None if devices is None else list(devices))
 
     def publish(self, publication: Publication) -> None:
         super().publish(publication)
@@ -210,6 +221,8 @@ class Node(Front):
             await self.renewal.stop()
         if self.enrolling is not None:
             await self.enrolling.stop()
+        if self.configuring is not None:
+            await self.configuring.stop()
         if self.depot is not None:
             await self.depot.stop()
         if self.control is not None:

@@ -156,6 +156,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("reason",),
     ),
     Family(
+        "gateway_device_configs_total",
+        "counter",
+        "Configurations that were sent to devices, and what devices said of them: sent, applied, rejected.",
+        lambda r: _table(r.metrics.counters.configurations),
+        ("event",),
+    ),
+    Family(
         "gateway_sessions_parked",
         "gauge",
         "Sessions without a link that can be resumed; their connections count as open.",

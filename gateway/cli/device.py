@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gateway.cli import snippets, target
+from gateway.cli import device_config, snippets, target
 from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
 from gateway.cli.durations import duration
@@ -55,6 +55,7 @@ def attach(app: typer.Typer) -> None:
     group = application(help="Devices: who may connect, and with which credential.")
     for command in (add, ls, show, rm, disable, enable, kick, rotate, token, import_, export):
         register(group, command)
+    device_config.attach(group)
     app.add_typer(group, name="device")
 
 

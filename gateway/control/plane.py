@@ -22,6 +22,7 @@ from gateway.control.backups import DATABASE, Backups
 from gateway.control.changes import Changes
 from gateway.control.config_history import ConfigHistory
 from gateway.control.credentials import Credentials
+from gateway.control.device_configs import DeviceConfigs
 from gateway.control.device_keys import DeviceProofs
 from gateway.control.devices import Devices
 from gateway.control.documents import Documents
@@ -121,6 +122,7 @@ class ControlPlane:
         )
         self.enrolments = Enrolments(changes, self.registry, self.audit, self.devices, self.credentials, identity, wall)
         self.fleets = Fleets(changes, self.audit, self.devices, self.enrolments, wall)
+        self.device_configs = DeviceConfigs(changes, wall)
         self.refusals = Refusals(database, self.registry, wall)
         self.members = Members(changes, self.registry, self.enrolments, identity, wall)
         self.issuers = Issuers(changes, self.registry, wall, identity.issuer, alarm, calm)

@@ -38,6 +38,7 @@ class Counters:
         "bytes_in",
         "bytes_out",
         "closes",
+        "configurations",
         "connections_open",
         "connections_opened",
         "fire_and_forget",
@@ -62,6 +63,8 @@ class Counters:
         self.connections_open: dict[str, int] = {}
         self.closes: dict[str, int] = {}
         """Ended connections by reason."""
+        self.configurations: dict[str, int] = {}
+        """Configurations of devices by what became of them: sent, applied, rejected."""
         self.request_response = 0
         """Streams that requesters opened, one attribute an interaction model."""
         self.fire_and_forget = 0
@@ -106,6 +109,9 @@ class Counters:
     def close(self, reason: str) -> None:
         """Count a connection that ended before it was one (refused at its handshake or SETUP)."""
         _count(self.closes, reason)
+
+    def configuration(self, event: str) -> None:
+        _count(self.configurations, event)
 
     def refuse(self, reason: str) -> None:
         _count(self.refusals, reason)

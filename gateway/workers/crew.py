@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.admin.family import Reading, Sources
+from gateway.configuring import Configurations, Said
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.enrolling import Claim, redeemed
@@ -84,6 +85,7 @@ class Crew:
         front: Front,
         control: ControlPlane,
         renewals: Renewals,
+        configurations: Configurations,
         federation: Federation | None,
         authority: bytes,
         tell: Callable[..., None],
@@ -92,6 +94,7 @@ class Crew:
         self._front = front
         self._control = control
         self._renewals = renewals
+        self._configurations = configurations
         self._authority = authority
         self._tell = tell
         self._loop = loop
@@ -323,10 +326,15 @@ class Crew:
         return found
 
     async def _answer(self, message: Message) -> Any:
-        if message["is"] == "renew":
-            return await self._renewals.answer(Wanted(**message["wanted"]))
-        if message["is"] == "enroll":
-            return await redeemed(self._control, Claim(**message["claim"]))
+        match message["is"]:
+            case "renew":
+                return await self._renewals.answer(Wanted(**message["wanted"]))
+            case "enroll":
+                return await redeemed(self._control, Claim(**message["claim"]))
+            case "configurations":
+                return await self._configurations.look(message["devices"])
+            case "configured":
+                return await self._configurations.keep(Said(**message["said"]))
         raise WorkerError(f"nobody answers {message['is']}")
 
     # Hearing

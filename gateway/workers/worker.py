@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gateway import errors
 from gateway.admin import connection_rows
 from gateway.config import Config
+from gateway.configuring import Configuring, Said
 from gateway.control.registry import Publication
 from gateway.enrolling import Claim, Enrolling
 from gateway.errors import Overloaded, RequestError, WorkerError
@@ -37,8 +39,8 @@ from gateway.workers.telling import Hearer
 FIGURES_S: Final = 0.5
 #: How long the routes of the first process may take to be told before clients are let in all the same.
 ROUTES_S: Final = 5.0
-#: A renewal or an enrolment is on disk within so many seconds, or refused.
-RENEWAL_S: Final = 10.0
+#: What a client wants of the first process' disk is done within so many seconds, or refused.
+DISK_S: Final = 10.0
 #: How long after a link between processes has broken another one is asked for.
 RELINK_S: Final = 0.2
 
@@ -93,6 +95,7 @@ class Worker(Front):
         self.plane.register.watcher = self._reporter
         self.renewal = Renewal(self.services, self._renew)
         self.enrolling = Enrolling(self.services, self._enroll)
+        self.configuring = Configuring(self.services, self._look, self._keep)
         self.household = Household(
             self.plane,
             self.services,
@@ -127,6 +130,9 @@ class Worker(Front):
                 self.take_settings()
             case "elsewhere":
                 self.admission.elsewhere = message["connections"]
+            case "configured":
+                assert self.configuring is not None
+                self.configuring.changed(message["devices"])
             case "certificate":
                 self.reload_certificate()
             case "drain":
@@ -171,6 +177,8 @@ class Worker(Front):
             await listener.stop()
         await self.renewal.stop()
         await self.enrolling.stop()
+        assert self.configuring is not None
+        await self.configuring.stop()
         await self.household.stop()
         self._reporter.flush()
 
@@ -189,21 +197,32 @@ class Worker(Front):
     # Asking, and being asked
 
     async def _renew(self, wanted: Wanted) -> dict[str, Any]:
-        return await self._credential("renew", wanted=wanted.document())
+        answer = await self._from_disk("renew", "there can be no token now", wanted=wanted.document())
+        assert isinstance(answer, dict)
+        return answer
 
     async def _enroll(self, claim: Claim) -> dict[str, Any]:
-        return await self._credential("enroll", claim=claim.document())
+        answer = await self._from_disk("enroll", "there can be no token now", claim=claim.document())
+        assert isinstance(answer, dict)
+        return answer
 
-    async def _credential(self, question: str, **asked: object) -> dict[str, Any]:
+    async def _look(self, devices: Sequence[str]) -> Mapping[str, Sequence[Any] | None]:
+        answer = await self._from_disk("configurations", "the configuration cannot be read now", devices=devices)
+        assert isinstance(answer, dict)
+        return answer
+
+    async def _keep(self, said: Said) -> None:
+        await self._from_disk("configured", "the report cannot be stored now", said=said.document())
+
+    async def _from_disk(self, what: str, why_not: str, **content: Any) -> Any:
+        """What the first process answers. Raises RequestError: the one that it raised, or Overloaded."""
         try:
-            answer = await self._channel.ask(question, RENEWAL_S, **asked)
+            return await self._channel.ask(what, DISK_S, **content)
         except WorkerError as error:
             kind = getattr(errors, error.kind, None)
             if isinstance(kind, type) and issubclass(kind, RequestError):
                 raise kind(error.text, reason=error.reason) from error
-            raise Overloaded("there can be no token now; try again", reason=error.reason) from error
-        assert isinstance(answer, dict)
-        return answer
+            raise Overloaded(f"{why_not}; try again", reason=error.reason) from error
 
     async def answer(self, message: Message) -> Any:
         """What the first process asks. Raises LookupError for what is not here."""

@@ -31,6 +31,7 @@ NOBODY = {
     "config": "999999",
     "backups": "20260101T000000.000000Z.tar",
     "mqtt/mappings": "nobody:topics:0",
+    "device-configs": "device:nobody",
 }
 #: What a service that nobody has answers is an answer of the call.
 ASKS_ANYBODY = {"call_service", "put_document"}
@@ -63,6 +64,13 @@ class Place:
     async def device(self) -> str:
         name = self.fresh("device")
         await self.api.send("POST", "/devices", 201, json={"id": name})
+        return name
+
+    async def configured(self) -> str:
+        """A device with a configuration."""
+        name = await self.device()
+        body = {"document": {"interval_s": 5}}
+        await self.api.send("PUT", f"/devices/{name}/config", headers={"if-match": "*"}, json=body)
         return name
 
     async def credential(self) -> str:
@@ -161,6 +169,9 @@ class Place:
         await until(lambda: spool in depot.spools() and depot.spools()[spool].messages)
         return spool
 
+    async def device_config(self) -> str:
+        return f"device:{await self.configured()}"
+
     async def path(self, path: str) -> str:
         """A path with something that is there in it."""
         makers: dict[str, Callable[[], Awaitable[str]]] = {
@@ -182,6 +193,7 @@ class Place:
             "documents": self.document,
             "mqtt/bridges": self.bridge,
             "mqtt/mappings": self.mapping,
+            "device-configs": self.device_config,
         }
         return filled(path, await makers[noun_of(path)]()) if "{" in path else path
 
@@ -206,6 +218,16 @@ class Place:
                 return {"json": {"scopes": ["monitoring"]}}
             case "change_device":
                 return {"json": {"profile": "thermo"}}
+            case "put_config_of_device" | "put_device_config":
+                return {"json": {"document": {"interval_s": next(self._numbers)}}}
+            case "withdraw_config_of_device":
+                return {"instead": await self.configured()}
+            case "get_device_config_diff" | "roll_back_device_config":
+                target = await self.device_config()
+                version = (await self.api.get(f"/device-configs/{target}"))["version"]
+                if operation == "get_device_config_diff":
+                    return {"params": {"before": version}, "instead": target}
+                return {"json": {"version": version}, "instead": target}
             case "change_issuer":
                 return {"json": {"services": ["a.*"]}}
             case "change_config":

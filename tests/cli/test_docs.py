@@ -52,6 +52,9 @@ def commands() -> dict[str, Any]:
 
 
 def options(command: Any) -> set[str]:
+    """Those of a command; of a group, those of all that is in it."""
+    if hasattr(command, "commands"):
+        return set().union(*map(options, command.commands.values()))
     return {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 import httpx
 import pytest
 
+from gateway.wire import frames
 from tests.faults.node_process import NodeProcess
+from tests.rawclient import composite
 from tests.workers.several import Clients, eventually
 
 pytestmark = pytest.mark.xdist_group("workers")
@@ -76,3 +80,31 @@ async def test_what_is_set_reaches_all(node: NodeProcess) -> None:
                     return bool(clients.ready[client]["lifetime_ms"] == expected)
 
                 await eventually(holds)
+
+
+async def test_configurations_reach_devices_at_all_processes(node: NodeProcess) -> None:
+    """What holds, a change while the device is connected, and what the device says of it."""
+    async with node.operator() as api, Clients(node) as clients:
+        token = await _device(api, "configured-1")
+        for process in PROCESSES:
+            client = await clients.at(process, token)
+            number = client.next_stream_id()
+            client.send(frames.RequestStream(number, composite("gateway.config"), b"", initial_n=9))
+            for value in range(2):
+                body = {"document": {"process": process, "value": value}}
+                done = await api.put("/devices/configured-1/config", json=body, headers={"if-match": "*"})
+                assert done.status_code == 200, done.text
+                told: dict[str, Any] = {}
+                # The first may be what the one before was told.
+                while told.get("document") != body["document"]:
+                    frame = await client.recv()
+                    assert isinstance(frame, frames.Payload), frame
+                    told = json.loads(frame.data)
+            said = json.dumps({"version": told["version"], "ok": True}).encode()
+            asked = client.request("gateway.config.applied", said)
+            while (frame := await client.recv()).stream_id != asked:
+                pass
+            assert isinstance(frame, frames.Payload), frame
+            status = (await api.get("/devices/configured-1/config")).json()["status"]
+            assert (status["state"], status["applied"]) == ("applied", told["version"])
+            await client.close()
