@@ -117,6 +117,8 @@ def _check_version(spec: Bridge) -> Iterator[Finding]:
     if spec.rpc:
         yield Finding("GW0127", "version 4 has no response topic, so no message asks for an answer", "/rpc")
     for at, rule in enumerate(spec.topics):
+        if rule.share is not None:
+            yield Finding("GW0127", "version 4 has no shared subscriptions", f"/topics/{at}/share")
         if rule.goes_out and rule.expiry is not None:
             yield Finding("GW0127", "version 4 has no expiry", f"/topics/{at}/expiry", warning=True)
     if "session_expiry" in spec.mqtt.model_fields_set:

@@ -11,7 +11,7 @@ from gateway.documents.model import Name, Part
 from gateway.documents.units import Duration
 from gateway.policy.access import is_name, is_reserved
 from gateway.routing.tags import HINTS, ROUTE_ID, SUB, canonical_key
-from gateway.topics.filters import ONE, REST, SEPARATOR, is_filter
+from gateway.topics.filters import ONE, REST, SEPARATOR, SHARE, is_filter, is_group
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.rules import CallRule, InRule, OutRule, Retain, RpcRule, service_of
 from gateway.wire.brokering import MAX_TAG_BYTES, WELL_KNOWN_KEYS
@@ -49,6 +49,12 @@ def _tag(text: str) -> str:
     return text
 
 
+def _group(text: str) -> str:
+    if not is_group(text):
+        raise ValueError("the name of a group has no / + #")
+    return text
+
+
 Filter = Annotated[str, AfterValidator(_filter)]
 Filters = Annotated[tuple[Filter, ...], Field(max_length=MAX_FILTERS)]
 TemplateText = Annotated[str, Field(max_length=1024), AfterValidator(_template)]
@@ -64,7 +70,8 @@ class Direction(StrEnum):
 
 class TopicRule(Part):
     """Which topics are which routes. `pattern` is of both sides; `remote` stands before it at the broker, `local` here,
-    as in Mosquitto's `topic` lines, whose defaults these are. Without `route` the local topic is the route."""
+    as in Mosquitto's `topic` lines, whose defaults these are. Without `route` the local topic is the route. `share`:
+    nodes whose rules share a filter under this name get each message once between them."""
 
     pattern: Annotated[str, Field(max_length=1024)] = ""
     direction: Direction = Direction.OUT
@@ -75,6 +82,7 @@ class TopicRule(Part):
     tags: Tags = Field(default_factory=dict)
     select: Annotated[tuple[str, ...], Field(max_length=32)] = ()
     spool: Name | None = None
+    share: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_group)] | None = None
     exclude: Filters = ()
     retain: Retain = Retain.PRESERVE
     expiry: Duration | None = None
@@ -85,6 +93,10 @@ class TopicRule(Part):
         if not self.pattern and not (self.local and self.remote):
             raise ValueError("without a pattern both local and remote name the one topic that is meant")
         pattern = self.remote_pattern
+        if pattern.filter.startswith(SHARE):
+            raise ValueError("a shared subscription is share: NAME beside the pattern")
+        if self.share is not None and self.goes_out:
+            raise ValueError("share is of a rule that goes in alone: what is shared comes back to who sent it")
         unknown = set(self.select) - set(self.tags)
         if unknown:
             raise ValueError(f"select names no tag of this rule: {', '.join(sorted(unknown))}")
@@ -163,6 +175,7 @@ class TopicRule(Part):
             qos=self.qos,
             spool=self.spool,
             both=self.direction is Direction.BOTH,
+            share=self.share or "",
         )
 
     def outward(self, number: int) -> OutRule:

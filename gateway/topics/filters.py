@@ -8,11 +8,18 @@ from __future__ import annotations
 MAX_BYTES = 65_535
 ONE, REST = "+", "#"
 SEPARATOR = "/"
+#: Before the name of who share a subscription, which stands before its filter (MQTT 5.0, 4.8.2).
+SHARE = "$share/"
 
 
 def is_topic(text: str) -> bool:
     """Whether a message may be published to it."""
     return _is_text(text) and ONE not in text and REST not in text
+
+
+def is_group(text: str) -> bool:
+    """Whether a shared subscription may have it for its name."""
+    return is_topic(text) and SEPARATOR not in text
 
 
 def is_filter(text: str) -> bool:

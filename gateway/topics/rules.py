@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from gateway.errors import RequestInvalid
 from gateway.policy.access import is_name, is_reserved
-from gateway.topics.filters import ONE, REST, SEPARATOR, covers, is_topic, matches
+from gateway.topics.filters import ONE, REST, SEPARATOR, SHARE, covers, is_topic, matches
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.tree import FilterTree
 
@@ -76,11 +76,18 @@ class Inward:
 
 @dataclass(frozen=True, slots=True)
 class InRule(Inward):
-    """`spool`: the document by which what comes waits on disk; None: nowhere. `both`: the same rule goes out, too."""
+    """`spool`: the document by which what comes waits on disk; None: nowhere. `both`: the same rule goes out, too.
+    `share`: of a message only one of those comes here that share the filter under this name; "": each."""
 
     qos: int = 0
     spool: str | None = None
     both: bool = False
+    share: str = ""
+
+    @property
+    def asked(self) -> str:
+        """What to subscribe to."""
+        return f"{SHARE}{self.share}/{self.filter}" if self.share else self.filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ class Rules:
     @property
     def filters(self) -> tuple[tuple[str, int], ...]:
         """What the rules have to hear of, with which QoS."""
-        return (*((rule.filter, rule.qos) for rule in self.inbound), *((rule.filter, 1) for rule in self.rpc))
+        return (*((rule.asked, rule.qos) for rule in self.inbound), *((rule.filter, 1) for rule in self.rpc))
 
     @property
     def services(self) -> tuple[str, ...]:

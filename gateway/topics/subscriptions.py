@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from gateway.topics.filters import SEPARATOR, common, covers
+from gateway.topics.filters import SEPARATOR, SHARE, common, covers
 from gateway.topics.tree import FilterTree
 
 #: Identifiers are 1 to 2^28 - 1: which filters overlap, as a digest, and a place among them.
@@ -70,8 +70,10 @@ def _rank(each: Subscription) -> tuple[int, int]:
 
 
 def _numbered(kept: list[Subscription]) -> list[Subscription]:
+    # Of what is shared nobody knows which message comes.
+    whole = [each for each in kept if not each.topic.startswith(SHARE)]
     overlapping = [
-        each for each in kept if any(other is not each and common(each.topic, other.topic) for other in kept)
+        each for each in whole if any(other is not each and common(each.topic, other.topic) for other in whole)
     ]
     # Another number for each as soon as one of them changes: what the broker held until then came by the old ones.
     digest = crc32(repr(overlapping).encode()) % (_DIGESTS - 1)

@@ -142,6 +142,12 @@ def test_a_broker_that_makes_no_sense(mqtt: str) -> None:
         "{pattern: 'a', route: gateway.x}",
         "{pattern: 'gateway/x'}",
         "{pattern: 'a', wildcard: true}",
+        "{pattern: '$share/g/a', direction: in}",
+        "{pattern: 'a', direction: in, remote: '$share/g/'}",
+        "{pattern: 'a', direction: in, share: g/h}",
+        "{pattern: 'a', direction: in, share: '+'}",
+        "{pattern: 'a', direction: both, share: g}",
+        "{pattern: 'a', share: g}",
     ],
 )
 def test_a_rule_that_makes_no_sense(topic: str) -> None:
@@ -168,6 +174,8 @@ def test_a_rule_that_makes_no_sense(topic: str) -> None:
         ),
         (bridge(mqtt="address: mqtt://b, version: 3.1.1", more="rpc: [{topic: a, route: b}]"), ["GW0127 /rpc"]),
         (bridge("{pattern: a, expiry: 5s}", "address: mqtt://b, version: 4"), ["GW0127 /topics/0/expiry"]),
+        (bridge("{pattern: a, direction: in, share: g}"), []),
+        (bridge("{pattern: a, direction: in, share: g}", "address: mqtt://b, version: 4"), ["GW0127 /topics/0/share"]),
         (bridge(mqtt="address: mqtt://b, version: 4, sessionExpiry: 1h"), ["GW0127 /mqtt/sessionExpiry"]),
         (
             bridge("{pattern: a, direction: in, qos: 1}", "address: mqtt://b, cleanStart: true"),

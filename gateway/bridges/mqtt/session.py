@@ -26,6 +26,7 @@ from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.documents.broker import Endpoint
 from gateway.errors import BridgeError
+from gateway.topics.filters import SHARE
 
 #: How long a broker may take to answer SUBSCRIBE or UNSUBSCRIBE, in seconds.
 ANSWER_S: Final = 30.0
@@ -436,7 +437,7 @@ def _properties(kind: int) -> Any:
 
 def _options(each: Filter) -> SubscribeOptions:
     # No Local is an error on a shared subscription (MQTT 5.0, 3.8.3.1).
-    shared = each.topic.startswith("$share/")
+    shared = each.topic.startswith(SHARE)
     return SubscribeOptions(
         qos=each.qos, noLocal=each.no_local and not shared, retainAsPublished=True, retainHandling=each.retained
     )

@@ -5,13 +5,15 @@ Each stream has a connection to the broker of its own, whose Receive Maximum is 
 caller's credit is the broker's window, acknowledgements are paid by REQUEST_N, and one that is slow keeps nobody else
 waiting. First comes who is born and alive, where the bridge is aware of Sparkplug, and what is retained. When the
 connection is lost the stream ends: whoever subscribes again gets what is retained again.
+
+With the tag `group`, or as `$share/<group>/<filter>`, those that name the same group share one connection, and each
+message goes to one of them; at the broker the subscription is a shared one, so that groups of several nodes are one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,6 +23,7 @@ from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.bridges.mqtt.properties import asked_of, payload_metadata
 from gateway.bridges.mqtt.session import Dial, Filter, PacketIds, Session
 from gateway.bridges.mqtt.sparkplug import Births
+from gateway.bridges.mqtt.stream import Stream
 from gateway.documents.broker import Endpoint
 from gateway.errors import (
     BridgeError,
@@ -33,13 +36,8 @@ from gateway.errors import (
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
-from gateway.topics.filters import is_filter, is_topic
+from gateway.topics.filters import SHARE, is_filter, is_group, is_topic
 from gateway.topics.rules import Rules
-
-Connect = Callable[
-    [int, Callable[[Arriving], None], Callable[[int, Acknowledged], None], Callable[[Session], None]],
-    Awaitable[Session],
-]
 
 #: Streams of one bridge, and connections for `last`.
 MAX_STREAMS: Final = 256
@@ -70,17 +68,57 @@ class Subscriptions:
         self._receive_maximum = receive_maximum
         self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._groups: dict[tuple[str, str, int], Stream] = {}
 
     def subscribe(self, exchange: Exchange) -> None:
         """Raises RequestError."""
         asked = asked_of(exchange.request.metadata or b"")
         pattern = asked.topic if asked.topic is not None else exchange.data.decode("utf-8", "replace").strip()
+        group = asked.tags.get("group", "")
+        if pattern.startswith(SHARE):
+            group, _, pattern = pattern.removeprefix(SHARE).partition("/")
+            if not group:
+                raise RequestInvalid("a shared filter is $share/<group>/<filter>", reason="mqtt_topic")
         if not is_filter(pattern):
             raise RequestInvalid("name a filter: routing tag topic=…, or the data", reason="mqtt_topic")
-        self._check(pattern)
-        stream = _Stream(exchange, self._counters, min(self._receive_maximum, exchange.credit), self._births)
+        if group and not is_group(group):
+            raise RequestInvalid(f"{group!a} is no name of a group: no / + #", reason="mqtt_topic")
         qos = 1 if asked.qos is None else asked.qos
-        self._run(stream.live(self._connect, Filter(pattern, qos, no_local=False, retained=0), self._name), exchange)
+        self._check(pattern)
+        if group:
+            self._share(exchange, group, Filter(pattern, qos, no_local=False, retained=0))
+        else:
+            window = min(self._receive_maximum, exchange.credit)
+            self._begin(exchange, window, "", Filter(pattern, qos, no_local=False, retained=0))
+
+    def _share(self, exchange: Exchange, group: str, asked: Filter) -> None:
+        key = (group, asked.topic, asked.qos)
+        stream = self._groups.get(key)
+        if stream is not None:
+            stream.join(exchange)
+            return
+        self._groups[key] = self._begin(exchange, self._receive_maximum, group, asked, lambda: self._groups.pop(key))
+
+    def _begin(
+        self,
+        exchange: Exchange,
+        window: int,
+        group: str,
+        asked: Filter,
+        over: Callable[[], object] = lambda: None,
+    ) -> Stream:
+        def empty() -> None:
+            over()
+            if asyncio.current_task() is not task:
+                task.cancel()
+
+        def before() -> Sequence[Message]:
+            return () if group or self._births is None else list(self._births.known(asked.topic))
+
+        stream = Stream(asked.topic, self._counters, window, empty)
+        task = self._run(stream.live(self._connect, asked, group, self._name, before))
+        stream.join(exchange)
+        return stream
 
     def last(self, exchange: Exchange) -> None:
         """Raises RequestError."""
@@ -92,7 +130,13 @@ class Subscriptions:
         for birth in () if self._births is None else self._births.known(topic):
             exchange.reply(birth.payload, payload_metadata(birth))
             return
-        self._run(self._last(exchange, topic), exchange)
+        task = self._run(self._last(exchange, topic))
+
+        def end() -> None:
+            if asyncio.current_task() is not task:
+                task.cancel()
+
+        exchange.on_end = end
 
     def _check(self, pattern: str) -> None:
         if not self._rules.may_subscribe(pattern):
@@ -100,16 +144,11 @@ class Subscriptions:
         if len(self._tasks) >= MAX_STREAMS:
             raise Overloaded(f"bridge {self._name} has {MAX_STREAMS} streams already", reason="mqtt_streams")
 
-    def _run(self, work: Coroutine[None, None, None], exchange: Exchange) -> None:
+    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"mqtt: stream of {self._name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-        def end() -> None:
-            if asyncio.current_task() is not task:
-                task.cancel()
-
-        exchange.on_end = end
+        return task
 
     async def stop(self) -> None:
         tasks = list(self._tasks)
@@ -175,82 +214,3 @@ class Subscriptions:
     def _fail(self, exchange: Exchange, error: RequestError) -> None:
         self._counters.refused[error.reason] += 1
         exchange.fail(error)
-
-
-class _Stream:
-    """One subscription. What is unacknowledged and what waits together are never more than its caller asked for, as
-    far as the broker goes by its Receive Maximum; from one that does not, nothing is read for a while."""
-
-    def __init__(self, exchange: Exchange, counters: BridgeCounters, window: int, births: Births | None) -> None:
-        self._exchange = exchange
-        self._births = births
-        self._begun = births is None
-        self._counters = counters
-        self._window = window
-        self._session: Session | None = None
-        self._open: deque[tuple[int, int]] = deque()
-        self._waiting: deque[Message] = deque()
-        exchange.on_credit = self._pump
-
-    async def live(self, connect: Connect, asked: Filter, name: str) -> None:
-        exchange = self._exchange
-        try:
-            session = await connect(self._window, self._arrived, self._answered, self._opened)
-            codes = await session.subscribe([asked])
-            if codes[0] >= packets.REFUSED:
-                text = f"bridge {name}: the broker refuses {asked.topic}, reason code 0x{codes[0]:02x}"
-                raise BridgeError(text, reason="mqtt_topic")
-            if self._births is not None:
-                # Before what has come since.
-                self._waiting.extendleft(reversed(list(self._births.known(asked.topic))))
-                self._begun = True
-                self._pump()
-            while not session.ended.done():
-                session.tick(asyncio.get_running_loop().time())
-                await asyncio.wait([session.ended], timeout=min(1.0, session.dial.keepalive_s / 4))
-            raise session.ended.result()
-        except BridgeError as error:
-            self._counters.refused[error.reason] += 1
-            exchange.fail(ResponderGone(str(error), reason=error.reason))
-        finally:
-            if self._session is not None:
-                self._session.disconnect()
-
-    def _opened(self, session: Session) -> None:
-        self._session = session
-
-    def _arrived(self, arriving: Arriving) -> None:
-        message = arriving.message
-        self._counters.received[message.qos] += 1
-        if arriving.packet_id:
-            self._open.append((arriving.packet_id, message.qos))
-        self._waiting.append(message)
-        self._pump()
-
-    def _answered(self, kind: int, answer: Acknowledged) -> None:
-        if kind == packets.PUBREL and self._session is not None:
-            version = self._session.dial.version
-            self._session.send(packets.encode_acknowledgement(packets.PUBCOMP, answer.packet_id, version))
-
-    def _pump(self) -> None:
-        exchange, session = self._exchange, self._session
-        if not self._begun:
-            return
-        while self._waiting and exchange.open and exchange.credit > 0:
-            message = self._waiting.popleft()
-            self._counters.forwarded += 1
-            exchange.send(message.payload, payload_metadata(message))
-        if session is None or not exchange.open:
-            return
-        version = session.dial.version
-        # An acknowledgement lets the broker send another one, for which there must be credit. Mosquitto 2.0 sends more
-        # than that; it waits here.
-        while self._open and max(0, self._window - len(self._open)) + 1 + len(self._waiting) <= exchange.credit:
-            packet_id, qos = self._open.popleft()
-            kind = packets.PUBACK if qos == 1 else packets.PUBREC
-            self._counters.acknowledged += 1
-            session.send(packets.encode_acknowledgement(kind, packet_id, version))
-        if self._waiting:
-            session.link.pause()
-        else:
-            session.link.resume()
