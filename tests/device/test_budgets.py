@@ -13,7 +13,7 @@ from tests.device.peer import Peer, gateway
 
 #: What `import device_sdk` and a plain connection load on a board. The rest is loaded when it is used.
 CORE = {"__init__", "connection", "device", "stream", "ws"}
-OPTIONAL = {"cpython", "fragment", "mac", "ota", "provision", "settings", "slots", "supervise", "tls"}
+OPTIONAL = {"cpython", "fragment", "mac", "ota", "outbox", "provision", "settings", "slots", "supervise", "tls"}
 KB = 1024
 
 

@@ -18,7 +18,7 @@ from tests.local_node import LocalNode, until
 
 PAGE = (REPOSITORY / "docs" / "device" / "sdk.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-FIRST, ASKING, SERVING = range(3)
+FIRST, ASKING, SERVING, POSTING = range(4)
 
 Run = Callable[..., Awaitable[Program]]
 
@@ -73,8 +73,14 @@ async def test_asking_and_serving(node: LocalNode, run: Run) -> None:
     await until(lambda: not any(route.service == "lamp" for route in node.node.plane.table), 20)
 
 
+async def test_posting(node: LocalNode, run: Run) -> None:
+    servant = await node.servant(name="telemetry")
+    assert await output(await run(POSTING, "dev-1")) == []
+    assert [frame.data for frame in servant.got(frames.RequestResponse)] == [b"0", b"1", b"2"]
+
+
 def test_every_snippet_is_run() -> None:
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
 
 
 def test_every_setting_is_documented() -> None:
