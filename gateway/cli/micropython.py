@@ -64,4 +64,5 @@ def find() -> Firmware:
     main = tree / "firmware_stubs" / "boards" / BOARD / "main.py"
     if not main.is_file():
         raise NoFirmware(f"no firmware at {main}; it comes with the source tree")
-    return Firmware(Path(found), main, f"{tree / 'firmware_stubs' / 'host'}:{tree}:.frozen")
+    stubs = tree / "firmware_stubs"
+    return Firmware(Path(found), main, f"{stubs / 'host'}:{stubs / 'first_boot'}:{tree}:.frozen")
