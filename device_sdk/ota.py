@@ -26,6 +26,10 @@ async def ota(dev, store, board, version, secret, healthy=None, trial_s=300, n=4
 
     async def trial():
         await dev.wait_up()
+        try:
+            await ask()
+        except Exception:
+            pass  # there is a link
         if healthy:
             await healthy()
 
@@ -43,18 +47,20 @@ async def ota(dev, store, board, version, secret, healthy=None, trial_s=300, n=4
             answer = await ask()
             new = answer["update"]
             if new:
-                state.update(state="downloading", id=new["id"])
                 new["board"] = board
                 text = "gateway-firmware\n%(id)s\n%(board)s\n%(version)s\n%(size)d\n%(sha256)s" % new
+                again = state["state"] == "downloading"
+                state.update(state="downloading", id=new["id"])
                 if mac(secret, text.encode()) != unhexlify(new["mac"]):
                     raise ValueError("signature")
-                size = new["size"]
-                at = store.begin(size, new["sha256"])
-                await ask(offset=at)
-                if at < size:
-                    text = json.dumps({"id": new["id"], "offset": at, "chunk": store.chunk})
+                store.begin(new["size"], new["sha256"])
+                if not again:
+                    await ask()
+                if state["offset"] < new["size"]:
+                    text = json.dumps({"id": new["id"], "offset": state["offset"], "chunk": store.chunk})
                     async for data, _ in dev.request_stream("gateway.firmware", text.encode(), b"", n, 30000):
                         store.write(data)
+                        state["offset"] += len(data)
                 if not store.finish():
                     raise ValueError("image")
                 try:

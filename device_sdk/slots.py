@@ -43,7 +43,7 @@ class Slots:
         os.rename("ota.new", "ota.json")
 
     def begin(self, size, sha):
-        """Returns the offset to go on from: what was written of the same image is still there."""
+        """Set `offset` to where to go on: what was written of the same image is still there."""
         if self.file:
             self.file.close()
         known = self.state["sha256"] == sha
@@ -51,7 +51,7 @@ class Slots:
         if not known:
             self.file.flush()
             self.keep(sha256=sha)
-        return self.file.seek(0, 2)
+        self.state["offset"] = self.file.seek(0, 2)
 
     def write(self, data):
         self.file.write(data)
