@@ -35,6 +35,9 @@ from gateway.publishing import access_rules
 from gateway.renewal import Renewal, Renewals
 from gateway.spooling.depot import Depot
 from gateway.transport.tls import Certificate
+from gateway.updating.calling import Calling
+from gateway.updating.desk import UpdateDesk
+from gateway.updating.downloads import Downloads
 from gateway.workers.crew import Crew
 
 if TYPE_CHECKING:
@@ -60,6 +63,9 @@ class Node(Front):
         self.depot: Depot | None = None
         self.renewal: Renewal | None = None
         self.enrolling: Enrolling | None = None
+        self.updates: Downloads | None = None
+        self._desk: UpdateDesk | None = None
+        self._calling: Calling | None = None
         self.links = Linking(self.identity, self.end)
         self.bridges = Bridging()
         self.workers: Crew | None = None
@@ -97,6 +103,7 @@ class Node(Front):
             configurations = Configurations(self.control, self._tell)
             self.configuring = Configuring(self.services, configurations.look, configurations.keep)
             self.control.device_configs.on_change = self._configured
+            self._open_updates(self.control)
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
@@ -116,6 +123,19 @@ class Node(Front):
         Runtime(pid, self.started_at, birth=birth_of(pid) or 0, **self.addresses).write(config.node.data)
         self.start_clock()
         self._announce()
+
+    def _open_updates(self, control: ControlPlane) -> None:
+        counters = self.metrics.updates
+        desk = self._desk = UpdateDesk(control, lambda: self.config, time.monotonic)
+        downloads = self.updates = Downloads(self.services, desk, control.firmware.images.directory, counters)
+        calling = self._calling = Calling(self.plane, control.rollouts, counters)
+
+        def stopped(rollout_id: str) -> None:
+            calling.forget(rollout_id)
+            downloads.cut(rollout_id)
+
+        desk.on_start, desk.on_stop = calling.call, stopped
+        desk.start()
 
     def _spool_figures(self) -> list[SpoolFigures]:
         return [] if self.depot is None else self.depot.figures()
@@ -217,12 +237,9 @@ class Node(Front):
             await self.telemetry.stop()
         if self.admin is not None:
             await self.admin.stop()
-        if self.renewal is not None:
-            await self.renewal.stop()
-        if self.enrolling is not None:
-            await self.enrolling.stop()
-        if self.configuring is not None:
-            await self.configuring.stop()
+        for part in (self.renewal, self.enrolling, self.configuring, self.updates, self._calling, self._desk):
+            if part is not None:
+                await part.stop()
         if self.depot is not None:
             await self.depot.stop()
         if self.control is not None:

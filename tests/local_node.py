@@ -37,6 +37,7 @@ STANDING_TASKS = {
     "spool: opening",
     "spool: delivery",
     "bridges",
+    "rollouts",
 }
 
 

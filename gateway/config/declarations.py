@@ -180,6 +180,24 @@ class Spool(Section):
     )
 
 
+class Firmware(Section):
+    """Images for devices, in `node.data`, and how devices ask for them."""
+
+    max_bytes: int = setting(
+        256 * 1024 * 1024, "Bytes of all images together. Beyond it none is taken.", ge=1024 * 1024, le=2**40
+    )
+    max_image_bytes: int = setting(16 * 1024 * 1024, "Bytes of one image.", ge=1024, le=2**32)
+    publishers: Texts = setting(
+        (),
+        "Ed25519 public keys, base64url of their 32 bytes, of which one must have signed an image; none: nobody has "
+        "to. Separated by commas in the environment.",
+        reload=True,
+    )
+    check_s: int = setting(
+        3600, "Seconds after which a device asks whether there is an update.", reload=True, ge=10, le=30 * 86_400
+    )
+
+
 class Admin(Section):
     """The admin API."""
 
@@ -233,6 +251,7 @@ class Config(BaseSettings):
     auth: Auth = Auth()
     storage: Storage = Storage()
     spool: Spool = Spool()
+    firmware: Firmware = Firmware()
     limits: Limits = Limits()
     links: Links = Links()
     federation: Federation = Federation()

@@ -319,6 +319,11 @@ class Credentials:
             public_key=public_key,
         )
 
+    def secret_of(self, connection: sqlite3.Connection, device_id: str) -> str | None:
+        """The id of the newest secret that a device has; None where it has none."""
+        alive = self._alive(connection, device_id, SECRET)
+        return max(alive, key=lambda one: (one.issued_at, one.id)).id if alive else None
+
     def _alive(self, connection: sqlite3.Connection, device_id: str, type: str) -> tuple[Credential, ...]:
         now = self._wall()
         rows = connection.execute(

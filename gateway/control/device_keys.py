@@ -89,6 +89,10 @@ class DeviceProofs:
             return False
         return True
 
+    def firmware_mac(self, device_id: str, credential_id: str, manifest: bytes) -> str:
+        """What makes a manifest one of this node for this device: HMAC-SHA256 with its secret, hexadecimal."""
+        return hmac.new(self._secret(device_id, credential_id), manifest, "sha256").hexdigest()
+
     def _secret(self, device_id: str, credential_id: str) -> bytes:
         return hmac.digest(self._secrets, f"{device_id}\n{credential_id}".encode(), "sha256")
 

@@ -72,14 +72,14 @@ class BulkOutcome:
     error: ControlError | None = None
 
 
-def _labelled(value: str) -> tuple[str, tuple[object, ...]]:
+def labelled(value: str) -> tuple[str, tuple[object, ...]]:
     name, equals, wanted = value.partition("=")
     if equals:
         return "EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)", (name, wanted)
     return "EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?)", (name,)
 
 
-def _grouped(value: str) -> tuple[str, tuple[object, ...]]:
+def grouped(value: str) -> tuple[str, tuple[object, ...]]:
     return "EXISTS (SELECT 1 FROM json_each(groups) WHERE value = ?)", (value,)
 
 
@@ -100,8 +100,8 @@ _LISTING = Listing(
         "kind": exactly("kind"),
         "firmware": exactly("firmware"),
         "enabled": flag("enabled"),
-        "group": _grouped,
-        "label": _labelled,
+        "group": grouped,
+        "label": labelled,
         "seen_since": at_least(_SEEN),
         "seen_before": below(_SEEN),
     },

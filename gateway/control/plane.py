@@ -27,6 +27,7 @@ from gateway.control.device_keys import DeviceProofs
 from gateway.control.devices import Devices
 from gateway.control.documents import Documents
 from gateway.control.enrolments import Enrolments
+from gateway.control.firmware import DIRECTORY, Firmwares
 from gateway.control.fleets import Fleets
 from gateway.control.idempotency import Idempotency
 from gateway.control.identity import Identity
@@ -36,10 +37,13 @@ from gateway.control.refusals import Refusals
 from gateway.control.registry import Publication, Registry
 from gateway.control.revocations import Revocations
 from gateway.control.roles import Action, Role, permits
+from gateway.control.rollout_reports import RolloutReports
+from gateway.control.rollouts import Rollouts
 from gateway.control.sessions import Sessions
 from gateway.control.users import User, Users
 from gateway.errors import LoginRefused, StorageError
 from gateway.storage.database import Database
+from gateway.storage.images import Images
 from gateway.storage.schema import Schema
 
 #: "GWay" in ASCII.
@@ -123,6 +127,12 @@ class ControlPlane:
         self.enrolments = Enrolments(changes, self.registry, self.audit, self.devices, self.credentials, identity, wall)
         self.fleets = Fleets(changes, self.audit, self.devices, self.enrolments, wall)
         self.device_configs = DeviceConfigs(changes, wall)
+        images = Images(database.path.with_name(DIRECTORY))
+        self.firmware = Firmwares(changes, self.audit, images, wall, alarm, calm)
+        self.rollouts = Rollouts(changes, self.firmware, wall)
+        self.reports = RolloutReports(
+            database, self.audit, self.devices, self.credentials, self.proofs, self.firmware, self.rollouts, wall
+        )
         self.refusals = Refusals(database, self.registry, wall)
         self.members = Members(changes, self.registry, self.enrolments, identity, wall)
         self.issuers = Issuers(changes, self.registry, wall, identity.issuer, alarm, calm)
@@ -207,6 +217,11 @@ class ControlPlane:
             pass
         await self.database.close()
 
+    @property
+    def now(self) -> float:
+        """Unix seconds, by the clock that everything here goes by."""
+        return self._wall()
+
     def govern(self, access: AccessRules) -> None:
         """Go by other settings from now on."""
         self.rules = access
@@ -287,11 +302,13 @@ class ControlPlane:
     async def _flush(self) -> None:
         await self.devices.write_seen()
         await self.api_keys.write_used()
+        await self.rollouts.write_received()
 
     async def _prune(self) -> None:
         await self.revocations.prune()
         await self.credentials.prune(self._wall() - self.rules.renewal_grace_s - self.rules.max_lifetime_s)
         await self.sessions.prune()
+        await self.rollouts.prune(self._wall() - KEPT_S)
         await self.audit.prune(self._wall() - KEPT_S)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.observe.updates import UpdateCounters
+
 MAX_SERVICES: Final = 512
 """Service names that get a label of their own; those that come later share ``OTHER``."""
 
@@ -178,7 +180,7 @@ class ServiceStats(Durations):
 class Metrics:
     """All that one node counts. The composition root makes one and hands it to whoever counts."""
 
-    __slots__ = ("counters", "lag", "lag_latest", "services")
+    __slots__ = ("counters", "lag", "lag_latest", "services", "updates")
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -186,6 +188,7 @@ class Metrics:
         """By label. It only grows: a service that comes back finds its counters."""
         self.lag = Durations()
         self.lag_latest = 0.0
+        self.updates = UpdateCounters()
 
     def service_stats(self, name: str, by_device: bool) -> ServiceStats:
         """The counters of a service; the caller keeps the object for as long as its route lives.
