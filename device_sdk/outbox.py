@@ -27,7 +27,9 @@ class Outbox:
     max_bytes = 65536  # on flash, segments of 4 KB
     newest = False  # when that is full, drop what comes; else the oldest segment
     lost = 0  # posts that were dropped, expired or refused
-    seq = end = index = ms = 0  # end: of the last file, where it may go on; index: of the first record in the first file
+    seq = ms = 0
+    end = 0  # of the last file, where it may go on
+    index = 0  # of the first record in the first file
     task = None
 
     def __init__(self, device, path="outbox"):
