@@ -25,7 +25,7 @@ _LEAST_INTERVAL_S = 0.1
 
 
 class Budgets:
-    """`asked`: requests that came, whatever became of them. `feeders` is always empty: among the outboxes that a
+    """`asked`: requests that came, whatever became of them. `feeders` is always None: among the outboxes that a
     connection waits for, this is the one that nobody feeds."""
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Budgets:
 
     def __init__(self, limits: LimitsProfile, keepalive_ms: int, now: float) -> None:
         self.limits = limits
-        self.feeders: set[Endpoint] = set()
+        self.feeders: set[Endpoint] | None = None
         self.asked = 0
         self._premature = 0
         self._interval_s = max(keepalive_ms / 1000, _LEAST_INTERVAL_S)

@@ -46,7 +46,7 @@ _HEADS = [
 class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
     its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last
-    one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds.
+    one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds; None: it is read from.
     `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases.
     `side`: which side of this node it is on (`links`). `awaiting`: its requests for which a route is looked for;
     `asking_again`: one of them is gone through again, `avoided` is where it has been. `offered`: of a link, requests of
@@ -118,7 +118,7 @@ class Endpoint(FrameSink):
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1
         self.pending = 0
-        self.paused_by: set[Outbox | Budgets] = set()
+        self.paused_by: set[Outbox | Budgets] | None = None
         self.tokens = 0.0
         self.tokens_at = now
         self.strays = Strays(now)
@@ -197,10 +197,7 @@ class Endpoint(FrameSink):
             outbox.feeders = set()
             outbox.feeders_since = self.plane.monotonic()
         outbox.feeders.add(self)
-        if not self.paused_by:
-            self.carrier.pause_reading()
-            self.look_at = 0.0
-        self.paused_by.add(outbox)
+        self._pause(outbox)
 
     def pause_when_congested(self) -> None:
         """This peer was sent an answer. One that does not read its answers gets to ask no more (faults 29 and 31)."""
@@ -211,24 +208,33 @@ class Endpoint(FrameSink):
     def rest(self, budgets: Budgets) -> None:
         """Stop reading from this peer until `budgets` has recovered; its owner looks."""
         if not self.closed:
-            if not self.paused_by:
-                self.carrier.pause_reading()
-                self.look_at = 0.0
-            self.paused_by.add(budgets)
+            self._pause(budgets)
+
+    def _pause(self, reason: Outbox | Budgets) -> None:
+        if self.paused_by is None:
+            self.paused_by = set()
+            self.carrier.pause_reading()
+            self.look_at = 0.0
+        self.paused_by.add(reason)
 
     def resume_after(self, outbox: Outbox | Budgets) -> None:
         """`outbox` has drained or is gone."""
-        self.paused_by.discard(outbox)
-        if not self.paused_by and not self.closed:
+        paused_by = self.paused_by
+        if paused_by is not None:
+            paused_by.discard(outbox)
+            if paused_by:
+                return
+            self.paused_by = None
+        if not self.closed:
             self.carrier.resume_reading()
 
     def never_mind_others(self) -> None:
         """This side is over and feeds nobody any more."""
-        if self.paused_by:
-            for outbox in self.paused_by:
-                assert outbox.feeders is not None  # whoever is let go is not paused
-                outbox.feeders.discard(self)
-            self.paused_by.clear()
+        paused_by, self.paused_by = self.paused_by, None
+        if paused_by:
+            for outbox in paused_by:
+                if outbox.feeders is not None:
+                    outbox.feeders.discard(self)
             # The peer is read on, and what it sends dropped, so that its own last frame gets noticed.
             self.carrier.resume_reading()
 

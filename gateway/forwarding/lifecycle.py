@@ -191,7 +191,7 @@ class Lifecycle(Endpoint):
                 self.fail(error)
                 return
         budgets = self.budgets
-        if budgets is not None and budgets in self.paused_by and budgets.rested(now):
+        if budgets is not None and self.paused_by and budgets in self.paused_by and budgets.rested(now):
             self.resume_after(budgets)
         if self.paused_by:
             # Whoever is not read from cannot be heard: its silence is ours.

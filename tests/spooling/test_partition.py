@@ -63,6 +63,7 @@ class Hosts:
     WIRE, SIDE = ("10.97.0.1", "10.97.0.2"), ("10.98.0.1", "10.98.0.2")
 
     def __enter__(self) -> Self:
+        self.__exit__()  # a run that was killed has left them
         run("ip", "netns", "add", self.SPACE)
         for name, (near, far) in (("wire", self.WIRE), ("side", self.SIDE)):
             run("ip", "link", "add", f"sp-{name}", "type", "veth", "peer", "name", f"sp-{name}-far")
@@ -78,7 +79,7 @@ class Hosts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        subprocess.run(("ip", "netns", "del", self.SPACE), check=False)
+        subprocess.run(("ip", "netns", "del", self.SPACE), check=False, capture_output=True)
         for name in ("wire", "side"):
             subprocess.run(("ip", "link", "del", f"sp-{name}"), check=False, capture_output=True)
 
