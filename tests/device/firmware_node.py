@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import io
@@ -15,6 +16,8 @@ from tests.device.peer import Ended, Link, Peer, route_of
 from tests.local_node import until
 
 KEY = bytes(range(32))
+#: Of a slow link, for each chunk: 200 KB take 12 seconds.
+SLOW_S = 0.06
 SECRET = urlsafe_b64encode(KEY).rstrip(b"=").decode()
 
 
@@ -41,15 +44,19 @@ def manifest(
 
 
 class FirmwareNode:
-    """The script and its Peer. ``cut_after``: bytes of the image after which a connection is reset."""
+    """The script and its Peer. A connection is reset after ``cut_after`` bytes of the image, or ``cut_s`` seconds; then
+    the link is slow, too."""
 
-    def __init__(self, image: bytes, update: dict[str, Any], cut_after: int | None = None) -> None:
+    def __init__(
+        self, image: bytes, update: dict[str, Any], cut_after: int | None = None, cut_s: float | None = None
+    ) -> None:
         self.image = image
         self.update = update
         self.cut_after = cut_after
         self.reports: list[dict[str, Any]] = []
+        self.cut_s = cut_s
+        self.cuts = 0
         self.sent = 0
-        self.most_ahead = 0
         self.peer = Peer(self.serve)
 
     async def heard(self, state: str) -> None:
@@ -63,6 +70,8 @@ class FirmwareNode:
 
     async def serve(self, link: Link) -> None:
         await link.accept()
+        if self.cut_s is not None:
+            asyncio.get_running_loop().call_later(self.cut_s, self._cut, link)
         stream = None
         left = self.cut_after
         while True:
@@ -88,13 +97,20 @@ class FirmwareNode:
                 if left is not None:
                     left -= len(chunk)
                     if left < 0:
-                        link.reset()
+                        self._cut(link)
                         return
+                if self.cut_s is not None:
+                    await asyncio.sleep(SLOW_S)
                 self.sent += len(chunk)
                 offset += len(chunk)
                 end = offset >= len(self.image)
                 link.send(frames.Payload(ident, None, chunk, complete=end, next=True))
                 stream = None if end else [ident, offset, credit - 1, size]
+
+    def _cut(self, link: Link) -> None:
+        if not link.writer.is_closing():
+            self.cuts += 1
+            link.reset()
 
     def answer(self, report: dict[str, Any]) -> dict[str, Any]:
         self.reports.append(report)

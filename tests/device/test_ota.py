@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.device.board import Board
-from tests.device.conftest import micropython_compiled
+from tests.device.conftest import Start, micropython_compiled
 from tests.device.firmware_node import SECRET, FirmwareNode, manifest, tar
 from tests.device.interpreters import FIRMWARE, SDK, Interpreter
 
@@ -84,6 +84,23 @@ async def test_resumed(make_each: Make) -> None:
     assert node.sent <= len(image) + len(offsets) * 4 * 1024
 
 
+@pytest.mark.parametrize(
+    ("cut_after", "cut_s"), [(40_000, None), pytest.param(None, 2.0, marks=pytest.mark.soak)], ids=["bytes", "seconds"]
+)
+async def test_200_kb(cut_after: int | None, cut_s: float | None, make: Make) -> None:
+    """Over a link that is cut every 40,000 bytes; in the long run over a slow one that is cut every two seconds."""
+    image = application("1.3.0", padding=200_000)
+    node = FirmwareNode(image, manifest(image, "1.3.0"), cut_after, cut_s)
+    async with node.peer, make(node) as board:
+        await board.expect(runs="1.2.0")
+        await board.expect(runs="1.3.0", state="trial")
+        await node.heard("confirmed")
+    assert node.cuts >= 5
+    assert node.sent <= len(image) + (node.cuts + 1) * 4 * 1024
+    assert node.states() == ["idle", "downloading", "verified", "trial", "confirmed"]
+    assert (board.root / "app_b" / "data" / "padding").stat().st_size == 200_000
+
+
 async def test_wrong_signature(make: Make) -> None:
     image = application("1.3.0")
     node = FirmwareNode(image, manifest(image, "1.3.0", key=bytes(32)))
@@ -127,3 +144,13 @@ async def test_rolled_back(kind: str, boots: int, reason: str, make: Make) -> No
     assert reason in node.reports[-1]["reason"]
     assert node.reports[-1]["id"] == "fw-2"
     assert board.boots == boots
+
+
+async def test_power_cuts(compiled: Path, start: Start) -> None:
+    """At every write of an update on LittleFS: a whole application starts each time, and in the end the new one."""
+    interpreter = micropython_compiled(compiled, "1m")
+    interpreter = replace(interpreter, path=(compiled, compiled / "device_sdk", FIRMWARE / "host"))
+    program = await start(interpreter, "ota_power", 1 << 20)
+    line = await program.expect()
+    assert line["cuts"] == line["writes"] >= 50
+    await program.finish()
