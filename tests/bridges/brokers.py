@@ -1,8 +1,9 @@
-"""Real brokers as children of a test: Mosquitto, on a port that the kernel chose."""
+"""Real brokers as children of a test, each on a port that the kernel chose: Mosquitto, amqtt and aedes."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.interop.peers import HERE
 from tests.local_node import until
 
 START_S = 20.0
@@ -33,7 +35,20 @@ async def answers(port: int) -> bool:
 
 
 class Broker:
-    """One Mosquitto. `start`, then `kill` or `stop`; a second `start` is on the same port, with what it kept."""
+    """One Mosquitto. `start`, then `kill` or `stop`; a second `start` is on the same port, with what it kept.
+
+    `marks`: what it sends again has the flag of duplicates, and its identifier. `lasts`: what it has outlives its
+    process. `repeats_retained`: who comes back to its session gets once more all that is retained. `refuses_sys`: it
+    hangs up on who publishes below `$SYS`. `raises_qos`: a message comes with the QoS of the subscription, whatever it
+    was sent with. `username`: what it wants to be told.
+    """
+
+    marks = True
+    lasts = True
+    repeats_retained = False
+    refuses_sys = False
+    raises_qos = False
+    username: str | None = None
 
     def __init__(
         self,
@@ -61,13 +76,10 @@ class Broker:
 
     async def start(self) -> Broker:
         """Raises AssertionError when it does not come up."""
-        assert MOSQUITTO is not None, "Mosquitto is not installed; tools/install-peers does it"
         for _ in range(5):
-            self._write()
-            with (self.directory / "mosquitto.log").open("ab") as log:
-                self.process = subprocess.Popen(  # noqa: ASYNC220  (it returns at once)
-                    (MOSQUITTO, "-c", str(self.directory / "mosquitto.conf")), stdout=log, stderr=log
-                )
+            command = self._command()
+            with self._log.open("ab") as log:
+                self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220  (it returns at once)
             deadline = time.monotonic() + START_S
             while self.process.poll() is None and time.monotonic() < deadline:
                 if all([await answers(port) for port in (self.port, self.websocket_port) if port]):
@@ -77,9 +89,11 @@ class Broker:
             # Somebody else may have been given the port meanwhile.
             self.port = free_port()
             self.websocket_port = free_port() if self.websocket_port else 0
-        raise AssertionError((self.directory / "mosquitto.log").read_text(errors="replace"))
+        raise AssertionError(self.log)
 
-    def _write(self) -> None:
+    def _command(self) -> tuple[str, ...]:
+        """How to start it, on `port`."""
+        assert MOSQUITTO is not None, "Mosquitto is not installed; tools/install-peers does it"
         lines = [
             f"listener {self.port} 127.0.0.1",
             *(self._listener or ("allow_anonymous true",)),
@@ -91,7 +105,9 @@ class Broker:
         if self._keep:
             lines += ["persistence true", f"persistence_location {self.directory}/"]
         # Options that stand before a listener are global.
-        (self.directory / "mosquitto.conf").write_text("\n".join(("user root", *self._lines, *lines)) + "\n")
+        conf = self.directory / "mosquitto.conf"
+        conf.write_text("\n".join(("user root", *self._lines, *lines)) + "\n")
+        return MOSQUITTO, "-c", str(conf)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -119,8 +135,58 @@ class Broker:
         self.process.send_signal(signal.SIGCONT)
 
     @property
+    def _log(self) -> Path:
+        return self.directory / "broker.log"
+
+    @property
     def log(self) -> str:
-        return (self.directory / "mosquitto.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     async def logs(self, text: str) -> None:
         await until(lambda: text in self.log)
+
+    async def has_subscribed(self, client: str) -> None:
+        """This client has."""
+        await self.logs(f"Sending SUBACK to {client}")
+
+
+class Amqtt(Broker):
+    """amqtt, of PyPI, from an environment of its own."""
+
+    lasts = False
+    repeats_retained = True
+    refuses_sys = True
+    raises_qos = True
+    # It keeps nothing for who has no name.
+    username = "edge"
+
+    def _command(self) -> tuple[str, ...]:
+        program = HERE / "amqtt" / "target" / "bin" / "amqtt"
+        assert program.exists(), "amqtt is not installed; tools/install-peers does it"
+        conf = self.directory / "amqtt.yaml"
+        named = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False}}
+        listener = {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}
+        # What is JSON is YAML.
+        conf.write_text(json.dumps({"listeners": {"default": listener}, "plugins": named}))
+        return str(program), "-d", "-c", str(conf)
+
+    async def has_subscribed(self, client: str) -> None:
+        await self.logs(f"clientId={client}, state=connected")
+
+
+class Aedes(Broker):
+    """aedes, of npm; `tests/interop/js/aedes-1.2.0/broker.js`."""
+
+    marks = False
+    lasts = False
+    refuses_sys = True
+
+    def _command(self) -> tuple[str, ...]:
+        return "node", str(HERE / "js" / "aedes-1.2.0" / "broker.js"), str(self.port)
+
+    async def has_subscribed(self, client: str) -> None:
+        await self.logs(f"{client} subscribed")
+
+
+#: By the names under which tools/install-peers may leave them out.
+OTHERS: dict[str, type[Broker]] = {"amqtt-0.12.1": Amqtt, "aedes-1.2.0": Aedes}

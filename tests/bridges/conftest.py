@@ -1,7 +1,7 @@
 """Fixtures for bridges: brokers that end with the test, and a node.
 
-Without Mosquitto, which tools/install-peers installs where it may, the tests that need it are deselected, which the end
-of the run says; with CI=true they stay and fail.
+Without Mosquitto or another broker, which tools/install-peers installs where it may, the tests that need it are
+deselected, which the end of the run says; with CI=true they stay and fail.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.bridges.brokers import MOSQUITTO, Broker
+from tests.bridges.brokers import MOSQUITTO, OTHERS, Broker
 from tests.bridges.peers import Bridged, Peer
+from tests.interop.peers import left_out
 from tests.local_node import LocalNode
 
 StartBroker = Callable[..., Awaitable[Broker]]
@@ -26,14 +27,17 @@ _deselected: list[pytest.Item] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    missing = {"start_broker"} if MOSQUITTO is None else set()
+    missing = {*left_out(), *({"start_broker", "mosquitto"} if MOSQUITTO is None else ())}
     if shutil.which("mosquitto_rr") is None:
         missing.add("mosquitto_clients")
     if not missing or os.environ.get("CI") == "true":
         return
     kept: list[pytest.Item] = []
     for item in items:
-        (kept if missing.isdisjoint(getattr(item, "fixturenames", ())) else _deselected).append(item)
+        needs = set(getattr(item, "fixturenames", ()))
+        if "start_other" in needs and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            needs = needs - {"start_broker"} | {item.callspec.params.get("other", "")}
+        (kept if missing.isdisjoint(needs) else _deselected).append(item)
     if _deselected:
         config.hook.pytest_deselected(items=_deselected)
         items[:] = kept
@@ -46,11 +50,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
-    """`await start_broker("max_inflight_messages 1")`: a Mosquitto with these lines."""
+    """`await start_broker("max_inflight_messages 1")`: a Mosquitto with these lines; `kind` is another broker."""
     started: list[Broker] = []
 
-    async def start(*lines: str, **options: Any) -> Broker:
-        broker = Broker(tmp_path / f"broker-{len(started)}", *lines, **options)
+    async def start(*lines: str, kind: type[Broker] = Broker, **options: Any) -> Broker:
+        broker = kind(tmp_path / f"broker-{len(started)}", *lines, **options)
         started.append(broker)
         return await broker.start()
 
@@ -63,6 +67,18 @@ def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
 def mosquitto_clients(start_broker: StartBroker) -> None:
     """Asked for by tests that run mosquitto_sub or mosquitto_rr."""
     assert shutil.which("mosquitto_rr"), "mosquitto-clients is not installed; tools/install-peers does it"
+
+
+@pytest.fixture(params=["mosquitto", *OTHERS])
+def other(request: pytest.FixtureRequest) -> str:
+    """The name of a broker."""
+    return str(request.param)
+
+
+@pytest.fixture
+def start_other(start_broker: StartBroker, other: str) -> Callable[[], Awaitable[Broker]]:
+    """`await start_other()`: each of the brokers in turn."""
+    return lambda: start_broker(kind=OTHERS.get(other, Broker))
 
 
 @pytest_asyncio.fixture

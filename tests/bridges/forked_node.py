@@ -18,7 +18,8 @@ from gateway.node import Node
 from tests.local_node import settings, until
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__])
+# With what a node loads only for its first bridge: a life is too short for that.
+_forks.set_forkserver_preload([__name__, "gateway.bridges.mqtt.bridge"])
 
 
 def run(data: Path, log: Path, documents: str) -> None:

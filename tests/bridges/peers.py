@@ -53,7 +53,8 @@ class Peer:
             else:
                 outgoing.acknowledged(kind, answer)
 
-        dial = Dial(name, version=version, **{"clean_start": True, "receive_maximum": 1000, **options})
+        usual = {"clean_start": True, "receive_maximum": 1000, "username": broker.username}
+        dial = Dial(name, version=version, **{**usual, **options})
         session = await Session.connect(
             dial, endpoint(broker.url), outgoing.ids, arrived, answered, on_open=found.append
         )
@@ -128,9 +129,21 @@ class Bridged:
             raise AssertionError(self.local.node.bridges.statuses()) from None
 
 
+async def cut(bridged: Bridged, name: str = "plant") -> None:
+    """The connection breaks; wait for the next one."""
+    connects = bridged.status(name).counters.connects
+    session = bridged.local.node.bridges._places[name].bridge.client.session  # type: ignore[union-attr]
+    assert session is not None
+    session.link.abort()
+    await bridged.becomes(name, lambda status: status.counters.connects > connects)
+    await bridged.is_connected(name)
+
+
 def bridge(broker: Broker, *topics: dict[str, Any], name: str = "plant", **more: Any) -> dict[str, Any]:
     """A document; `mqtt` in `more` is added to what says where the broker is."""
     mqtt = {"address": broker.url, "keepalive": "5s", **more.pop("mqtt", {})}
+    if broker.username is not None:
+        mqtt["username"] = broker.username
     return {
         "kind": "Bridge",
         "name": name,

@@ -19,20 +19,10 @@ from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
 from tests.bridges.conftest import ConnectPeer, StartBroker
-from tests.bridges.peers import Bridged, answer, bridge
+from tests.bridges.peers import Bridged, answer, bridge, cut
 from tests.local_node import LocalNode, fnf, until
 
 IN = {"pattern": "sensors/#", "direction": "in", "qos": 0, "route": "telemetry.ingest"}
-
-
-async def cut(bridged: Bridged, name: str = "plant") -> None:
-    """The connection breaks; wait for the next one."""
-    connects = bridged.status(name).counters.connects
-    session = bridged.local.node.bridges._places[name].bridge.client.session  # type: ignore[union-attr]
-    assert session is not None
-    session.link.abort()
-    await bridged.becomes(name, lambda status: status.counters.connects > connects)
-    await bridged.is_connected(name)
 
 
 async def test_no_more_is_on_its_way_than_the_broker_takes(bridged: Bridged, start_broker: StartBroker) -> None:

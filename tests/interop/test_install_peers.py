@@ -15,7 +15,7 @@ TOOLS = ("bash", "cat", "cut", "dirname", "find", "id", "mktemp", "rm", "sed", "
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A copy of what the script looks at, and a `bin` that has neither Node.js nor Java nor a package manager."""
+    """A copy of what the script looks at, and a `bin` that has no Python, Node.js or Java, nor a package manager."""
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         found = shutil.which(tool)
@@ -39,8 +39,10 @@ def test_what_is_left_out_is_named_with_its_reason(bare: Path) -> None:
     assert done.returncode == 0, done.stderr
     # Mosquitto is looked for where Debian has it, too.
     assert [line for line in done.stdout.splitlines() if "mosquitto" not in line] == [
+        "left out: amqtt-0.12.1 (Python is not installed)",
         "left out: rsocket-js-0.0.27 (Node.js and npm are not installed)",
         "left out: rsocket-js-1.0.0-alpha.3 (Node.js and npm are not installed)",
+        "left out: aedes-1.2.0 (Node.js and npm are not installed)",
         "left out: rsocket-java-1.1.5 (a JDK and Maven are not installed)",
     ]
     assert "rsocket-java-1.1.5 a JDK" in (bare / "tests" / "interop" / ".left-out").read_text()

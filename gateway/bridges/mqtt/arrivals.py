@@ -29,6 +29,7 @@ _VERSION: Final = 1
 #: A broker has no more than its Receive Maximum on the way; what is older than this is another message.
 WINDOW: Final = 4096
 
+FREE: Final = 0
 COMING: Final = 1
 DONE: Final = 2
 
@@ -57,14 +58,27 @@ class Arrivals:
         """The number under which a message goes on, and whether it has been done with before."""
         at = packet_id * _RECORD.size
         crc = zlib.crc32(message.payload, zlib.crc32(message.topic.encode()))
-        if message.duplicate:
-            serial, before, state = _RECORD.unpack_from(self._memory, at)
-            if state and before == crc and self._last - serial < WINDOW:
-                return self._id(serial), state == DONE
+        serial, before, state = _RECORD.unpack_from(self._memory, at)
+        if state and before == crc and self._comes_again(state, serial, message):
+            return self._id(serial), state == DONE
         self._last += 1
         _RECORD.pack_into(self._memory, at, self._last, crc, COMING)
         self._note_head()
         return self._id(self._last), False
+
+    def _comes_again(self, state: int, serial: int, message: Message) -> bool:
+        """Whether it is the message that its identifier stood for, and no new one that looks the same."""
+        if state == COMING or message.qos == 2:
+            # The broker cannot have been told to let go of the identifier. aedes marks nothing as a duplicate.
+            return True
+        # Of QoS 1: whether the broker has seen its acknowledgement only the broker can say.
+        return message.duplicate and self._last - serial < WINDOW
+
+    def released(self, packet_id: int) -> None:
+        """PUBREL has come: under this identifier a new message comes next."""
+        at = packet_id * _RECORD.size
+        serial, crc, _ = _RECORD.unpack_from(self._memory, at)
+        _RECORD.pack_into(self._memory, at, serial, crc, FREE)
 
     def done(self, packet_id: int) -> None:
         """It has been taken; say so before it is acknowledged."""

@@ -215,7 +215,7 @@ class Bridge(Exchanges):
         for route in self._routes:
             self.plane.table.remove(route)
         self._routes.clear()
-        self._presence.disconnected()
+        self._presence.disconnected(why.reason)
         self.plane.soundings.ended(self.number)
 
     def arrived(self, arrival: Arrival) -> None:
@@ -285,6 +285,7 @@ class Bridge(Exchanges):
         reason = client.why or self._inbound.waiting_for
         if client.refused_filters:
             reason = reason or f"the broker refuses {', '.join(client.refused_filters)}"
+        reason = reason or self._presence.why
         return BridgeStatus(
             self.spec.name,
             client.state,

@@ -291,7 +291,7 @@ class Client:
             self._listener.arrived(Arrival(arriving, ""))
             return
         coming = self._coming.get(packet_id)
-        if coming is not None and message.duplicate:
+        if coming is not None and _is_same(coming.message, message):
             counters.duplicates += 1  # it is being dealt with
             return
         id, done = self._memory.arrivals.arrive(packet_id, message)
@@ -320,6 +320,7 @@ class Client:
 
     def _answer(self, kind: int, answer: Acknowledged) -> None:
         if kind == packets.PUBREL:
+            self._memory.arrivals.released(answer.packet_id)
             if self.session is not None:
                 self.session.send(packets.encode_acknowledgement(packets.PUBCOMP, answer.packet_id, self._version))
         elif self._outgoing.acknowledged(kind, answer):
@@ -381,6 +382,14 @@ class Client:
         self._counters.published[message.qos] += 1
         if not message.qos and done is not None:
             done(0)
+
+    def forget(self, topic: str) -> None:
+        """Send nothing again of what is on its way to this topic."""
+        self._outgoing.forget(topic)
+
+
+def _is_same(before: Message, message: Message) -> bool:
+    return before.topic == message.topic and before.payload == message.payload
 
 
 def _never_mind(reason: int) -> None: ...

@@ -1,6 +1,8 @@
 """Messages of QoS 1 and 2 on their way to the broker: no more than its Receive Maximum at a time, the rest in line.
 
-What is on its way when a connection breaks is sent again in the same session, marked as a duplicate (MQTT 5.0, 4.4).
+What is on its way when a connection breaks is sent again in the same session, marked as a duplicate (MQTT 5.0, 4.4), a
+few times: there are brokers that hang up on a message that they do not want.
+
 Identifiers of QoS 2 that are not released outlive this process in a file: in the same session a broker would take a new
 message under one of them for the old one and drop it.
 """
@@ -23,6 +25,8 @@ from gateway.errors import Overloaded
 #: What waits in line, at most; whoever wants more is refused.
 MAX_WAITING: Final = 1024
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
+#: Connections that may break on one message before it is given up.
+MAX_TRIES: Final = 4
 #: In place of a reason code: nobody knows what became of it; it has not been sent.
 LOST: Final = 0x100
 UNSENT: Final = 0x101
@@ -68,14 +72,15 @@ class Unreleased:
 
 
 class _Sent:
-    """`released`: the broker has it, and was told to forget the identifier."""
+    """`released`: the broker has it, and was told to forget the identifier. `tries`: connections it was sent on."""
 
-    __slots__ = ("done", "message", "released")
+    __slots__ = ("done", "message", "released", "tries")
 
     def __init__(self, message: Message, done: Done) -> None:
         self.message = message
         self.done = done
         self.released = False
+        self.tries = 1
 
 
 class Outgoing:
@@ -110,6 +115,7 @@ class Outgoing:
             self._unreleased.clear()
             self.give_up()
             return
+        self._drop(lambda sent: not sent.released and sent.tries >= MAX_TRIES)
         for number in self._unreleased.all():
             if number not in self._sent:
                 send(packets.encode_acknowledgement(packets.PUBREL, number, self._version))
@@ -117,6 +123,7 @@ class Outgoing:
             if sent.released:
                 send(packets.encode_acknowledgement(packets.PUBREL, number, self._version))
             else:
+                sent.tries += 1
                 send(packets.encode_publish(sent.message, number, self._version, duplicate=True))
         self._go_on()
 
@@ -133,6 +140,15 @@ class Outgoing:
         sent, self._sent = self._sent, {}
         for each in sent.values():
             each.done(LOST)
+
+    def forget(self, topic: str) -> None:
+        """Send nothing again that is for this topic."""
+        self._drop(lambda sent: sent.message.topic == topic)
+
+    def _drop(self, is_one: Callable[[_Sent], bool]) -> None:
+        for number, sent in [each for each in self._sent.items() if is_one(each[1])]:
+            del self._sent[number]
+            sent.done(LOST)
 
     def publish(self, message: Message, done: Done) -> None:
         """Send, or stand in line. Raises Overloaded when the line is full or nobody is there, ValueError for a message

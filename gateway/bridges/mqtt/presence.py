@@ -2,6 +2,9 @@
 
 The bridge says `1` at its state topic, the broker says `0` for it when it goes without a word. It says so again when
 nothing has been acknowledged for a keepalive interval: the broker's PUBACK is what health is judged by.
+
+Mosquitto's bridges say it below `$SYS`, where amqtt and aedes, among others, hang up on whoever publishes. MQTT 3.1.1
+has no other word for a refusal, so whom that happens to twice says nothing there any more.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 HERE, GONE = b"1", b"0"
 #: How long a device may be away before that is said, in seconds: who registers anew is gone for a moment.
 SETTLE_S: Final = 0.05
+#: A connection that ends so soon behind the first word below `$`, in seconds, and how many such in a row are an answer.
+HUNG_UP_S: Final = 2.0
+HUNG_UP: Final = 2
+#: How a broker's doing ends a connection.
+_BROKERS_DOING: Final = frozenset({"mqtt_lost", "mqtt_disconnected", "mqtt_not_authorized", "mqtt_malformed"})
 #: Devices that are told of.
 MAX_DEVICES: Final = 100_000
 
@@ -39,7 +47,7 @@ def will_of(spec: Spec) -> Message | None:
 
 
 class Presence:
-    """Of one bridge and the devices of its node."""
+    """Of one bridge and the devices of its node. `why`: what it does not say, empty where it says all."""
 
     def __init__(self, spec: Spec, plane: Plane, client: Client, counters: BridgeCounters) -> None:
         self._spec = spec
@@ -61,6 +69,9 @@ class Presence:
         self._settling: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
         self._up = False
+        self._up_at = 0.0
+        self._hung_up = 0
+        self.why = ""
 
     @property
     def filters(self) -> tuple[tuple[str, int], ...]:
@@ -75,12 +86,16 @@ class Presence:
 
     def connected(self) -> None:
         self._up = True
+        self._up_at = self._plane.monotonic()
         self._shown.clear()
         self._beat()
         if self._tells:
             self._look_at_all()
 
-    def disconnected(self) -> None:
+    def disconnected(self, reason: str) -> None:
+        """`reason`: of the error that ended the connection."""
+        if self._up:
+            self._judge(reason)
         self._up = False
         for timer in (self._beating, self._settling):
             if timer is not None:
@@ -92,13 +107,28 @@ class Presence:
         if self._up:
             for subject in list(self._shown):
                 self._say(subject, None)
-            if self._spec.state_topic is not None:
+            if self._spec.state_topic is not None and not self.why:
                 self._publish(Message(self._spec.state_topic, GONE, 0, True))
-        self.disconnected()
+        self.disconnected("mqtt_stopped")
+
+    def _judge(self, reason: str) -> None:
+        """Whether the broker hangs up because of the state topic."""
+        topic = self._spec.state_topic
+        if topic is None or not topic.startswith("$"):
+            return
+        soon = reason in _BROKERS_DOING and self._plane.monotonic() - self._up_at < HUNG_UP_S
+        if self.why:
+            # Silence has not helped: it is something else.
+            self.why, self._hung_up = ("", 0) if soon else (self.why, self._hung_up)
+            return
+        self._hung_up = self._hung_up + 1 if soon else 0
+        if self._hung_up >= HUNG_UP:
+            self.why = f"the broker hangs up on who publishes to {topic}; name another presence.topic"
+            self._client.forget(topic)
 
     def _beat(self) -> None:
         topic, interval = self._spec.state_topic, self._spec.mqtt.keepalive
-        if topic is None or not self._up:
+        if topic is None or not self._up or self.why:
             return
         at = self._client.acknowledged_at
         if at is None or self._client.beat_at is None or self._plane.monotonic() - at > interval / 2:

@@ -21,7 +21,7 @@ from gateway.bridges.mqtt.session import Filter, Session
 from gateway.errors import BridgeError, Overloaded, ResponderGone
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
-from gateway.topics.filters import SHARE
+from gateway.topics.filters import SHARE, matches
 
 Connect = Callable[
     [int, Callable[[Arriving], None], Callable[[int, Acknowledged], None], Callable[[Session], None]],
@@ -137,6 +137,14 @@ class Stream:
     def _arrived(self, arriving: Arriving) -> None:
         message = arriving.message
         self._counters.received[message.qos] += 1
+        if not matches(self._topic, message.topic):
+            # A broker may send what nobody asked for: amqtt does, to whoever connects.
+            self._counters.unmatched += 1
+            if arriving.packet_id and self._session is not None:
+                kind = packets.PUBACK if message.qos == 1 else packets.PUBREC
+                version = self._session.dial.version
+                self._session.send(packets.encode_acknowledgement(kind, arriving.packet_id, version))
+            return
         held = _Held(message, arriving.packet_id)
         if arriving.packet_id:
             self._open.append(held)

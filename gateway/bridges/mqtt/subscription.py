@@ -187,7 +187,8 @@ class Subscriptions:
         found: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         def arrived(arriving: Arriving) -> None:
-            if not found.done():
+            # A broker may send what nobody asked for: amqtt does, to whoever connects.
+            if arriving.message.topic == topic and not found.done():
                 found.set_result(arriving.message)
 
         session = None
