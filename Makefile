@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit sdk image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -41,7 +41,8 @@ help:
 	  'make soak   the long versions of the fault and memory tests' \
 	  'make setup  .venv with the product and its development tools' \
 	  'make build  wheel and sdist in dist/' \
-	  'make audit  known vulnerabilities of what the image installs; asks pypi.org' \
+	  'make sdk    the device SDK for mip and for pip, in dist/' \
+  'make audit  known vulnerabilities of what the image installs; asks pypi.org' \
 	  'make image  the container image gateway:local' \
 	  'make compose-lint, make compose-test   the compose file, without and with a container engine'
 
@@ -77,6 +78,7 @@ lint: style types
 	@$(BIN)/python tools/settings_doc.py --check
 	@$(BIN)/python tools/limits_doc.py --check
 	@$(BIN)/python tools/openapi_doc.py --check
+	@$(BIN)/python tools/sdk_package.py --check
 
 style: setup
 	@$(BIN)/ruff format --check .
@@ -105,6 +107,10 @@ audit: setup
 	@$(BIN)/pip install --quiet pip-audit==2.10.1
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 	    -r deploy/requirements.txt -r deploy/build-requirements.txt
+
+# The device SDK as it is published: for mip, as sources and compiled, and a wheel for CPython.
+sdk: setup
+	@$(BIN)/python tools/sdk_package.py --out dist
 
 image:
 	@docker build -f deploy/Dockerfile -t gateway:local .

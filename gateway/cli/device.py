@@ -52,8 +52,10 @@ COLUMNS = (
 
 
 def attach(app: typer.Typer) -> None:
+    from gateway.cli.device_folder import sdk
+
     group = application(help="Devices: who may connect, and with which credential.")
-    for command in (add, ls, show, rm, disable, enable, kick, rotate, token, import_, export):
+    for command in (add, ls, show, rm, disable, enable, kick, rotate, token, sdk, import_, export):
         register(group, command)
     device_config.attach(group)
     app.add_typer(group, name="device")

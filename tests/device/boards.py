@@ -21,7 +21,8 @@ SEARCH = ":".join(map(str, (FIRMWARE / "host", FIRMWARE / "first_boot", REPOSITO
 
 @dataclass
 class Board:
-    """`flash` is the working directory, `world` what is around it. `lines` is all that it has printed so far."""
+    """`flash` is the working directory, `world` what is around it. `bare`: the SDK is in its flash, and not that of the
+    repository. `lines` is all that it has printed so far."""
 
     interpreter: Interpreter
     main: Path
@@ -29,6 +30,7 @@ class Board:
     world: Path
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    bare: bool = False
     process: asyncio.subprocess.Process | None = None
     _reading: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -38,6 +40,7 @@ class Board:
 
     async def boot(self, **environment: str) -> None:
         """Switch it on. Its settings are in its flash."""
+        search = str(FIRMWARE / "host") if self.bare else SEARCH
         self.process = await asyncio.create_subprocess_exec(
             *self.interpreter.command,
             str(self.main),
@@ -46,7 +49,7 @@ class Board:
             stderr=asyncio.subprocess.PIPE,
             cwd=self.flash,
             env=self.interpreter.environment()
-            | {"MICROPYPATH": f"{SEARCH}:.frozen", "PYTHONPATH": SEARCH, "PYTHONUNBUFFERED": "1"}
+            | {"MICROPYPATH": f"{search}:.frozen", "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
             | {"HOST_STATE": str(self.world)}
             | environment,
         )
