@@ -61,7 +61,13 @@ def create(
     app = application()
     app.state.context = context
     app.middleware_stack = app.build_middleware_stack()
-    return Boundary(app, hosts=hosts, requests_per_second=requests_per_second, endless=ENDLESS)
+    return Boundary(
+        app,
+        hosts=hosts,
+        requests_per_second=requests_per_second,
+        endless=ENDLESS,
+        uploads={"/api/v1/firmware": lambda: context.settings.config.firmware.max_image_bytes},
+    )
 
 
 def operations(app: FastAPI) -> list[Operation]:

@@ -15,7 +15,8 @@ import ipaddress
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +27,7 @@ from gateway.admin.problem import Problem, answer
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 TIMEOUT_S: Final = 30.0
+UPLOAD_S: Final = 600.0
 REQUESTS_PER_SECOND: Final = 20
 
 #: What programs may choose as their own request id; anything else is replaced.
@@ -44,7 +46,8 @@ class Boundary:
     """ASGI middleware. `hosts` gives the names that this node answers to; addresses and localhost always are.
 
     `requests_per_second` is what one token, or one address without a token, may ask; 0 for no limit. `endless` says for
-    which paths there is no time limit, because they are streams.
+    which paths there is no time limit, because they are streams. `uploads`: paths whose POST may have a larger body, in
+    bytes, and `UPLOAD_S` for it.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Boundary:
         requests_per_second: int = REQUESTS_PER_SECOND,
         timeout_s: float = TIMEOUT_S,
         endless: Collection[str] = (),
+        uploads: Mapping[str, Callable[[], int]] = MappingProxyType({}),
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._rate = Rate(requests_per_second) if requests_per_second else None
         self._timeout_s = timeout_s
         self._endless = frozenset(endless)
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,6 +74,7 @@ class Boundary:
         trace_id = _request_id(headers)
         scope.setdefault("state", {})["trace_id"] = trace_id
         started = False
+        timeout_s = self._time_for(scope)
 
         async def send_marked(message: Message) -> None:
             nonlocal started
@@ -83,13 +89,13 @@ class Boundary:
         problem = self._refusal(scope, headers)
         if problem is None:
             try:
-                body = _Body(receive)
-                async with asyncio.timeout(None if scope["path"] in self._endless else self._timeout_s):
+                body = _Body(receive, self._most(scope))
+                async with asyncio.timeout(timeout_s):
                     await asyncio.sleep(0)
                     await self._app(scope, body.receive, send_marked)
                 return
             except TimeoutError:
-                problem = Problem("timeout", f"not done within {self._timeout_s:.0f} s")
+                problem = Problem("timeout", f"not done within {timeout_s:.0f} s")
         if started:
             # What was promised cannot be kept: the connection has to say so.
             raise ConnectionAbortedError(problem.detail)
@@ -104,9 +110,20 @@ class Boundary:
                 "too-many-requests", f"more than {self._rate.each} requests a second", headers={"retry-after": "1"}
             )
         length = headers.get("content-length")
-        if length is not None and length.isdecimal() and int(length) > MAX_BODY_BYTES:
-            return Problem("body-too-large", f"the body has {length} bytes; {MAX_BODY_BYTES} are allowed")
+        most = self._most(scope)
+        if length is not None and length.isdecimal() and int(length) > most:
+            return Problem("body-too-large", f"the body has {length} bytes; {most} are allowed")
         return None
+
+    def _most(self, scope: Scope) -> int:
+        """Bytes that the body may have."""
+        most = self._uploads.get(scope["path"]) if scope["method"] == "POST" else None
+        return MAX_BODY_BYTES if most is None else most()
+
+    def _time_for(self, scope: Scope) -> float | None:
+        if scope["path"] in self._endless:
+            return None
+        return UPLOAD_S if scope["path"] in self._uploads and scope["method"] == "POST" else self._timeout_s
 
     def _is_ours(self, host: str) -> bool:
         match = _HOST.fullmatch(host)
@@ -148,9 +165,10 @@ class Rate:
 class _Body:
     """Counts what comes, for bodies that do not say their length."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, most: int) -> None:
         self._receive = receive
-        self._left = MAX_BODY_BYTES
+        self._most = most
+        self._left = most
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -158,7 +176,7 @@ class _Body:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 # The one exception that a framework which is reading a body lets through as it is.
-                raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+                raise HTTPException(413, f"the body has more than {self._most} bytes")
         return message
 
 

@@ -226,7 +226,7 @@ class RolloutReports:
         now = self._wall()
         rows = connection.execute(
             "SELECT d.* FROM rollout_devices AS d JOIN rollouts AS r ON r.id = d.rollout_id "
-            "WHERE d.state = 'trial' AND d.trial_at + r.confirm_s <= ?",
+            "WHERE d.state IN ('verified', 'trial') AND d.trial_at + r.confirm_s <= ?",
             (now,),
         ).fetchall()
         found = []
@@ -348,6 +348,6 @@ def _to_stop(connection: sqlite3.Connection) -> list[Rollout]:
 def _next_overdue(connection: sqlite3.Connection) -> float | None:
     (at,) = connection.execute(
         "SELECT min(d.trial_at + r.confirm_s) FROM rollout_devices AS d JOIN rollouts AS r ON r.id = d.rollout_id "
-        "WHERE d.state = 'trial'"
+        "WHERE d.state IN ('verified', 'trial')"
     ).fetchone()
     return None if at is None else float(at)

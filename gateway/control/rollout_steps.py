@@ -36,9 +36,12 @@ class Phase(StrEnum):
 
 #: What a device says when there is nothing to say of an update.
 IDLE = "idle"
+#: Why a device is offered what it has failed; it goes on saying so until it begins anew.
+AGAIN = "offered again"
 PENDING = frozenset({Step.OFFERED, Step.DOWNLOADING, Step.VERIFIED})
 FAILURES = frozenset({Step.ROLLED_BACK, Step.FAILED})
 OVER = FAILURES | {Step.CONFIRMED}
+_ON_TRIAL = frozenset({Step.VERIFIED, Step.TRIAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one device of a rollout is. `received`: bytes that it has of the image."""
+    """How far one device of a rollout is. `received`: bytes that it has of the image. `trial_at`: since when it is to
+    be confirmed, which is when it had verified the image: it may never come back from its restart."""
 
     rollout_id: str
     device_id: str
@@ -135,12 +139,13 @@ def followed(rollouts: Iterable[Rollout], device: Traits, board: str, begun: Map
 def offered(rollout: Rollout, device_id: str, report: Report, now: float) -> Progress:
     """The beginning: it is offered the update, or has it already."""
     has_it = report.version == rollout.firmware_version
+    again = AGAIN if report.firmware_id == rollout.firmware_id and report.state in FAILURES else ""
     return Progress(
         rollout_id=rollout.id,
         device_id=device_id,
         state=Step.CONFIRMED if has_it else Step.OFFERED,
         received=0,
-        reason="it had this version" if has_it else "",
+        reason="it had this version" if has_it else again,
         offered_at=now,
         started_at=None,
         trial_at=None,
@@ -156,17 +161,20 @@ def heard(progress: Progress, rollout: Rollout, report: Report, now: float) -> P
         return progress
     if progress.state in OVER and step is not Step.CONFIRMED:
         return progress
+    if progress.reason == AGAIN and step in FAILURES:
+        return progress
     return moved(progress, step, now, reason, max(report.offset, 0))
 
 
 def moved(progress: Progress, step: Step, now: float, reason: str = "", received: int = 0) -> Progress:
+    trial_at = progress.trial_at or now if step in _ON_TRIAL else progress.trial_at
     return replace(
         progress,
         state=step,
         reason=reason,
         received=max(progress.received, received),
         started_at=now if step is Step.DOWNLOADING else progress.started_at,
-        trial_at=now if step is Step.TRIAL else progress.trial_at,
+        trial_at=None if step is Step.DOWNLOADING else trial_at,
         ended_at=now if step in OVER else None,
         updated_at=now,
     )
@@ -174,7 +182,7 @@ def moved(progress: Progress, step: Step, now: float, reason: str = "", received
 
 def overdue(rollout: Rollout, progress: Progress, now: float) -> Progress:
     """A trial that nobody has confirmed in time has failed."""
-    if progress.state is not Step.TRIAL or progress.trial_at is None or progress.trial_at + rollout.confirm_s > now:
+    if progress.state not in _ON_TRIAL or progress.trial_at is None or progress.trial_at + rollout.confirm_s > now:
         return progress
     return moved(progress, Step.FAILED, now, f"not confirmed within {rollout.confirm_s:g} s")
 

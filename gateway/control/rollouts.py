@@ -17,7 +17,7 @@ from gateway.control.changes import Change, Changes
 from gateway.control.devices import grouped, labelled
 from gateway.control.firmware import Firmwares
 from gateway.control.paging import Listing, Page, exactly
-from gateway.control.rollout_steps import FAILURES, Phase, Progress, Rollout, Step, place_of
+from gateway.control.rollout_steps import AGAIN, FAILURES, Phase, Progress, Rollout, Step, place_of
 from gateway.control.table import Table, public
 from gateway.errors import AlreadyExists, InvalidChange
 from gateway.policy.principal import Kind
@@ -143,13 +143,12 @@ class Rollouts:
 
     async def reached(self, rollout: Rollout) -> AsyncIterator[Sequence[str]]:
         """Ids of registered devices that it reaches, whatever their board, some at a time."""
-        after = ""
+        after: str | None = ""
         while after is not None:
-            ids = await self._database.read(lambda connection, at=after: _selected(connection, rollout, at))  # type: ignore[misc]
-            if not ids:
-                return
-            after = ids[-1]
-            yield [each for each in ids if place_of(rollout.firmware_id, each) < rollout.percentage]
+            inside, after = await self._database.read(
+                lambda connection, at=after: _selected(connection, rollout, at)  # type: ignore[misc]
+            )
+            yield inside
 
     async def create(self, new: NewRollout, *, by: Actor, dry_run: bool = False) -> Rollout:
         """Begin it. Raises NotFound for the firmware, InvalidChange."""
@@ -225,9 +224,9 @@ class Rollouts:
             old = _standing(connection, rollout_id)
             if retry:
                 connection.execute(
-                    "UPDATE rollout_devices SET state = 'offered', received = 0, reason = '', started_at = NULL, "
+                    "UPDATE rollout_devices SET state = 'offered', received = 0, reason = ?, started_at = NULL, "
                     f"trial_at = NULL, ended_at = NULL, updated_at = ? WHERE rollout_id = ? AND state IN ({_FAILED})",
-                    (self._wall(), rollout_id),
+                    (AGAIN, self._wall(), rollout_id),
                 )
             return self._put(connection, old, state=Phase.RUNNING, reason="", forgiven=failures(connection, rollout_id))
 
@@ -315,7 +314,8 @@ def _standing(connection: sqlite3.Connection, rollout_id: str, expect: int | Non
     return rollout
 
 
-def _selected(connection: sqlite3.Connection, rollout: Rollout, after: str) -> list[str]:
+def _selected(connection: sqlite3.Connection, rollout: Rollout, after: str) -> tuple[list[str], str | None]:
+    """Of the next devices, those that it reaches; and behind which others come."""
     conditions = [*(labelled(label) for label in rollout.labels), *(grouped(group) for group in rollout.groups)]
     if rollout.profile:
         conditions.append(("profile = ?", (rollout.profile,)))
@@ -325,4 +325,6 @@ def _selected(connection: sqlite3.Connection, rollout: Rollout, after: str) -> l
         f"SELECT id FROM devices WHERE id > ? AND kind = ? AND enabled{where} ORDER BY id LIMIT ?",
         (after, Kind.DEVICE.value, *values, AT_ONCE),
     )
-    return [row["id"] for row in rows]
+    ids = [row["id"] for row in rows]
+    inside = [each for each in ids if place_of(rollout.firmware_id, each) < rollout.percentage]
+    return inside, ids[-1] if len(ids) == AT_ONCE else None

@@ -92,6 +92,15 @@ class Place:
         await self.api.send("POST", "/enroll/fleet", json={"key": made["key"], "serial": serial})
         return serial
 
+    async def firmware(self) -> str:
+        params = {"board": "pico", "version": self.fresh("v")}
+        made = await self.api.send("POST", "/firmware", 201, params=params, content=b"image")
+        return str(made["id"])
+
+    async def rollout(self) -> str:
+        body = {"firmware": await self.firmware(), "labels": ["nobody"]}
+        return str((await self.api.send("POST", "/rollouts", 201, json=body))["id"])
+
     async def connection(self) -> str:
         client = await self.api.local.client(subject=self.fresh("client"), kind="device")
         return str(self.api.local.connection(client).number)
@@ -182,6 +191,8 @@ class Place:
             "revocations": self.revocation,
             "enrollments": self.enrollment,
             "fleets": self.fleet,
+            "firmware": self.firmware,
+            "rollouts": self.rollout,
             "connections": self.connection,
             "routes": self.route,
             "services": self.service,
@@ -245,6 +256,12 @@ class Place:
             case "draw_enrollment":
                 made = await self.api.send("POST", "/enrollments", 201, json={})
                 return {"json": {"token": made["token"]}, "instead": made["enrollment"]["id"]}
+            case "add_firmware":
+                return {"params": {"board": "pico", "version": self.fresh("v")}, "content": b"image"}
+            case "start_rollout":
+                return {"json": {"firmware": await self.firmware()}}
+            case "change_rollout":
+                return {"json": {"percentage": 5}}
             case "create_fleet":
                 return {"json": {"name": self.fresh("fleet")}}
             case "add_serials":

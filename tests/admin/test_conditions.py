@@ -40,7 +40,7 @@ async def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
             there, more = await place.working(operation, path)
             before = await everything(api), (await api.get("/config"))["settings"], (await api.get("/node"))["state"]
             latest = (await api.get("/events", params={"limit": 1}))["data"]
-            more["params"] = {"dry_run": "1"}
+            more["params"] = {**more.get("params", {}), "dry_run": "1"}
             more["headers"] = {**more.get("headers", {}), "idempotency-key": operation}
             answer = await ask(api.http, method, there, more)
             assert answer.is_success, (operation, answer.text)

@@ -243,7 +243,7 @@ async def test_the_steps_of_an_update(site: Site, control: ControlPlane) -> None
         assert await steps(control, rollout) == {"a": state}
     (progress,) = (await control.rollouts.devices(rollout.id)).items
     assert progress.received == 1000
-    assert progress.offered_at + 30 == (progress.trial_at or 0) + 10 == progress.ended_at
+    assert progress.offered_at + 30 == (progress.trial_at or 0) + 20 == progress.ended_at
     with pytest.raises(NotAllowed):
         await ask(control, "a", made)
     (entry,) = (await control.audit.list(action="rollout.report")).items
@@ -288,7 +288,31 @@ async def test_what_fails_is_not_offered_again_unless_told(control: ControlPlane
     assert progress.reason == "no? room"
     assert await say(control, "a") is None
     await control.rollouts.resume(rollout.id, retry=True, by=OPERATOR)
-    assert is_update(await say(control, "a"), made)
+    # Until it begins anew the device says what became of it the last time.
+    for _ in range(2):
+        assert is_update(await say(control, "a", "failed", made.id), made)
+    await say(control, "a", "downloading", made.id)
+    assert await say(control, "a", "failed", made.id) is None
+    await control.rollouts.abort(rollout.id, by=OPERATOR)
+    again = await start(control, made)
+    for _ in range(2):
+        assert is_update(await say(control, "a", "failed", made.id), made)
+    assert await steps(control, again) == {"a": "offered"}
+
+
+async def test_a_device_that_does_not_come_back(site: Site, control: ControlPlane) -> None:
+    """It had verified the image, and restarted."""
+    await devices(control, "a")
+    made = await add(control)
+    rollout = await start(control, made, confirm_s=60)
+    await say(control, "a")
+    await say(control, "a", "verified", made.id)
+    site.clock.now += 59
+    await say(control, "a", "verified", made.id)
+    assert await control.reports.sweep() == pytest.approx(1)
+    site.clock.now += 1
+    await control.reports.sweep()
+    assert await steps(control, rollout) == {"a": "failed"}
 
 
 # When it stops by itself

@@ -55,4 +55,4 @@ CREATE TABLE rollout_devices (
 ) WITHOUT ROWID;
 CREATE INDEX rollout_devices_device ON rollout_devices (device_id, offered_at);
 CREATE INDEX rollout_devices_state ON rollout_devices (rollout_id, state, device_id);
-CREATE INDEX rollout_devices_trial ON rollout_devices (trial_at) WHERE state = 'trial';
+CREATE INDEX rollout_devices_trial ON rollout_devices (trial_at) WHERE state IN ('verified', 'trial');
