@@ -52,7 +52,7 @@ def spool_families() -> list[Family]:
         Family(
             "gateway_spool_came_again_total",
             "counter",
-            "Messages that another node handed over once more, and that were dropped.",
+            "Messages that another node handed over once more, and posts that came once more; they were dropped.",
             of("came_again"),
             spool,
         ),

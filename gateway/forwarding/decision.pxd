@@ -9,7 +9,7 @@ cdef class Decision:
     cdef public object address, identity, method, shard_key
     cdef public ServiceStats stats
     cdef public long generation
-    cdef public bint leased, multicast, told
+    cdef public bint leased, multicast, posted, told
     cdef public list sections
     cdef Group _candidates, _group
     cdef long _version

@@ -39,8 +39,9 @@ class Decision:
     `stats`: the counters of the service asked for, or None when the candidates belong to several services. `sections`:
     by target form, the metadata section that goes out (its length, then the metadata), for requests whose metadata is
     nothing but what decides. `told`: who takes the request is one of the node's own and is told of each stream
-    (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool. `identity`: the content of the
-    principal entry of a request that came over a link."""
+    (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool. `posted`: it is for requests that are to go
+    through the spool, if a document takes them. `identity`: the content of the principal entry of a request that came
+    over a link."""
 
     __slots__ = (
         "_candidates",
@@ -52,14 +53,18 @@ class Decision:
         "leased",
         "method",
         "multicast",
+        "posted",
         "sections",
         "shard_key",
         "stats",
         "told",
     )
 
-    def __init__(self, address: Address, default: Method, identity: bytes | None = None) -> None:
+    def __init__(
+        self, address: Address, default: Method, identity: bytes | None = None, *, posted: bool = False
+    ) -> None:
         self.address = address
+        self.posted = posted
         self.identity = identity
         self.multicast = address.cast is Cast.MULTICAST
         self.method = address.balancer or default
@@ -110,6 +115,10 @@ class Decision:
             self.told = self.multicast
             return locate(plane.table, self.address)
         self.told = True
+        if self.posted:
+            kept = intake.candidates_of_posts(self.address)
+            if kept is not None:
+                return kept
         try:
             group = locate(plane.table, self.address)
         except NoRoute:
@@ -212,7 +221,7 @@ def decide(plane: Plane, deciding: Deciding, requester: Endpoint, max_route_byte
         if isinstance(frame, brokering.Address):
             broker_address = frame
     address = address_from(tags, broker_address)
-    decision = Decision(address, plane.balancing, deciding.identity)
+    decision = Decision(address, plane.balancing, deciding.identity, posted=deciding.posted)
     decision.refresh(plane, requester)
     return decision
 

@@ -75,6 +75,10 @@ class Keeper(Protocol):
         """Whether requests for this address wait. `here`: somebody serves it now, so only behind others that wait."""
         ...
 
+    def takes_posts(self, address: Address) -> bool:
+        """Whether what comes out of an outbox for this address waits, though somebody may serve it."""
+        ...
+
     def keep(self, request: Kept) -> None:
         """Take a request; `Intake.stored`, `refused` or `again` must follow."""
         ...
@@ -113,6 +117,13 @@ class Intake(InternalConnection):
         """This connection, as who serves the address; None where nothing waits for it."""
         if self.passing or not self._keeper.takes(address, here=here):
             return None
+        return self._alone(address)
+
+    def candidates_of_posts(self, address: Address) -> Group | None:
+        """As `candidates`, whoever serves it: what could come again is known again only if it goes through the disk."""
+        return None if self.passing or not self._keeper.takes_posts(address) else self._alone(address)
+
+    def _alone(self, address: Address) -> Group:
         # The name that permissions are asked for, as far as it is known while nobody bears it.
         name = address.tag(SERVICE_NAME) or address.tag(SUB) or ""
         return Group((Route(_NOWHERE, "", self, subject=name),))

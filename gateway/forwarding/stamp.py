@@ -20,15 +20,18 @@ from gateway.wire.mimetypes import (
     BROKER_FRAME,
     COMPOSITE,
     DEADLINE,
+    POST,
     PRINCIPAL,
     ROUTING,
     SPOOLED,
+    encode_mime,
     normalise,
 )
 
 _CREDENTIALS = frozenset({AUTHENTICATION})
 #: What only a node says: whoever believes a message's id drops what has it already.
 _WITHHELD = _CREDENTIALS | {PRINCIPAL, SPOOLED}
+_POSTED = encode_mime(POST)
 _DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
 
 
@@ -59,9 +62,10 @@ class Deciding:
     `routing`, `broker` and `identity` (the principal) are their contents or None; `varying` says whether other entries
     (tracing, MIME types) came along, which differ from request to request and must not be part of a cache key. `key` is
     the raw bytes of the deciding entries. `deadline_at`: where in the metadata its deadline is; 0: it has none.
+    `posted`: it comes out of an outbox, with an id by which it is known again.
     """
 
-    __slots__ = ("broker", "deadline_at", "identity", "key", "routing", "varying")
+    __slots__ = ("broker", "deadline_at", "identity", "key", "posted", "routing", "varying")
 
     def __init__(self, metadata: bytes, form: int, max_entries: int, *, foreign: bool = True) -> None:
         """`foreign`: it comes from no node, whatever principal it names.
@@ -73,6 +77,7 @@ class Deciding:
         self.identity: bytes | None = None
         self.deadline_at = 0
         self.varying = False
+        self.posted = False
         self.key = metadata
         if form == Form.ROUTING:
             self.routing = metadata
@@ -89,6 +94,8 @@ class Deciding:
                 self.varying = True
                 if entry.mime == DEADLINE:
                     self.deadline_at = deadline.content_at(entry.content_start, entry.end, self.deadline_at)
+                elif entry.mime == POST:
+                    self.posted = True
                 continue
             kept.append(metadata[entry.start : entry.end])
             if entry.mime == ROUTING and self.routing is None:
@@ -100,7 +107,8 @@ class Deciding:
                     raise RequestInvalid("two principals in one request", reason="principal")
                 self.identity = metadata[entry.content_start : entry.end]
         if self.varying:
-            self.key = b"".join(kept)
+            # A post goes another way than what is addressed like it; no metadata ends with half an entry.
+            self.key = b"".join((*kept, _POSTED) if self.posted else kept)
 
 
 def rewrite(metadata: bytes, source: int, target: int, stamp: bytes | None) -> bytes:

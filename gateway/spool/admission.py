@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.errors import SpoolFull
-from gateway.spool import records
+from gateway.spool import posts, records
 from gateway.spool.inbox import Arrived, Receipt, receive
 from gateway.spool.message import LANE_SHIFT, Message, Record, checksum
 from gateway.spool.records import Removal
@@ -78,7 +78,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """`results`: for each append the verdicts, or why all of it is refused; the receipt of what has `arrived`."""
+    """`results`: for each append the verdicts, or why all of it is refused; the receipt of what has `arrived`. `again`:
+    posts by destination that had come before."""
 
     results: list[list[Verdict] | Receipt | SpoolFull] = field(default_factory=list)
     heads: dict[int, Head] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Outcome:
     settled: Removal = field(default_factory=dict)
     evicted: Removal = field(default_factory=dict)
     losses: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)
 
 
 class Commit:
@@ -113,10 +115,12 @@ class Commit:
             self._free = records.free_bytes(connection) // 2
         for append in plan.appends:
             ground = plan.grounds[append.destination]
-            if append.arrived is None:
-                self._outcome.results.append(self._admit(append, ground))
-            else:
+            if append.arrived is not None:
                 self._outcome.results.append(self._receive(append, append.arrived, ground))
+            elif append.each and any(message.post is not None for message in append.messages):
+                self._outcome.results.append([self._admit_post(each, append, ground) for each in append.messages])
+            else:
+                self._outcome.results.append(self._admit(append, ground))
         self._write()
         if self._outcome.losses:
             records.count_losses(connection, self._outcome.losses)
@@ -140,6 +144,20 @@ class Commit:
             self._connection.execute("ROLLBACK TO arrival")
         self._connection.execute("RELEASE arrival")
         return result
+
+    def _admit_post(self, message: Message, append: Append, ground: Ground) -> Verdict:
+        """Take it if it has not come before, with the mark by which it is known then. One by one, because what is
+        refused must leave none."""
+        post = message.post
+        if post is not None and posts.has_come(self._connection, post):
+            self._outcome.again[ground.destination] = self._outcome.again.get(ground.destination, 0) + 1
+            return None
+        verdicts = self._admit(replace(append, messages=(message,)), ground)
+        if isinstance(verdicts, SpoolFull):
+            return verdicts
+        if post is not None and not isinstance(verdicts[0], SpoolFull):
+            posts.remember(self._connection, post, append.running)
+        return verdicts[0]
 
     def _admit(self, append: Append, ground: Ground) -> list[Verdict] | SpoolFull:
         verdicts = self._admit_all(append, ground)

@@ -26,10 +26,19 @@ class MessageId(NamedTuple):
         return f"{self.node}/{self.epoch:x}/{self.seq}"
 
 
+class Post(NamedTuple):
+    """The id that a device gave what it posts: `seq` rises in an epoch, and one is answered before the next is sent."""
+
+    subject: str
+    epoch: int
+    seq: int
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """`key`: messages of one key and class are delivered in order; empty: in any order. `priority`: 0 goes first.
-    `ttl_s`: seconds until it is of no use, besides the spool's own limit of age.
+    `ttl_s`: seconds until it is of no use, besides the spool's own limit of age. `post`: whoever sent it may send it
+    again, and means one.
 
     Raises:
         ValueError: a value is out of its range.
@@ -39,6 +48,7 @@ class Message:
     key: bytes = b""
     priority: int = DEFAULT_PRIORITY
     ttl_s: float | None = None
+    post: Post | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority < PRIORITIES:

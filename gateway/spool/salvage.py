@@ -25,7 +25,7 @@ MAX_BLOWS = 2000
 
 
 async def salvage(damaged: Path, into: Database) -> int:
-    """Copy lanes, sound messages, losses and arrivals; how many messages. `into` is new and empty.
+    """Copy lanes, sound messages, losses, arrivals and posts; how many messages. `into` is new and empty.
 
     Raises:
         StorageError: `into` cannot be written.
@@ -51,7 +51,7 @@ def _chunks(damaged: Path) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
         lanes = connection.execute("SELECT id, destination, priority FROM lanes").fetchall()
         if lanes:
             yield "lanes", lanes
-        for table in ("losses", "arrivals"):
+        for table in ("losses", "arrivals", "posts"):
             rows: list[tuple[object, ...]] = []
             with suppress(sqlite3.Error):
                 rows.extend(connection.execute(f"SELECT * FROM {table}"))

@@ -68,6 +68,8 @@ class Spool:
         self.appended = 0
         self.delivered = 0
         self.sent_again = 0
+        #: Posts that came once more, and other nodes' messages.
+        self.came_again = 0
         self.lost: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         self._store = store

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import GatewayError, SpoolFull, StorageError
-from gateway.spool import records
+from gateway.spool import posts, records
 from gateway.spool.admission import Append, Commit, Outcome, Plan, Verdict, recover
 from gateway.spool.age import Clock, Timeline
 from gateway.spool.inbox import Arrived, Receipt
@@ -387,6 +387,8 @@ class SpoolStore:
             spool.stir()
         for (destination, reason), (messages, _) in outcome.losses.items():
             self._spools[destination].lose(reason, messages)
+        for destination, messages in outcome.again.items():
+            self._spools[destination].came_again += messages
         for waiting, result in zip(group, outcome.results, strict=True):
             if isinstance(result, SpoolFull):
                 waiting.spool.refuse(result.reason)
@@ -468,6 +470,7 @@ class SpoolStore:
 
     async def _keep_time(self) -> None:
         await self.database.write(partial(records.keep_time, running=self.timeline.running()), reserve=True)
+        await self.database.write(posts.forget, reserve=True)
 
 
 def schema() -> Schema:

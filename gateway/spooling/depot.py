@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.admin.exposition import SpoolFigures
 from gateway.documents.model import Document, Site
+from gateway.documents.spool import Interaction
 from gateway.errors import (
     FrameError,
     Overloaded,
@@ -37,7 +38,7 @@ from gateway.spooling.envelope import unseal
 from gateway.spooling.outlet import FOREIGN, Outlet, Storing
 from gateway.spooling.reception import Reception
 from gateway.spooling.watch import Watch
-from gateway.spooling.ways import Way, Ways
+from gateway.spooling.ways import Terms, Way, Ways
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -86,7 +87,7 @@ class Depot:
         self._why_not = ""
         self._intake: Intake | None = None
         self._early: list[Kept] = []
-        self._making: dict[str, list[tuple[Kept, bytes, float | None]]] = {}
+        self._making: dict[str, list[tuple[Kept, Terms]]] = {}
         self._makers: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -209,6 +210,9 @@ class Depot:
                 return True
         return False
 
+    def takes_posts(self, address: Address) -> bool:
+        return any(self.ways.destinations(address, Interaction.REQUEST_RESPONSE))
+
     def keep(self, request: Kept) -> None:
         assert self._intake is not None
         try:
@@ -230,7 +234,7 @@ class Depot:
             return
         outlet = self.outlets.get(way.destination)
         if outlet is not None:
-            outlet.keep(request, way.asked.key(way.spec, request.principal.subject), way.ttl_s)
+            outlet.keep(request, way.terms(request.principal.subject))
             return
         if self.store is None:
             if self._why_not or len(self._early) >= MAX_WAITING:
@@ -250,7 +254,7 @@ class Depot:
             self.work(self._make(store, destination))
         elif len(waiting) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} messages wait for a new spool already", reason="spool_busy")
-        waiting.append((request, way.asked.key(way.spec, request.principal.subject), way.ttl_s))
+        waiting.append((request, way.terms(request.principal.subject)))
 
     # What comes from inside the node
 
@@ -291,14 +295,14 @@ class Depot:
         try:
             outlet = await self._outlet(store, destination)
         except StorageError as error:
-            for request, _, _ in self._making.pop(destination):
+            for request, _ in self._making.pop(destination):
                 self._intake.refused(request, ResponderGone(str(error), reason="spool_storage"))
             return
-        for request, key, ttl_s in self._making.pop(destination):
+        for request, terms in self._making.pop(destination):
             if outlet.spec is None:  # its document has gone meanwhile
                 self._intake.refused(request, Overloaded("nothing waits any more", reason="spool_unavailable"))
             else:
-                outlet.keep(request, key, ttl_s)
+                outlet.keep(request, terms)
 
     async def _outlet(self, store: SpoolStore, destination: str) -> Outlet:
         document, _, target = destination.partition("/")
@@ -377,7 +381,7 @@ class Depot:
         return [
             SpoolFigures.of(document, [outlet.spool.status() for outlet in outlets])._replace(
                 handed_over=sum(outlet.beyond.handed for outlet in outlets),
-                came_again=sum(outlet.came_again for outlet in outlets),
+                came_again=sum(outlet.spool.came_again for outlet in outlets),
             )
             for document, outlets in found.items()
         ]

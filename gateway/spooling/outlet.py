@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
     from gateway.policy.principal import Principal
     from gateway.spooling.deposit import Parcel
+    from gateway.spooling.ways import Terms
 
 #: Couriers that are kept for senders who have more to say.
 COURIERS = 256
@@ -100,7 +101,6 @@ class Outlet:
         #: Which side of this node the messages came from.
         self.side = _SIDES.get(document.removeprefix(FOREIGN), LOCAL) if document.startswith(FOREIGN) else LOCAL
         self.behind = spool.messages > 0 and self.side == LOCAL
-        self.came_again = 0
         self.beyond = Beyond(crossing, target, self.look_soon)
         self.govern(spec)
         self._intake = intake
@@ -116,7 +116,7 @@ class Outlet:
         self._room = 0
         self._openings: dict[tuple[int, int, bytes], tuple[Principal, bytes]] = {}
         self._receipt_head = f'{{"spool":{json.dumps(f"{document}/{target}")},"id":'.encode()
-        self._held: list[tuple[Kept, bytes, float | None]] | None = None
+        self._held: list[tuple[Kept, Terms]] | None = None
         self._held_bytes = 0
         self._held_until = 0.0
         self._hold_at = 0.0
@@ -133,32 +133,38 @@ class Outlet:
 
     # In
 
-    def keep(self, request: Kept, key: bytes, ttl_s: float | None) -> None:
+    def keep(self, request: Kept, terms: Terms) -> None:
         """Take a request that is to wait."""
-        if self._held is not None:
-            self._held.append((request, key, ttl_s))
+        if self._held is not None and terms.post is None:
+            self._held.append((request, terms))
             self._held_bytes += len(request.data) + len(request.metadata)
             if self._held_bytes > HOLD_BYTES:
                 self._release()
             return
-        self._store(request, key, ttl_s)
+        self._store(request, terms)
 
-    def _store(self, request: Kept, key: bytes, ttl_s: float | None) -> None:
+    def _store(self, request: Kept, terms: Terms) -> None:
         assert self.spec is not None
         if len(request.data) > self._max_message:
             self._intake.refused(request, self._too_large(len(request.data)))
             return
-        opening = self._opening(request.interaction, request.principal, request.metadata)
+        post = terms.post
+        if post is None:
+            head = self._opening(request.interaction, request.principal, request.metadata)
+        else:
+            head = opening(request.interaction, written(request.principal), request.metadata)
         if not self._coming:
             self._room = self.spool.room_for_appends()
-            self._fall_behind()
             self.plane.schedule(self._write)
-        self._room -= len(opening) + len(request.data)
+        # Posts go through the disk though their service is here: nobody else has to wait for that.
+        if post is None or self.plane.table.service(self.target) is None:
+            self._fall_behind()
+        self._room -= len(head) + len(request.data)
         if self._room < 0:
             self.spool.refuse("spool_busy")
             self._intake.refused(request, Overloaded("more comes than the disk takes", reason="spool_busy"))
             return
-        self._coming.append((request, Message(opening + request.data, key, self._priority, ttl_s)))
+        self._coming.append((request, Message(head + request.data, terms.key, self._priority, terms.ttl_s, post)))
         self._storing += 1
 
     def _opening(self, interaction: int, principal: Principal, metadata: bytes) -> bytes:
@@ -211,8 +217,8 @@ class Outlet:
                 continue
             places.append(len(results))
             results.append(None)
-            opening = self._opening(parcel.interaction, parcel.principal, parcel.metadata)
-            taken.append(Message(opening + parcel.data, parcel.key, self._priority, parcel.ttl_s))
+            head = self._opening(parcel.interaction, parcel.principal, parcel.metadata)
+            taken.append(Message(head + parcel.data, parcel.key, self._priority, parcel.ttl_s))
         done: Storing = asyncio.get_running_loop().create_future()
         if self._coming:
             self._write()
@@ -233,7 +239,7 @@ class Outlet:
     async def receive(self, arrived: Arrived, messages: Sequence[Message]) -> Receipt:
         """Take what another node hands over. Raises SpoolFull, StorageError."""
         receipt = await self.spool.receive(arrived, messages)
-        self.came_again += receipt.duplicates
+        self.spool.came_again += receipt.duplicates
         came = self._came.setdefault(arrived.node, {})
         for priority in {message.priority for message in messages}:
             lane = self.spool.lanes[priority]
@@ -314,16 +320,16 @@ class Outlet:
         if self.behind:
             self.behind = False
             self.plane.table.invalidate()
-        for request, key, ttl_s in held:
+        for request, terms in held:
             if not self._intake.again(request):
-                self._store(request, key, ttl_s)
+                self._store(request, terms)
 
     def _release(self) -> None:
         """What is held has to wait like the others after all."""
         held, self._held = self._held or [], None
         self._hold_at = self.plane.monotonic() + HOLD_AGAIN_S
-        for request, key, ttl_s in held:
-            self._store(request, key, ttl_s)
+        for request, terms in held:
+            self._store(request, terms)
 
     async def stop(self) -> None:
         if self._held is not None:

@@ -5,20 +5,22 @@ Pure but for what it remembers: no I/O, no clock, no connection.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.documents.spool import Interaction, Key
-from gateway.errors import NoRoute
+from gateway.errors import NoRoute, RequestInvalid
 from gateway.forwarding.stamp import Deciding, Form
 from gateway.forwarding.stream import REQUEST_FNF
 from gateway.policy.access import is_reserved
 from gateway.routing.address import Address, address_from
 from gateway.routing.tags import SERVICE_NAME, SUB
+from gateway.spool.message import Post
 from gateway.wire import brokering
 from gateway.wire.metadata import decode_routing, iter_composite
-from gateway.wire.mimetypes import IDEMPOTENCY_KEY
+from gateway.wire.mimetypes import IDEMPOTENCY_KEY, POST
 
 if TYPE_CHECKING:
     from gateway.documents.spool import Spool as Spec
@@ -27,16 +29,20 @@ if TYPE_CHECKING:
 KNOWN: Final = 4096
 _ANY_NUMBER: Final = 1 << 30
 _UNKNOWN: Final = object()
+#: Epoch and number.
+_ID: Final = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request's metadata say of it. `idempotent`: it carries an idempotency key."""
+    """What a request's metadata say of it. `idempotent`: it carries an idempotency key, or is a post. `post`: the epoch
+    and the number that its sender gave it."""
 
     name: str
     route: str
     topic: str | None
     idempotent: bool
+    post: tuple[int, int] | None = None
 
     def key(self, spec: Spec, subject: str) -> bytes:
         """By which its order is kept."""
@@ -51,6 +57,14 @@ class Asked:
                 return b""
 
 
+class Terms(NamedTuple):
+    """How one request waits. `key`: by which its order is kept. `post`: by which it is known if it comes again."""
+
+    key: bytes
+    ttl_s: float | None
+    post: Post | None
+
+
 class Way(NamedTuple):
     """What becomes of requests with one metadata. `waits`: False where the document wants an idempotency key."""
 
@@ -59,6 +73,10 @@ class Way(NamedTuple):
     destination: str
     ttl_s: float | None
     waits: bool
+
+    def terms(self, subject: str) -> Terms:
+        post = self.asked.post
+        return Terms(self.asked.key(self.spec, subject), self.ttl_s, None if post is None else Post(subject, *post))
 
 
 class Ways:
@@ -73,13 +91,13 @@ class Ways:
         self.specs = specs
         self._ways.clear()
 
-    def destinations(self, address: Address) -> Iterator[str]:
-        """Where requests for an address would wait."""
+    def destinations(self, address: Address, kind: Interaction | None = None) -> Iterator[str]:
+        """Where requests for an address would wait, of any kind or of one."""
         name = address.tag(SERVICE_NAME) or address.tag(SUB) or ""
         if is_reserved(name or address.route):
             return
         for document, spec in self.specs:
-            target = spec.target(name, address.route)
+            target = spec.target(name, address.route, kind)
             if target is not None:
                 yield f"{document}/{target}"
 
@@ -124,12 +142,25 @@ class Ways:
             tags = decode_routing(deciding.routing) if deciding.routing is not None else ()
             broker = brokering.decode(deciding.broker) if deciding.broker is not None else None
             address = address_from(tags, broker if isinstance(broker, brokering.Address) else None)
-            idempotent = any(entry.mime == IDEMPOTENCY_KEY for entry in iter_composite(metadata, 0, len(metadata)))
+            idempotent, post = _of_sender(metadata)
             name = address.tag(SERVICE_NAME) or address.tag(SUB) or ""
-            known = Asked(name, address.route, address.tag("topic"), idempotent)
+            known = Asked(name, address.route, address.tag("topic"), idempotent, post)
             if deciding.varying:
                 return known
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known[metadata] = known
         return known
+
+
+def _of_sender(metadata: bytes) -> tuple[bool, tuple[int, int] | None]:
+    """Whether it does no harm twice, and the epoch and number of a post."""
+    idempotent, post = False, None
+    for entry in iter_composite(metadata, 0, len(metadata)):
+        if entry.mime == IDEMPOTENCY_KEY:
+            idempotent = True
+        elif entry.mime == POST:
+            if entry.end - entry.content_start != _ID.size:
+                raise RequestInvalid(f"a post's id has {_ID.size} bytes", reason="malformed_metadata")
+            post = _ID.unpack_from(metadata, entry.content_start)
+    return idempotent or post is not None, post

@@ -27,6 +27,7 @@ SPOOLED: Final = "message/x.gateway.spooled.v0"
 MQTT: Final = "message/x.gateway.mqtt.v0"
 DEADLINE: Final = "message/x.gateway.deadline.v0"
 IDEMPOTENCY_KEY: Final = "message/x.gateway.idempotency-key.v0"
+POST: Final = "message/x.gateway.post.v0"
 BASIC: Final = "message/x.rsocket.authentication.basic.v0"
 BEARER: Final = "message/x.rsocket.authentication.bearer.v0"
 

@@ -233,7 +233,7 @@ async def test_it_is_taken_once_though_it_comes_twice(edges: Cluster, monkeypatc
     await until(lambda: waiting(edges, "edge-a") + waiting(edges, "central") + waiting(edges, "edge-b") == 0)
     assert numbers(historian.got(frames.RequestFnf)) == list(range(50))
     assert lost == 3
-    assert depot(edges, "central").outlets["@downlink/historian"].came_again >= 50
+    assert depot(edges, "central").outlets["@downlink/historian"].spool.came_again >= 50
 
 
 async def test_a_revoked_sender_is_revoked_where_it_arrives(edges: Cluster) -> None:
