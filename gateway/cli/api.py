@@ -94,7 +94,7 @@ class Api:
         *,
         dry_run: bool = False,
         match: str | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterator[bytes] | None = None,
         media: str | None = None,
         **params: Any,
     ) -> Any:

@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("watch", "Show rates and the busiest connections, again and again."),
     "events": ("watch", "List what has happened of late, or with --follow what happens."),
     "device": ("device", "Devices: who may connect, and with which credential."),
+    "firmware": ("firmware", "Images that devices can be updated to."),
+    "rollout": ("rollout", "Which devices get which firmware, and how far each is."),
     "enroll": ("enroll", "One-time tokens with which devices get their credential themselves."),
     "central": ("central", "A central node, to which edges link."),
     "join": ("join", "Make this node, which must be stopped, one of a federation."),
