@@ -3,7 +3,8 @@
 * `gateway.config`, request/stream. Ask with nothing, or with `{"version"}`: what the device has. Each item is
   `{"version", "document"}`: what holds now unless the device has it, then each change. A device that gives no credit
   misses those between; it gets the newest.
-* `gateway.config.applied`, request/response. Ask with `{"version", "ok", "reason"}`; the answer is `{}`.
+* `gateway.config.applied`, request/response. Ask with `{"version", "ok", "reason"}`, where `ok` may be left out: it is
+  true when there is no reason. The answer is `{}`. Version 0 is that of a device that has none.
 
 The service lives here, between the planes, like `renewal`: it answers on the data plane's side and asks the control
 plane's disk, perhaps in another process. A connection that never asks costs nothing.
@@ -130,9 +131,14 @@ class Configuring:
     def _applied(self, exchange: Exchange) -> None:
         subject = _subject(exchange)
         asked = _asked(exchange)
-        version, ok, reason = asked.get("version"), asked.get("ok"), asked.get("reason", "")
-        if not version or not isinstance(ok, bool) or not isinstance(reason, str):
+        version, reason = asked.get("version", 0), asked.get("reason") or ""
+        ok = asked.get("ok", not reason)
+        if not isinstance(ok, bool) or not isinstance(reason, str):
             raise RequestInvalid("gateway.config.applied takes version, ok and a reason", reason="config_request")
+        if not version:
+            # It has none yet, and knows now that it is heard.
+            exchange.reply(b"{}")
+            return
         if subject in self._saying:
             raise Overloaded("one report of a device at a time; try again", reason="config_reports")
         said = Said(subject, version, ok, reason[:MAX_REASON])

@@ -96,7 +96,8 @@ async def test_devices_say_what_became_of_it(node: LocalNode, control: ControlPl
     config = await configs.put("all", {"a": 1}, by=BY)
     client = await device(node)
     assert await report(client, version=config.version, ok=True) == {}
-    assert await report(client, version=config.version, ok=False, reason="ValueError('a')") == {}
+    assert await report(client, version=0) == {}
+    assert await report(client, version=config.version, reason="ValueError('a')") == {}
     _, _, said = await configs.of_device("dev-1")
     assert said is not None
     assert (said.ok, said.reason, said.applied) == (False, "ValueError('a')", config.version)
@@ -107,9 +108,8 @@ async def test_what_is_refused(node: LocalNode, control: ControlPlane) -> None:
     """Whom nobody registered has no configuration; what is no report is said to be none."""
     client = await device(node)
     for said in (
-        {},
-        {"version": 0, "ok": True},
-        {"version": 1},
+        {"version": -1},
+        {"version": 1, "reason": 5},
         {"version": True, "ok": True},
         {"version": 1, "ok": 1},
     ):

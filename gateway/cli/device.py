@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gateway.cli import device_config, snippets, target
+from gateway.cli import device_config, device_log, snippets, target
 from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
 from gateway.cli.durations import duration
@@ -58,6 +58,7 @@ def attach(app: typer.Typer) -> None:
     for command in (add, ls, show, rm, disable, enable, kick, rotate, token, sdk, import_, export):
         register(group, command)
     device_config.attach(group)
+    group.command()(device_log.log)
     app.add_typer(group, name="device")
 
 
