@@ -68,7 +68,7 @@ class Life:
         self.box = Outbox(gateway, PATH + "/outbox")
         self.box.page = 300
         self.box.retry_s = 0
-        self.box.max_bytes = 2 * 4096 if full else 65536
+        self.box.segments = 2 if full else 16
 
     async def run(self, records, size, drains):
         box = self.box

@@ -73,7 +73,7 @@ async def order():
 
 async def full(newest):
     path = "newest" if newest else "oldest"
-    box = outbox(Gateway(), path, max_bytes=8192, newest=newest)
+    box = outbox(Gateway(), path, segments=2, newest=newest)
     for n in range(400):
         await box.post("a.b", b"%064d" % n)
     assert records(path) <= 8192
@@ -129,35 +129,38 @@ async def again(box):
 
 async def ages():
     """What is older than its ttl is not sent, whether the clock is set or not."""
-    now, ticks = [0], [1000]
+    clock = [500]  # a board without a battery begins in 2000
 
     def box():
-        box = outbox(Gateway(), "ages", clock=lambda: now[0])
-        box._now = lambda: ticks[0]
+        box = outbox(Gateway(), "ages")
+        box.clock = lambda: clock[0]
+        box.now()
         return box
 
     first = box()
     await first.post("a.b", b"0", ttl_s=10)
     await first.post("a.b", b"1", ttl_s=100)
     await first.post("a.b", b"2")
-    now[0] = 1800000000
-    ticks[0] += 50  # the first has run out, though the clock was set only now
+    clock[0] += 50
+    first.now()
+    clock[0] = 830000000  # the clock is set: the first has run out before that
     await first.post("a.b", b"3", ttl_s=10)
     await first.post("a.b", b"4", ttl_s=100)
-    now[0] += 11
+    clock[0] += 11
     say(numbers=await sent(first), lost=first.lost)
     await first.post("a.b", b"5", ttl_s=10)
     await first.post("a.b", b"6", ttl_s=1000)
-    now[0] = 0
-    await first.post("a.b", b"7", ttl_s=10)
     first.flush()
-    ticks[0] = 3  # a board without a battery: until the clock is set nobody knows for how long it was off
+    clock[0] = 0
     later = box()
+    await later.post("a.b", b"7", ttl_s=10)
+    later.flush()
 
     def sets_the_clock():
-        now[0] = 1800000100
+        clock[0] = 830000100
         raise OSError(104)
 
+    # Until the clock is set nobody knows for how long the board was off.
     later.device.answers = [sets_the_clock]
     say(later=await sent(later), lost=later.lost)
 

@@ -37,7 +37,7 @@ async def main():
     gateway = Gateway()
     worn = flash.wear
     box = Outbox(gateway, "/f/outbox")
-    box.max_bytes = 1 << 20
+    box.segments = 100
     empty = used()
     count = int(sys.argv[1])
     data = bytes(range(64))
