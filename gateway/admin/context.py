@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 if TYPE_CHECKING:
     from gateway.admin.access import LocalKeys
     from gateway.admin.events import EventLog
+    from gateway.admin.family import Reading
     from gateway.admin.replays import SecretReplays
     from gateway.admin.server_sent import Audience
     from gateway.config import LiveSettings
@@ -95,6 +96,10 @@ class WorkerControls(Protocol):
 
     async def ask(self, what: str, index: int | None = None, /, **content: Any) -> list[tuple[int, Any]]:
         """What they answer, each with its index, or one of them. Raises WorkerError when that one does not."""
+        ...
+
+    async def readings(self, version: str) -> list[tuple[str, Reading]]:
+        """What each has counted, by its index."""
         ...
 
     def views(self) -> list[dict[str, Any]]:

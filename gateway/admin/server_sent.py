@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -99,14 +99,16 @@ async def follow(
         await log.wait(last, max(0.0, min(ends, spoke + HEARTBEAT_S, now + JUDGED_S) - now))
 
 
-async def repeat(make: Callable[[], bytes], every: float, ttl: float, over: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def repeat(
+    make: Callable[[], Awaitable[bytes]], every: float, ttl: float, over: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     """What `make` gives, at once and then every so many seconds, for `ttl` seconds."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + ttl
     due = loop.time()
     while not over():
         if loop.time() >= due:
-            yield make()
+            yield await make()
             due = loop.time() + every
             if due > ends:
                 return

@@ -49,6 +49,23 @@ async def _closed(api: httpx.AsyncClient, number: str) -> bool:
     return bool((await api.get(f"/connections/{number}")).json().get("state") == "closed")
 
 
+async def test_figures_of_all_processes_together(node: NodeProcess) -> None:
+    async with node.operator() as api, Clients(node) as clients:
+
+        async def clients_open() -> int:
+            stats = (await api.get("/node/stats")).json()
+            return int(stats["connections"]["open"].get("client", 0))
+
+        before = await clients_open()
+        for process in (0, 1, 2):
+            await clients.asking(process, f"counted-{process}")
+        assert await clients_open() == before + 3
+        stats = (await api.get("/node/stats")).json()
+        # Each has asked whether it is ready.
+        assert stats["interactions"]["request_response"] >= 3
+        assert stats["memory_bytes"] > 100 << 20, "three processes"
+
+
 async def test_a_device_is_kicked_wherever_it_is(node: NodeProcess) -> None:
     async with node.operator() as api, Clients(node) as clients:
         client = await clients.at(2, node.token("kicked-1", "device"))

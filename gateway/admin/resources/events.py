@@ -101,8 +101,8 @@ async def stream_stats(
 ) -> Response:
     """`GET /node/stats` again and again (server-sent events)."""
 
-    def figures() -> bytes:
-        return message("stats", stats_view(here).model_dump(mode="json"))
+    async def figures() -> bytes:
+        return message("stats", (await stats_view(here)).model_dump(mode="json"))
 
     may = _judge(here, who, request)
     source = repeat(figures, interval_s, ttl, lambda: here.stopping() or not may(SCOPE))

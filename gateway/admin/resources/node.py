@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -12,12 +14,16 @@ from fastapi import Query
 from gateway import __version__, forwarding
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
+from gateway.admin.family import Reading, Sources
 from gateway.admin.resources.config import apply, flat_change
 from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
 from gateway.control.roles import Action
 from gateway.observe.process import process_usage
 
 operations = Operations("node", "system")
+
+_INTERACTIONS = ("request_response", "fire_and_forget", "request_stream", "request_channel")
+_OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
 
 
 class AlarmView(Shown):
@@ -72,7 +78,8 @@ class ConnectionCounts(Shown):
 
 
 class StatsView(Shown):
-    """Counters since the start; `streams_open`, `routes`, `outbox_bytes` and the last five are of now."""
+    """Counters since the start; `streams_open`, `routes`, `outbox_bytes` and the last five are of now. A node of
+    several processes adds them up, those that have ended left out; `loop_lag_s` is that of the latest of them."""
 
     at: Time
     uptime_s: float
@@ -123,49 +130,57 @@ class LevelView(Shown):
     level: str
 
 
-def stats_view(here: Context) -> StatsView:
-    """The figures of this moment."""
-    counters = here.plane.counters
-    usage = process_usage()
-    totals = {"requests": 0, "ok": 0, "failed": 0, "canceled": 0, "refused": 0}
-    for stats in here.metrics.services.values():
-        for name in totals:
-            totals[name] += getattr(stats, name)
+async def stats_view(here: Context) -> StatsView:
+    """The figures of this moment, of all processes together."""
+    own = Reading(here.metrics, Sources(here.plane.outbox_bytes, lambda: len(here.plane.table)), "", process_usage())
+    workers = here.node.workers
+    readings = [own] if workers is None else [own, *(reading for _, reading in await workers.readings(""))]
+    counters = [reading.metrics.counters for reading in readings]
+    processes = [reading.process for reading in readings]
+
+    def total(name: str) -> int:
+        return sum(getattr(each, name) for each in counters)
+
+    def by_label(name: str) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for each in counters:
+            found.update(getattr(each, name))
+        return dict(found)
+
+    services = [stats for reading in readings for stats in reading.metrics.services.values()]
     now = here.plane.wall()
     return StatsView(
         at=moment(now),
         uptime_s=round(now - here.node.started_at, 3),
         connections=ConnectionCounts(
-            open=dict(counters.connections_open),
-            opened=dict(counters.connections_opened),
-            closed=dict(counters.closes),
-            parked=counters.sessions_parked,
+            open=by_label("connections_open"),
+            opened=by_label("connections_opened"),
+            closed=by_label("closes"),
+            parked=total("sessions_parked"),
         ),
-        streams_open=counters.streams_open,
-        interactions={
-            "request_response": counters.request_response,
-            "fire_and_forget": counters.fire_and_forget,
-            "request_stream": counters.request_stream,
-            "request_channel": counters.request_channel,
-        },
-        frames=Traffic(received=counters.frames_in, sent=counters.frames_out),
-        bytes=Traffic(received=counters.bytes_in, sent=counters.bytes_out),
-        keepalives=counters.keepalives,
-        ignored_frames=counters.ignored_frames,
-        refusals=dict(counters.refusals),
-        tokens_refused=dict(counters.tokens_refused),
-        requests=totals,
+        streams_open=total("streams_open"),
+        interactions={name: total(name) for name in _INTERACTIONS},
+        frames=Traffic(received=total("frames_in"), sent=total("frames_out")),
+        bytes=Traffic(received=total("bytes_in"), sent=total("bytes_out")),
+        keepalives=total("keepalives"),
+        ignored_frames=total("ignored_frames"),
+        refusals=by_label("refusals"),
+        tokens_refused=by_label("tokens_refused"),
+        requests={name: sum(getattr(stats, name) for stats in services) for name in _OUTCOMES},
+        # The first process has the routes of all.
         routes=len(here.plane.table),
-        outbox_bytes=here.plane.outbox_bytes(),
-        loop_lag_s=round(here.metrics.lag_latest, 6),
-        memory_bytes=_whole(usage.resident_bytes),
-        cpu_s=round(usage.cpu_seconds, 3),
-        open_fds=_whole(usage.open_fds),
+        outbox_bytes=sum(reading.sources.outbox_bytes() for reading in readings),
+        loop_lag_s=round(max(reading.metrics.lag_latest for reading in readings), 6),
+        memory_bytes=_sum(each.resident_bytes for each in processes),
+        cpu_s=round(sum(each.cpu_seconds for each in processes), 3),
+        open_fds=_sum(each.open_fds for each in processes),
     )
 
 
-def _whole(figure: float | None) -> int | None:
-    return None if figure is None else int(figure)
+def _sum(figures: Iterable[float | None]) -> int | None:
+    """None where the system does not say it."""
+    known = [int(figure) for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def _state(here: Context) -> Literal["ready", "draining"]:
@@ -198,7 +213,7 @@ async def get_node(here: Here) -> Any:
 @operations.get("/node/stats", scope="monitoring", response_model=StatsView)
 async def get_stats(here: Here) -> Any:
     """What it has done since its start, and what it holds now."""
-    return stats_view(here)
+    return await stats_view(here)
 
 
 @operations.get("/node/features", scope="monitoring", response_model=Features)
