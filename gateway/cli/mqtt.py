@@ -28,6 +28,7 @@ BRIDGES = (
     Column("VERSION", "version", wide=True),
     Column("QUEUED", "queued", wide=True),
     Column("IN FLIGHT", lambda row: row["in_flight_in"] + row["in_flight_out"], wide=True),
+    Column("LOOPS", lambda row: sum(row["counters"]["loops"].values()), wide=True),
     Column("CONNECTS", lambda row: row["counters"]["connects"], wide=True),
 )
 MAPPINGS = (

@@ -5,9 +5,13 @@ A leaf: knows no broker. Health is how long ago the far side last acknowledged s
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, NamedTuple
+
+#: Messages that came round of which a bridge remembers more than the number.
+LOOPS: Final = 32
 
 
 class BridgeState(StrEnum):
@@ -30,6 +34,14 @@ class RuleCounters:
     matched: int = 0
     forwarded: int = 0
     refused: int = 0
+
+
+class Loop(NamedTuple):
+    """A message that came round and was dropped. `at`: Unix seconds; `reason`: `via`, `hops` or `repeat`."""
+
+    at: float
+    topic: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -57,6 +69,12 @@ class BridgeCounters:
     rpc_failed: int = 0
     rules: dict[int, RuleCounters] = field(default_factory=dict)
     """By the rule's place among the document's `topics`."""
+    last_loops: deque[Loop] = field(default_factory=lambda: deque(maxlen=LOOPS))
+    """The latest of `loops`, oldest first."""
+
+    def looped(self, loop: Loop) -> None:
+        self.loops[loop.reason] += 1
+        self.last_loops.append(loop)
 
     def rule(self, number: int) -> RuleCounters:
         found = self.rules.get(number)

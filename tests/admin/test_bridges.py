@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from gateway.observe.bridges import LOOPS, Loop
 from tests.admin.api import Api, problem
 from tests.local_node import until
 
@@ -67,6 +68,23 @@ async def test_what_makes_no_sense_is_said_by_code(api: Api) -> None:
     secret = {"mqtt": {"address": "mqtt://elsewhere", "username": "u", "passwordFile": "/x"}}
     made = await api.send("POST", "/mqtt/bridges", 201, json={"name": "plant", "body": secret | {"enabled": False}})
     assert [warning["code"] for warning in made["warnings"]] == ["GW0129"]
+
+
+async def test_what_came_round_is_shown(api: Api) -> None:
+    await make(api)
+    assert (await api.get("/mqtt/bridges/plant/status"))["last_loops"] == []
+    (status,) = api.node.bridges.statuses()
+    for number in range(LOOPS + 1):
+        status.counters.looped(Loop(float(number), f"a/{number}", "hops"))
+    shown = await api.get("/mqtt/bridges/plant/status")
+    assert shown["counters"]["loops"] == {"hops": LOOPS + 1}
+    assert len(shown["last_loops"]) == LOOPS
+    assert shown["last_loops"][-1] == {
+        "at": "1970-01-01T00:00:32Z",
+        "verdict": "LOOP",
+        "topic": f"a/{LOOPS}",
+        "reason": "hops",
+    }
 
 
 async def test_what_an_operator_tells_it(api: Api) -> None:

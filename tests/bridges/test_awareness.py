@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.bridges.mqtt.sparkplug_payload import historical
+from gateway.bridges.mqtt.sparkplug_payload import historical, number_of
 from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
@@ -71,3 +71,25 @@ async def test_what_has_waited_is_history(bridged: Bridged, broker: Broker, peer
         ("spBv1.0/plant/NDATA/kitchen", historical(data)),
         ("spBv1.0/plant/NDATA/kitchen", payload(2)),
     ]
+
+
+async def test_a_device_that_is_gone_is_said_to_be_dead(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
+    """The broker never knew it, so no will of its own is there; nor does it hear of it when the bridge goes."""
+    watcher = await peer(broker, "watcher")
+    await watcher.subscribe("spBv1.0/plant/NDEATH/+")
+    await bridged.apply(bridge(broker, OUT, sparkplug="aware"))
+    await bridged.is_connected()
+    for name, session in (("kitchen", 7), ("hall", 8), ("attic", 9)):
+        device = await bridged.local.client(subject=name, kind="device")
+        await answer(device, "edge.NBIRTH", payload(0, metric("bdSeq", session)))
+        if name == "kitchen":
+            await device.close()
+        elif name == "hall":
+            # It says so itself, and is not dead twice.
+            await answer(device, "edge.NDEATH", payload(None, metric("bdSeq", session)))
+            await device.close()
+    await watcher.gets(2)
+    bridged.local.node.bridges.stop("plant")
+    await watcher.gets(3)
+    told = {(message.topic.rpartition("/")[2], number_of(message.payload, "bdSeq")) for message in watcher.got}
+    assert told == {("kitchen", 7), ("hall", 8), ("attic", 9)}

@@ -131,3 +131,15 @@ def test_two_names_never_become_one() -> None:
     names = ["t-1", "t.1", "t 1", "t:1", "té1", "t_1"]
     assert len({id_of(name) for name in names}) == len(names)
     assert id_of("t-1") == "t-1"
+
+
+def test_whoever_is_behind_a_bridge_is_there_while_it_is() -> None:
+    behind = Topics("homeassistant", TOPICS.state, TOPICS.command, TOPICS.availability, "gateways/plant")
+    said = announcements("t-1", LABELS, behind, online=True, version="1")
+    for config in configs(said).values():
+        assert config["avty_mode"] == "all"
+        assert config["avty"] == [
+            {"t": "gateway/t-1/availability"},
+            {"t": "gateways/plant", "pl_avail": "1", "pl_not_avail": "0"},
+        ]
+        assert "avty_t" not in config

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 from gateway.bridges.mqtt.message import Properties
-from gateway.control.devices import NewDevice
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
 from tests.bridges.conftest import ConnectPeer
-from tests.bridges.peers import BY, Bridged, Peer, answer, bridge, tagged
+from tests.bridges.peers import Bridged, Peer, answer, bridge, tagged
 from tests.local_node import until
 
 RPC = {"topic": "cmd/{device}/{method}", "route": "thermo.{method}", "timeout": "5s"}
@@ -116,31 +115,3 @@ async def test_who_is_there_is_retained(bridged: Bridged, broker: Broker, peer: 
     session.link.abort()
     await until(lambda: any(message.payload == b"0" for message in watcher.got))
     await until(lambda: watcher.got[-1].payload == b"1")
-
-
-async def test_home_assistant_hears_of_devices(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
-    """Announced with its availability, again when Home Assistant comes back, and taken back when it is deleted."""
-    control = bridged.local.node.control
-    assert control is not None
-    labels = {"ha": "name=Kitchen", "ha.temperature": "sensor;unit=°C"}
-    await control.devices.create(NewDevice("kitchen", labels=labels), by=BY)
-    await bridged.apply(bridge(broker, homeAssistant={}))
-    await bridged.is_connected()
-    home = await peer(broker, "home")
-    await home.subscribe("homeassistant/+/+/+/config")
-    await home.subscribe("gateway/#")
-    device = await bridged.local.client(subject="kitchen", kind="device")
-    await home.gets(2)
-    config, availability = home.got
-    assert config.topic == "homeassistant/sensor/kitchen/temperature/config"
-    assert json.loads(config.payload)["avty_t"] == "gateway/kitchen/availability"
-    assert availability[:2] == ("gateway/kitchen/availability", b"online")
-    await home.publish("homeassistant/status", b"online")
-    await home.gets(4)
-    assert [message.topic for message in home.got[2:4]] == [config.topic, availability.topic]
-    await device.close()
-    await until(lambda: home.got[-1][:2] == ("gateway/kitchen/availability", b"offline"))
-    await bridged.local.client(subject="kitchen", kind="device")
-    await until(lambda: home.got[-1][:2] == ("gateway/kitchen/availability", b"online"))
-    await control.devices.delete("kitchen", by=BY)
-    await until(lambda: {m.topic for m in home.got if not m.payload} == {config.topic, availability.topic})

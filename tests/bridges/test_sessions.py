@@ -219,5 +219,7 @@ async def test_two_bridges_in_a_ring_pass_a_message_once(
         await watcher.gets(1)
         await other.becomes("plant", lambda status: sum(status.counters.loops.values()) == 1)
         assert len(watcher.got) == 1
+        (loop,) = other.status().counters.last_loops
+        assert loop.topic == "b/1"
     finally:
         await other.local.stop()

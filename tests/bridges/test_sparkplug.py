@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bridges.mqtt.message import Message
-from gateway.bridges.mqtt.sparkplug import ASK_AGAIN_S, Births, Kind, may_replay, topic_of
+from gateway.bridges.mqtt.sparkplug import ASK_AGAIN_S, Births, Kind, Lives, may_replay, topic_of
 from gateway.bridges.mqtt.sparkplug_payload import historical, number_of, rebirth, seq_of
 from gateway.errors import FrameError
 
@@ -32,6 +32,10 @@ def payload(seq: int | None, *metrics: bytes) -> bytes:
     if seq is not None:
         parts.append(b"\x18" + varint(seq))
     return b"".join(parts)
+
+
+#: As `metric`, with a time.
+DEATH_METRIC = b"\x0a\x05bdSeq\x18" + varint(1_700_000_000_000) + b"\x20\x04\x58\x07"
 
 
 def message(kind: str, body: bytes, device: str = "") -> Message:
@@ -183,3 +187,20 @@ def test_what_is_no_message_of_a_node_goes_on() -> None:
     for topic in ("spBv1.0/STATE/host", "other", "spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/n/d"):
         assert births.arrived(Message(topic, b"anything"), 0.0) == (True, None, "")
     assert len(births) == 0
+
+
+def test_the_death_of_who_was_born_through_this_bridge() -> None:
+    lives = Lives(max_nodes=2)
+    lives.went("spBv1.0/plant/NBIRTH/edge", payload(0, metric("bdSeq", 7)), "kitchen")
+    lives.went("spBv1.0/plant/NDATA/edge", payload(1), "kitchen")
+    lives.went("spBv1.0/plant/DBIRTH/edge/pump", payload(2, metric("bdSeq", 7)), "kitchen")
+    lives.went("spBv1.0/plant/NBIRTH/other", payload(0, metric("bdSeq", 1)), "hall")
+    lives.went("spBv1.0/plant/NDEATH/other", payload(None, metric("bdSeq", 1)), "hall")
+    lives.went("spBv1.0/plant/NBIRTH/broken", b"\xff", "hall")
+    lives.went("spBv1.0/plant/NBIRTH/nameless", payload(0), "hall")
+    (death,) = lives.ended("kitchen", 1_700_000_000.0)
+    assert death == Message("spBv1.0/plant/NDEATH/edge", payload(None, DEATH_METRIC), qos=1)
+    assert not lives.ended(None, 0.0)
+    for name in ("a", "b", "c", "a"):
+        lives.went(f"spBv1.0/plant/NBIRTH/{name}", payload(0, metric("bdSeq", 1)), "hall")
+    assert len(lives.ended(None, 0.0)) == 2

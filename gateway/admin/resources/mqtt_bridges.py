@@ -49,6 +49,16 @@ class BridgeCountersView(Shown):
     rpc_failed: int
 
 
+class LoopView(Shown):
+    """A message that came round and was dropped. `reason`: it was here before (`via`), it has passed as many bridges as
+    it may (`hops`), or it was sent from here a moment ago (`repeat`)."""
+
+    at: Time
+    verdict: Literal["LOOP"] = "LOOP"
+    topic: str
+    reason: Literal["via", "hops", "repeat"]
+
+
 class BridgeStatusView(Shown):
     """`last_ack_age_s`: how long ago the broker, or who got a message of its, last acknowledged one: whether the bridge
     works, which `state` does not say. `reason`: why it is not connected."""
@@ -69,6 +79,7 @@ class BridgeStatusView(Shown):
     receive_maximum: int | None
     queued: int
     counters: BridgeCountersView
+    last_loops: list[LoopView] = Field(description="The latest that `counters.loops` counts, oldest first.")
 
 
 class BridgeDetailView(Shown):
@@ -247,9 +258,12 @@ def _status(status: BridgeStatus) -> BridgeStatusView:
         for name in ("received", "published", "dropped", "refused", "loops")
     }
     counted: dict[str, Any] = {name: getattr(counters, name) for name in BridgeCountersView.model_fields}
-    shown: dict[str, Any] = {name: getattr(status, name) for name in BridgeStatusView.model_fields}
+    shown: dict[str, Any] = {
+        name: getattr(status, name) for name in BridgeStatusView.model_fields if name != "last_loops"
+    }
+    loops = [each._asdict() for each in counters.last_loops]
     return BridgeStatusView.model_validate(
-        shown | {"state": str(status.state), "counters": BridgeCountersView(**(counted | by_word))}
+        shown | {"state": str(status.state), "counters": BridgeCountersView(**(counted | by_word)), "last_loops": loops}
     )
 
 

@@ -27,7 +27,7 @@ from gateway.bridges.mqtt.packets import VERSION_5
 from gateway.bridges.mqtt.presence import Presence
 from gateway.bridges.mqtt.rpc import Rpc
 from gateway.bridges.mqtt.session import Dial, Filter
-from gateway.bridges.mqtt.sparkplug import Births
+from gateway.bridges.mqtt.sparkplug import Births, Lives
 from gateway.bridges.mqtt.subscription import Subscriptions
 from gateway.errors import BridgeError, NoRoute, RequestInvalid
 from gateway.forwarding.closing import CloseReason
@@ -128,7 +128,8 @@ class Bridge(Exchanges):
             clock=plane.monotonic,
             wall=plane.wall,
         )
-        births = Births() if spec.sparkplug == "aware" else None
+        aware = spec.sparkplug == "aware"
+        births, lives = (Births(), Lives()) if aware else (None, None)
         self._rpc = Rpc(spec.rules, self._asker, self.client, guard, counters)
         self._inbound = Inbound(
             spec.name,
@@ -154,13 +155,13 @@ class Bridge(Exchanges):
             guard,
             counters,
             cached=cached,
-            aware=spec.sparkplug == "aware",
+            lives=lives,
             clock=plane.monotonic,
         )
         self._calls = Calls(
             spec.name, house.node_id, spec.mqtt.version, spec.rules, self.client, self._outbound, counters
         )
-        self._presence = Presence(spec, plane, self.client, counters)
+        self._presence = Presence(spec, plane, self.client, lives, counters)
         filters = (*spec.rules.filters, *self._calls.filters, *self._presence.filters)
         self._subscribed = Subscribed(filters, identifiers=spec.mqtt.version == VERSION_5)
         self.client.want([Filter(each.topic, each.qos, each.number) for each in self._subscribed.asked])

@@ -73,12 +73,14 @@ _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where things are: templates of `{sub}`, the first two of `{entity}` too. `prefix`: where announcements go."""
+    """Where things are: templates of `{sub}`, the first two of `{entity}` too. `prefix`: where announcements go.
+    `bridge`: where the bridge says `1` while it is there, without which nobody is."""
 
     prefix: str
     state: Template
     command: Template
     availability: Template
+    bridge: str | None = None
 
 
 def is_announced(labels: Mapping[str, str]) -> bool:
@@ -178,8 +180,13 @@ def _config(subject: str, entity: str, component: str, said: Mapping[str, str], 
     config: dict[str, Any] = {
         "uniq_id": f"gateway_{id_of(subject)}_{entity}",
         "name": said.get("name", entity.replace("_", " ")),
-        "avty_t": _filled(topics.availability, subject),
     }
+    available = _filled(topics.availability, subject)
+    if topics.bridge is None:
+        config["avty_t"] = available
+    else:
+        there = {"t": topics.bridge, "pl_avail": "1", "pl_not_avail": "0"}
+        config |= {"avty": [{"t": available}, there], "avty_mode": "all"}
     if has_state:
         config["stat_t"] = _filled(topics.state, subject, entity)
     if takes_orders:

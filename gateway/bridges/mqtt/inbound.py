@@ -23,7 +23,7 @@ from gateway.bridges.mqtt.rpc import Rpc
 from gateway.bridges.mqtt.sparkplug import Births
 from gateway.errors import FrameError, GatewayError, NoRoute, RequestError, RequestInvalid
 from gateway.forwarding.stream import REQUEST_FNF
-from gateway.observe.bridges import BridgeCounters
+from gateway.observe.bridges import BridgeCounters, Loop
 from gateway.policy.principal import Principal
 from gateway.topics.rules import InRule, Matched, Rules
 from gateway.wire.frames import ErrorCode
@@ -129,7 +129,7 @@ class Inbound:
         counters = self._counters
         reason = self._guard.arriving(message, self._clock(), cached=self._cached)
         if reason is not None:
-            counters.loops[reason] += 1
+            counters.looped(Loop(self._wall(), message.topic, reason))
             self._client.acknowledge(arrival)
             return
         if self._births is not None and not self._is_news(arrival):

@@ -18,7 +18,7 @@ from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.outgoing import LOST, UNSENT
 from gateway.bridges.mqtt.properties import Asked, asked_of
-from gateway.bridges.mqtt.sparkplug import NAMESPACE, historical, may_replay
+from gateway.bridges.mqtt.sparkplug import NAMESPACE, Lives, historical, may_replay
 from gateway.errors import (
     BrokerRefused,
     FrameError,
@@ -53,10 +53,10 @@ class Outbound:
         counters: BridgeCounters,
         *,
         cached: bool,
-        aware: bool,
+        lives: Lives | None,
         clock: Callable[[], float],
     ) -> None:
-        """`cached`: what goes out is remembered, for what comes back. `aware`: of Sparkplug."""
+        """`cached`: what goes out is remembered, for what comes back. `lives`: where it is aware of Sparkplug."""
         self._name = name
         self._node = node
         self._rules = rules
@@ -64,7 +64,7 @@ class Outbound:
         self._guard = guard
         self._counters = counters
         self._cached = cached
-        self._aware = aware
+        self._lives = lives
         self._clock = clock
         self._unconfirmed = 0
         self._failed = False
@@ -106,8 +106,10 @@ class Outbound:
         properties = asked.properties
         if properties.expiry_s is None and rule.expiry_s is not None:
             properties = properties._replace(expiry_s=rule.expiry_s)
-        if self._aware and "spooled" in facts:
-            data = _replayed(found.topic, data)
+        if self._lives is not None:
+            if "spooled" in facts:
+                data = _replayed(found.topic, data)
+            self._lives.went(found.topic, data, facts.get("subject", ""))
         return Message(found.topic, data, qos, retain, False, self._signed(properties, facts)), rule
 
     def signed(self, properties: Properties, metadata: bytes) -> Properties:

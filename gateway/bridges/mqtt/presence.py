@@ -1,7 +1,8 @@
 """Who is there, as MQTT shows it: the bridge itself, and the devices of this node, as retained messages.
 
 The bridge says `1` at its state topic, the broker says `0` for it when it goes without a word. It says so again when
-nothing has been acknowledged for a keepalive interval: the broker's PUBACK is what health is judged by.
+nothing has been acknowledged for a keepalive interval: the broker's PUBACK is what health is judged by. Devices are
+shown where the document says, to Home Assistant (`home`), and as the deaths of nodes of Sparkplug (`sparkplug.Lives`).
 
 Mosquitto's bridges say it below `$SYS`, where amqtt and aedes, among others, hang up on whoever publishes. MQTT 3.1.1
 has no other word for a refusal, so whom that happens to twice says nothing there any more.
@@ -12,10 +13,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from gateway import __version__
-from gateway.bridges.mqtt import discovery
+from gateway.bridges.mqtt.discovery import OFFLINE, ONLINE
+from gateway.bridges.mqtt.home import MAX_DEVICES, Home
 from gateway.bridges.mqtt.message import Message, Properties
-from gateway.errors import BridgeError, RequestError, TokenError
+from gateway.errors import BridgeError, RequestError
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.plane import INTERNAL
 from gateway.policy.principal import Kind, Principal
@@ -23,6 +24,7 @@ from gateway.topics.patterns import Template
 
 if TYPE_CHECKING:
     from gateway.bridges.mqtt.client import Client
+    from gateway.bridges.mqtt.sparkplug import Lives
     from gateway.documents.bridge import Bridge as Spec
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane
@@ -37,8 +39,8 @@ HUNG_UP_S: Final = 2.0
 HUNG_UP: Final = 2
 #: How a broker's doing ends a connection.
 _BROKERS_DOING: Final = frozenset({"mqtt_lost", "mqtt_disconnected", "mqtt_not_authorized", "mqtt_malformed"})
-#: Devices that are told of.
-MAX_DEVICES: Final = 100_000
+#: How often it is looked whether records of devices have changed, in seconds.
+LOOK_S: Final = 1.0
 
 
 def will_of(spec: Spec) -> Message | None:
@@ -49,25 +51,23 @@ def will_of(spec: Spec) -> Message | None:
 class Presence:
     """Of one bridge and the devices of its node. `why`: what it does not say, empty where it says all."""
 
-    def __init__(self, spec: Spec, plane: Plane, client: Client, counters: BridgeCounters) -> None:
+    def __init__(self, spec: Spec, plane: Plane, client: Client, lives: Lives | None, counters: BridgeCounters) -> None:
+        """`lives`: of the nodes of Sparkplug that are born through this bridge, where it is aware of them."""
         self._spec = spec
         self._plane = plane
         self._client = client
+        self._lives = lives
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         devices = spec.presence.devices
         self._devices = None if devices is None else Template(devices)
-        home = spec.home_assistant
-        self._home = None
-        self._status = "" if home is None else home.status
-        if home is not None:
-            self._home = discovery.Topics(
-                home.prefix, Template(home.state), Template(home.command), Template(home.availability)
-            )
-        self._shown: dict[str, Principal] = {}
+        self._home = Home(spec, plane, self._here, self._publish, counters)
+        self._tells = self._devices is not None or spec.home_assistant is not None or lives is not None
+        self._shown: set[str] = set()
         self._dirty: set[str] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._up = False
         self._up_at = 0.0
         self._hung_up = 0
@@ -76,11 +76,7 @@ class Presence:
     @property
     def filters(self) -> tuple[tuple[str, int], ...]:
         """What the bridge has to subscribe to for it, with which QoS."""
-        return ((self._status, 1),) if self._status else ()
-
-    @property
-    def _tells(self) -> bool:
-        return self._devices is not None or self._home is not None
+        return ((self._home.status, 1),) if self._home.status else ()
 
     # The bridge
 
@@ -89,15 +85,20 @@ class Presence:
         self._up_at = self._plane.monotonic()
         self._shown.clear()
         self._beat()
-        if self._tells:
-            self._look_at_all()
+        if self._devices is not None:
+            for route in list(self._plane.table):
+                if route.subject:
+                    self._show(route.subject)
+        self._home.connected()
+        if self._home.status:
+            self._look()
 
     def disconnected(self, reason: str) -> None:
         """`reason`: of the error that ended the connection."""
         if self._up:
             self._judge(reason)
         self._up = False
-        for timer in (self._beating, self._settling):
+        for timer in (self._beating, self._settling, self._looking):
             if timer is not None:
                 timer.cancel()
         self._settling = None
@@ -106,7 +107,9 @@ class Presence:
         """The bridge goes: say so itself, because after a goodbye the broker does not."""
         if self._up:
             for subject in list(self._shown):
-                self._say(subject, None)
+                self._say(subject, here=False)
+            self._home.leave()
+            self._bury(None)
             if self._spec.state_topic is not None and not self.why:
                 self._publish(Message(self._spec.state_topic, GONE, 0, True))
         self.disconnected("mqtt_stopped")
@@ -136,6 +139,10 @@ class Presence:
             self._publish(Message(topic, HERE, 1, True))
         self._beating = self._loop.call_later(interval / 2, self._beat)
 
+    def _look(self) -> None:
+        self._home.look_again()
+        self._looking = self._loop.call_later(LOOK_S, self._look)
+
     # Devices
 
     def heard(self, route: Route) -> None:
@@ -150,75 +157,41 @@ class Presence:
         self._settling = None
         dirty, self._dirty = self._dirty, set()
         for subject in dirty:
-            self._say(subject, self._here(subject))
-
-    def _look_at_all(self) -> None:
-        for route in list(self._plane.table):
-            if route.subject and route.subject not in self._shown:
-                self._say(route.subject, self._here(route.subject))
+            self._show(subject)
+            self._home.look(subject)
+            if not self._plane.table.routes_of_subject(subject):
+                self._bury(subject)
 
     def _here(self, subject: str) -> Principal | None:
         """The device of this name that is connected to this node."""
-        group = self._plane.table.subject(subject)
-        for route in group.routes if group is not None else ():
+        for route in self._plane.table.routes_of_subject(subject):
             owner: Connection = route.owner  # type: ignore[assignment]
             if owner.side == LOCAL and owner.kind != INTERNAL and owner.principal.kind is Kind.DEVICE:
                 return owner.principal
         return None
 
-    def _say(self, subject: str, device: Principal | None) -> None:
-        before = self._shown.get(subject)
-        if device is None and before is None:
+    def _show(self, subject: str) -> None:
+        here = self._here(subject) is not None
+        if here != (subject in self._shown):
+            self._say(subject, here=here)
+
+    def _say(self, subject: str, *, here: bool) -> None:
+        if self._devices is None or (here and len(self._shown) >= MAX_DEVICES):
             return
-        if device is not None:
-            if len(self._shown) >= MAX_DEVICES:
-                return
-            self._shown[subject] = device
-        else:
-            del self._shown[subject]
+        (self._shown.add if here else self._shown.discard)(subject)
         try:
-            if self._devices is not None and (before is None) != (device is None):
-                self._publish(_state(self._devices, subject, device is not None))
-            if self._home is not None:
-                for message in self._announcement(subject, before, device):
-                    self._publish(message)
+            self._publish(_state(self._devices, subject, here))
         except BridgeError as error:
             self._counters.dropped[error.reason] += 1
 
-    def _announcement(self, subject: str, before: Principal | None, device: Principal | None) -> tuple[Message, ...]:
-        """Raises BridgeError."""
-        assert self._home is not None
-        labels = dict((device or before or _NOBODY).labels)
-        if not discovery.is_announced(labels):
-            return ()
-        if device is None:
-            if before is not None and self._is_deleted(before):
-                return discovery.removals(subject, labels, self._home)
-            return (discovery.availability(subject, self._home, online=False),)
-        old = {} if before is None else dict(before.labels)
-        return discovery.changes(subject, old, labels, self._home, online=True, version=__version__)
-
-    def _is_deleted(self, device: Principal) -> bool:
-        """Whether it is gone for good, and not only away or disabled."""
-        access = self._plane.snapshot.access
-        if device.subject in access.devices:
-            return False
-        try:
-            access.judge(device, self._plane.wall())
-        except TokenError:
-            return True
-        return False
+    def _bury(self, subject: str | None) -> None:
+        """Nodes of Sparkplug whose device has gone are dead; None: all of them, as far as anybody here can tell."""
+        for death in () if self._lives is None else self._lives.ended(subject, self._plane.wall()):
+            self._publish(death)
 
     def take(self, message: Message) -> bool:
-        """Whether a message is Home Assistant's: when it comes back it has to be told again."""
-        if not self._status or message.topic != self._status:
-            return False
-        if message.payload == discovery.ONLINE:
-            shown = list(self._shown)
-            self._shown.clear()
-            for subject in shown:
-                self._say(subject, self._here(subject))
-        return True
+        """Whether a message is Home Assistant's."""
+        return self._home.take(message)
 
     def _publish(self, message: Message) -> None:
         try:
@@ -231,8 +204,5 @@ def _state(template: Template, subject: str, online: bool) -> Message:
     """Raises BridgeError when the name is no level of a topic."""
     if any(character in subject for character in "/+#\0"):
         raise BridgeError(f"{subject!a} is no level of a topic", reason="mqtt_discovery")
-    payload = discovery.ONLINE if online else discovery.OFFLINE
+    payload = ONLINE if online else OFFLINE
     return Message(template.fill({"sub": subject}), payload, 1, True, False, Properties(text=True))
-
-
-_NOBODY: Final = Principal("", Kind.DEVICE, "", 0.0, 0.0)

@@ -15,11 +15,11 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from gateway.bridges.mqtt.message import Message
-from gateway.bridges.mqtt.sparkplug_payload import historical, number_of, rebirth, seq_of
+from gateway.bridges.mqtt.sparkplug_payload import death, historical, number_of, rebirth, seq_of
 from gateway.errors import FrameError
 from gateway.topics.filters import SEPARATOR, matches
 
-__all__ = ["Births", "Kind", "SparkplugTopic", "Verdict", "historical", "may_replay", "topic_of"]
+__all__ = ["Births", "Kind", "Lives", "SparkplugTopic", "Verdict", "historical", "may_replay", "topic_of"]
 
 NAMESPACE: Final = "spBv1.0"
 #: Between two requests to one node to be born again, in seconds.
@@ -176,3 +176,38 @@ class Births:
             _, oldest = self._nodes.popitem(last=False)
             self.bytes -= oldest.bytes
             self.evicted += 1
+
+
+class Lives:
+    """Whose births went out: when a device of RSocket is gone the broker, which never knew it, tells nobody of it."""
+
+    def __init__(self, max_nodes: int = MAX_NODES) -> None:
+        self._max_nodes = max_nodes
+        self._sessions: dict[str, dict[str, int]] = {}
+        self._count = 0
+
+    def went(self, topic: str, payload: bytes, subject: str) -> None:
+        """A message of `subject` goes out."""
+        found = topic_of(topic)
+        if found is None or found.device or not subject or found.kind not in (Kind.NBIRTH, Kind.NDEATH):
+            return
+        grave = f"{NAMESPACE}/{found.group}/{Kind.NDEATH}/{found.node}"
+        sessions = self._sessions.get(subject, {})
+        if found.kind is Kind.NDEATH:
+            self._count -= sessions.pop(grave, None) is not None
+            return
+        try:
+            session = number_of(payload, "bdSeq")
+        except FrameError:
+            return
+        if session is None or (grave not in sessions and self._count >= self._max_nodes):
+            return
+        self._count += grave not in sessions
+        self._sessions.setdefault(subject, {})[grave] = session
+
+    def ended(self, subject: str | None, now: float) -> list[Message]:
+        """The deaths of those that `subject` has given birth to; None: everybody. `now`: Unix seconds."""
+        subjects = list(self._sessions) if subject is None else [subject]
+        lives = [each for one in subjects for each in self._sessions.pop(one, {}).items()]
+        self._count -= len(lives)
+        return [Message(grave, death(int(now * 1000), session), qos=1) for grave, session in lives]

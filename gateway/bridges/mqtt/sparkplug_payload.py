@@ -15,6 +15,7 @@ from gateway.errors import FrameError
 _METRIC, _SEQ, _TIMESTAMP = 2, 3, 1
 _NAME, _METRIC_TIMESTAMP, _DATATYPE, _HISTORICAL, _INT, _LONG, _BOOLEAN = 1, 3, 4, 5, 10, 11, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_DATATYPE_INT64: Final = 4
 _DATATYPE_BOOLEAN: Final = 11
 _IS_HISTORICAL: Final = bytes((_HISTORICAL << 3 | _VARINT, 1))
 #: A varint of 64 bits.
@@ -73,6 +74,23 @@ def rebirth(timestamp_ms: int) -> bytes:
             _encoded(_DATATYPE_BOOLEAN),
             _key(_BOOLEAN, _VARINT),
             b"\x01",
+        )
+    )
+    return b"".join((_key(_TIMESTAMP, _VARINT), _encoded(timestamp_ms), _key(_METRIC, _BYTES), _sized(metric)))
+
+
+def death(timestamp_ms: int, session: int) -> bytes:
+    """The NDEATH of a session: its `bdSeq`, and no sequence number."""
+    metric = b"".join(
+        (
+            _key(_NAME, _BYTES),
+            _sized(b"bdSeq"),
+            _key(_METRIC_TIMESTAMP, _VARINT),
+            _encoded(timestamp_ms),
+            _key(_DATATYPE, _VARINT),
+            _encoded(_DATATYPE_INT64),
+            _key(_LONG, _VARINT),
+            _encoded(session),
         )
     )
     return b"".join((_key(_TIMESTAMP, _VARINT), _encoded(timestamp_ms), _key(_METRIC, _BYTES), _sized(metric)))
