@@ -103,14 +103,16 @@ class Node(Front):
             configurations = Configurations(self.control, self._tell)
             self.configuring = Configuring(self.services, configurations.look, configurations.keep)
             self.control.device_configs.on_change = self._configured
-            self._open_updates(self.control)
+            desk = self._open_updates(self.control)
             self.depot = Depot(self.plane, self.identity.node_id, config, self.control, self._tell)
             await self.depot.start()
             self.links.prepare(config, self.plane, self.services, self.control, self.handshake, self._tell)
             self.depot.cross(self.services, self.links.membership)
             if config.node.workers > 1:
                 federation = None if self.links.membership is None else self.links.membership.federation
-                self.workers = Crew(self, self.control, renewals, configurations, federation, authority, self._tell)
+                self.workers = Crew(
+                    self, self.control, renewals, configurations, desk, federation, authority, self._tell
+                )
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
             self.bridges.open(config, self.plane, self.identity, self.control, lambda: self.depot)
@@ -124,7 +126,7 @@ class Node(Front):
         self.start_clock()
         self._announce()
 
-    def _open_updates(self, control: ControlPlane) -> None:
+    def _open_updates(self, control: ControlPlane) -> UpdateDesk:
         counters = self.metrics.updates
         desk = self._desk = UpdateDesk(control, lambda: self.config, time.monotonic)
         downloads = self.updates = Downloads(self.services, desk, control.firmware.images.directory, counters)
@@ -133,9 +135,12 @@ class Node(Front):
         def stopped(rollout_id: str) -> None:
             calling.forget(rollout_id)
             downloads.cut(rollout_id)
+            if self.workers is not None:
+                self.workers.tell("firmware_stopped", rollout=rollout_id)
 
         desk.on_start, desk.on_stop = calling.call, stopped
         desk.start()
+        return desk
 
     def _spool_figures(self) -> list[SpoolFigures]:
         return [] if self.depot is None else self.depot.figures()

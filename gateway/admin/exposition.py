@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.admin.family import Family, Reading, Row, Sources, SpoolFigures, one
-from gateway.admin.part_families import bridge_families, link_families, spool_families, table_families
+from gateway.admin.part_families import bridge_families, link_families, spool_families, table_families, update_families
 from gateway.observe.metrics import Metrics
 from gateway.observe.process import process_usage
 
@@ -192,6 +192,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     *link_families(),
     *table_families(),
     *bridge_families(),
+    *update_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",

@@ -1,4 +1,5 @@
-"""The metrics of what a node may have: spools, links, a shared table, bridges. Nothing is said where there is none."""
+"""The metrics of what a node may have: spools, links, a shared table, bridges, firmware for devices. Nothing is said
+where there is none."""
 
 from __future__ import annotations
 
@@ -224,4 +225,44 @@ def bridge_families() -> list[Family]:
         ),
         Family("gateway_mqtt_rpc_total", "counter", "Requests that came as messages.", counted("rpc"), bridge),
         Family("gateway_mqtt_rpc_failed_total", "counter", "Those that failed.", counted("rpc_failed"), bridge),
+    ]
+
+
+def update_families() -> list[Family]:
+    def by(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [((word,), count) for word, count in getattr(r.metrics.updates, name).items()]
+
+    return [
+        Family(
+            "gateway_firmware_downloads_open",
+            "gauge",
+            "Firmware images that are on their way to devices.",
+            lambda r: one(r.metrics.updates.open),
+        ),
+        Family(
+            "gateway_firmware_downloads_total",
+            "counter",
+            "Downloads that ended: complete, canceled (the device has gone), refused (it is not its update).",
+            by("downloads"),
+            ("outcome",),
+        ),
+        Family(
+            "gateway_firmware_bytes_total",
+            "counter",
+            "Bytes of images sent to devices.",
+            lambda r: one(r.metrics.updates.bytes),
+        ),
+        Family(
+            "gateway_firmware_reports_total",
+            "counter",
+            "What devices said of their updates, by state.",
+            by("reports"),
+            ("state",),
+        ),
+        Family(
+            "gateway_firmware_calls_total",
+            "counter",
+            "Devices that were told to ask for an update.",
+            lambda r: one(r.metrics.updates.calls),
+        ),
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from gateway.observe.metrics import Counters, Durations, Metrics, ServiceStats
+from gateway.observe.updates import UpdateCounters
 
 _OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
 
@@ -19,6 +22,7 @@ def told(metrics: Metrics) -> dict[str, Any]:
         },
         "lag": _durations(metrics.lag),
         "lag_latest": metrics.lag_latest,
+        "updates": asdict(metrics.updates),
     }
 
 
@@ -34,6 +38,9 @@ def heard(figures: dict[str, Any]) -> Metrics:
             setattr(stats, name, value)
     _take(metrics.lag, figures["lag"])
     metrics.lag_latest = figures["lag_latest"]
+    said = figures["updates"]
+    counted = {name: Counter(said[name]) for name in ("downloads", "reports")}
+    metrics.updates = UpdateCounters(**said | counted)
     return metrics
 
 

@@ -32,6 +32,8 @@ from gateway.observe.loggers import structlog
 from gateway.observe.process import ProcessUsage
 from gateway.renewal import Renewals, Wanted
 from gateway.transport.dialer import Dialer
+from gateway.updating.desk import UpdateDesk
+from gateway.workers import updates
 from gateway.workers.channel import Channel, Message, pair
 from gateway.workers.household import Household
 from gateway.workers.telling import Teller
@@ -86,6 +88,7 @@ class Crew:
         control: ControlPlane,
         renewals: Renewals,
         configurations: Configurations,
+        desk: UpdateDesk,
         federation: Federation | None,
         authority: bytes,
         tell: Callable[..., None],
@@ -95,6 +98,7 @@ class Crew:
         self._control = control
         self._renewals = renewals
         self._configurations = configurations
+        self._desk = desk
         self._authority = authority
         self._tell = tell
         self._loop = loop
@@ -335,6 +339,8 @@ class Crew:
                 return await self._configurations.look(message["devices"])
             case "configured":
                 return await self._configurations.keep(Said(**message["said"]))
+            case "firmware_report" | "firmware_download":
+                return await updates.answered(self._desk, message)
         raise WorkerError(f"nobody answers {message['is']}")
 
     # Hearing
@@ -349,6 +355,8 @@ class Crew:
             case "lines":
                 for kind, *line in message["lines"]:
                     self._note(hand, kind, line)
+            case "firmware_received" | "firmware_damaged":
+                updates.heard(self._desk, message)
             case "unknown_key":
                 self._front.unknown_key()
             case "link":

@@ -17,6 +17,7 @@ from gateway import errors
 from gateway.admin import connection_rows
 from gateway.config import Config
 from gateway.configuring import Configuring, Said
+from gateway.control.firmware import DIRECTORY
 from gateway.control.registry import Publication
 from gateway.enrolling import Claim, Enrolling
 from gateway.errors import Overloaded, RequestError, WorkerError
@@ -30,10 +31,12 @@ from gateway.observe.process import process_usage
 from gateway.policy.access_list import AccessList
 from gateway.renewal import Renewal, Wanted
 from gateway.transport.dialer import Dialer
+from gateway.updating.downloads import Downloads
 from gateway.workers.channel import Channel, Message
 from gateway.workers.household import Household, worker_id
 from gateway.workers.reporting import Reporter
 from gateway.workers.telling import Hearer
+from gateway.workers.updates import DistantDesk
 
 #: How often the first process hears how many connections there are, in seconds.
 FIGURES_S: Final = 0.5
@@ -96,6 +99,9 @@ class Worker(Front):
         self.renewal = Renewal(self.services, self._renew)
         self.enrolling = Enrolling(self.services, self._enroll)
         self.configuring = Configuring(self.services, self._look, self._keep)
+        desk = DistantDesk(self._channel, self._from_disk)
+        images = self._config.node.data / DIRECTORY
+        self.updates = Downloads(self.services, desk, images, self.metrics.updates)
         self.household = Household(
             self.plane,
             self.services,
@@ -130,6 +136,8 @@ class Worker(Front):
                 self.take_settings()
             case "elsewhere":
                 self.admission.elsewhere = message["connections"]
+            case "firmware_stopped":
+                self.updates.cut(message["rollout"])
             case "configured":
                 assert self.configuring is not None
                 self.configuring.changed(message["devices"])
@@ -179,6 +187,7 @@ class Worker(Front):
         await self.enrolling.stop()
         assert self.configuring is not None
         await self.configuring.stop()
+        await self.updates.stop()
         await self.household.stop()
         self._reporter.flush()
 

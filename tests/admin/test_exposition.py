@@ -1,5 +1,6 @@
 import asyncio
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.admin.exposition import FAMILIES, Sources, reference, render
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.metrics import Metrics
+from gateway.observe.updates import UpdateCounters
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 
@@ -53,6 +55,7 @@ def busy_metrics() -> Metrics:
     for seconds in (10e-6, 100e-6, 0.5, 100.0):
         stats.observe(seconds)
     metrics.loop_lag(0.002)
+    metrics.updates = UpdateCounters(25, Counter(complete=26), 27, Counter(idle=28), 29)
     return metrics
 
 
@@ -89,6 +92,11 @@ async def test_every_counter_is_shown_with_its_value() -> None:
         key("gateway_resumes_refused_total", reason="resume_expired"): 1,
         key("gateway_outbox_bytes"): 7000,
         key("gateway_routes"): 8,
+        key("gateway_firmware_downloads_open"): 25,
+        key("gateway_firmware_downloads_total", outcome="complete"): 26,
+        key("gateway_firmware_bytes_total"): 27,
+        key("gateway_firmware_reports_total", state="idle"): 28,
+        key("gateway_firmware_calls_total"): 29,
         key("gateway_loop_lag_seconds_count"): 1,
         key("gateway_loop_lag_seconds_sum"): 0.002,
         key("gateway_loop_lag_latest_seconds"): 0.002,
