@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.device.board import Board
 from tests.device.conftest import Start, micropython_compiled
 from tests.device.firmware_node import SECRET, FirmwareNode, manifest, tar
 from tests.device.interpreters import FIRMWARE, SDK, Interpreter
+from tests.device.rebooting import Rebooting
 
 APPLICATION = (Path(__file__).parent / "programs" / "application.py").read_bytes()
 
-Make = Callable[..., Board]
+Make = Callable[..., Rebooting]
 
 
 def release(version: str, kind: str) -> bytes:
@@ -39,8 +39,8 @@ def make_on(interpreter: Interpreter, root: Path) -> Make:
     heap = "256k" if interpreter.name == "micropython-py" else "64k"
     board = replace(interpreter, path=path).with_heap(heap)
 
-    def make(node: FirmwareNode) -> Board:
-        return Board(board, "two_slots", node.peer.url, root=root, DEVICE_SECRET=SECRET)
+    def make(node: FirmwareNode) -> Rebooting:
+        return Rebooting(board, "two_slots", node.peer.url, root=root, DEVICE_SECRET=SECRET)
 
     return make
 
@@ -127,23 +127,30 @@ async def test_damaged_image(damage: str, make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "boots", "reason"),
-    [("deaf", 3, "TimeoutError"), ("ill", 3, "fever"), ("dies", 6, "not confirmed"), ("broken", 3, "KIND")],
+    [
+        ("deaf", 3, "TimeoutError"),
+        ("ill", 3, "fever"),
+        ("dies", 6, "not confirmed"),
+        ("hangs", 6, "not confirmed"),
+        ("broken", 3, "KIND"),
+    ],
 )
 async def test_rolled_back(kind: str, boots: int, reason: str, make: Make) -> None:
-    """An image that finds no gateway, that is ill, that never gets so far, and that does not even start."""
+    """An image that finds no gateway, that is ill, that resets, that hangs, and that does not even start."""
     image = application("1.3.0", kind)
     if kind == "broken":
         image = tar({"app.py": b"KIND"})
     node = FirmwareNode(image, manifest(image, "1.3.0"))
     async with node.peer, make(node) as board:
         await board.expect(runs="1.2.0", state="idle")
-        for _ in range({"broken": 0, "dies": 3}.get(kind, 1)):
+        for _ in range({"broken": 0, "dies": 3, "hangs": 3}.get(kind, 1)):
             await board.expect(runs="1.3.0", state="trial")
         await board.expect(runs="1.2.0", state="rolled_back")
         await node.heard("rolled_back")
     assert reason in node.reports[-1]["reason"]
     assert node.reports[-1]["id"] == "fw-2"
     assert board.boots == boots
+    assert board.starved == (3 if kind == "hangs" else 0)
 
 
 async def test_power_cuts(compiled: Path, start: Start) -> None:

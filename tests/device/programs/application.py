@@ -1,6 +1,7 @@
 """The application in an image of the tests. `release.py` beside it says VERSION and KIND:
 
-"well", "deaf" (finds no gateway), "ill" (its health check says so), "dies" (resets before it could say anything).
+"well", "deaf" (finds no gateway), "ill" (its health check says so), "dies" (resets before it
+reached the gateway), "hangs" (until the watchdog bites).
 """
 
 import asyncio
@@ -25,6 +26,10 @@ async def main():
     print(json.dumps({"runs": VERSION, "state": store.state["state"]}))
     if KIND == "dies":
         machine.reset()
+    if KIND == "hangs":
+        machine.WDT(timeout=100)
+        while True:
+            pass
     dev = Device("ws://127.0.0.1:1/" if KIND == "deaf" else sys.argv[1], "dev-1", backoff_ms=(10, 50))
     dev.start()
     trial_s = 0.2 if KIND == "deaf" else 300
