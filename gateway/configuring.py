@@ -26,8 +26,9 @@ from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import NodeServices
 from gateway.wire.frames import FrameType
 
-#: Devices that are looked up at once: others get their turn on the disk.
+#: Devices that are looked up at once, and how long others have the disk then, in seconds.
 LOOKED_UP = 256
+PAUSE_S = 0.01
 _MAX_VERSION = 2**53
 
 
@@ -107,6 +108,7 @@ class Configuring:
                 for device in devices:
                     del self._due[device]
                 await self._tell(devices)
+                await asyncio.sleep(PAUSE_S)
         finally:
             self._looking = None
 

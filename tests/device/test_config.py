@@ -51,10 +51,6 @@ class Operator:
 
 
 def board(interpreter: Interpreter, node: LocalNode, root: Path, url: str = "") -> Board:
-    if interpreter.name == "micropython-mpy":
-        # The host's `machine` is compiled when it is imported.
-        interpreter = interpreter.with_heap("64k")
-    interpreter = replace(interpreter, path=(*interpreter.path, FIRMWARE / "host"))
     return Board(interpreter, "configured", url or address(node), root=root, DEVICE_TOKEN=token(node))
 
 
