@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
@@ -27,14 +27,13 @@ from tests.bridges.forked_node import ForkedNode
 from tests.bridges.peers import Peer, bridge
 from tests.bridges.test_spool import spool
 from tests.local_node import until
-from tests.rawclient import ConnectionEnded, RawClient, composite
+from tests.rawclient import ConnectionEnded, RawClient
 
 GONE = (ConnectionEnded, ConnectionError, TimeoutError, asyncio.IncompleteReadError, OSError)
 RULES = (
     {"pattern": "direct/#", "direction": "in", "qos": 2, "route": "ledger.direct"},
     {"pattern": "kept/#", "direction": "in", "qos": 2, "route": "ledger.kept", "spool": "kept"},
 )
-OUT = {"pattern": "out/{sub}", "direction": "out", "qos": 1, "route": "cloud.out"}
 
 
 #: The broker's window for the bridge.
@@ -195,69 +194,3 @@ async def test_a_node_is_killed_beside_a_broker_of_3_1_1(
     assert not broker.marks or not ledger.twice
     assert len(ledger.published) > 5 * times
     print(f"{len(ledger.published)} published, {ledger.again} came again")
-
-
-async def write(node: ForkedNode, numbers: list[int], acked: set[str]) -> None:
-    """One request after the other until the node has gone; `numbers` holds the next one."""
-    with contextlib.suppress(*GONE):
-        client = await RawClient.connect_tcp(node.tcp_port)
-        try:
-            client.setup(node.token("writer", "service"), ())
-            await client.ready()
-            while True:
-                number, numbers[0] = numbers[0], numbers[0] + 1
-                client.send(frames.RequestResponse(client.next_stream_id(), composite("cloud.out"), b"%d" % number))
-                frame = await client.recv(20)
-                if isinstance(frame, frames.Payload):
-                    acked.add(str(number))
-                else:
-                    await asyncio.sleep(0.01)
-        finally:
-            await client.close()
-
-
-async def arrives(watcher: Peer, wanted: set[str]) -> None:
-    await until(lambda: wanted <= {message.payload.decode() for message in watcher.got})
-
-
-@pytest.mark.timeout(300)
-async def test_a_node_is_killed_while_its_broker_is_away(
-    tmp_path: Path, start_broker: StartBroker, peer: ConnectPeer
-) -> None:
-    broker = await start_broker("max_queued_messages 0")
-    acked: set[str] = set()
-    numbers, random = [1], Random(11)
-    got: dict[str, str] = {}
-    again = 0
-    for life in range(6):
-        if life in (2, 3):
-            broker.stop()
-        elif life == 4:
-            await broker.start()
-        watcher = None
-        if life not in (2, 3):
-            watcher = await peer(broker, "watcher", clean_start=False, session_expiry_s=3600)
-            await watcher.subscribe("out/#", 1)
-        node = await begin(tmp_path, life, spool("cloud", "cloud.out"), bridge(broker, OUT))
-        try:
-            work: Coroutine[Any, Any, None] = write(node, numbers, acked)
-            writing = asyncio.create_task(work)
-            await asyncio.sleep(random.uniform(0.2, 0.7))
-            if life == 5:
-                assert watcher is not None
-                await end(writing)
-                with contextlib.suppress(TimeoutError):  # what is missing is said below
-                    await arrives(watcher, acked - set(got.values()))
-        finally:
-            node.kill()
-        await asyncio.gather(writing, return_exceptions=True)
-        for message in watcher.got if watcher is not None else ():
-            identity = message.properties.of_user("gateway-id") or f"live {message.payload.decode()}"
-            again += identity in got
-            got[identity] = message.payload.decode()
-        if watcher is not None:
-            watcher.leave()
-            await watcher.session.ended
-    assert acked <= set(got.values()), f"lost: {sorted(acked - set(got.values()))[:10]}"
-    assert len(acked) > 50
-    print(f"{len(acked)} acknowledged, {again} came again")
