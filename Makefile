@@ -79,6 +79,7 @@ lint: style types
 	@$(BIN)/python tools/limits_doc.py --check
 	@$(BIN)/python tools/openapi_doc.py --check
 	@$(BIN)/python tools/sdk_package.py --check
+	@$(BIN)/python tools/sdk_reference.py --check
 
 style: setup
 	@$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from device_sdk.provision import enrol, erase, save
 class FirstBoot:
     """Takes an enrolment line from the file `enroll.txt`, the serial console, and the page (`portal.serve`).
 
-    `net` brings the network up, as a Device's does, by what `settings["wifi"]` says, which this fills in. `device_id`:
+    `net`: a Wifi; it and `settings["wifi"]` are given the name and key that a person enters. `device_id`:
     the id to take where the line leaves that open. `state` is a text for people: waiting, working, done, or what is
     wrong; `say` is called with each.
     """
@@ -28,8 +28,16 @@ class FirstBoot:
         self.done = asyncio.Event()
         self._lock = asyncio.Lock()
 
-    async def run(self):
-        """Return when there is a credential. Whoever calls it resets the board then."""
+    async def run(self, name="", key="", port=80):
+        """Return when there is a credential. Whoever calls it resets the board then.
+
+        With a `key` of 8 characters or more, as on the device's label, there is an access point `name` with a page.
+        """
+        server = None
+        if key:
+            from portal import access_point, serve
+
+            server = await serve(self, name, access_point(name, key), port)
         try:
             with open("enroll.txt") as f:
                 await self.take(f.read())
@@ -38,6 +46,8 @@ class FirstBoot:
         reading = asyncio.create_task(self._read())
         await self.done.wait()
         reading.cancel()
+        if server:
+            server.close()
 
     async def take(self, line, ssid="", key=""):
         """Try a line, with the Wi-Fi that leads to the node. Returns the state."""
@@ -47,7 +57,7 @@ class FirstBoot:
             self._now("working")
             try:
                 if ssid:
-                    self.settings["wifi"] = [ssid, key]
+                    self._wifi(ssid, key)
                 if self.net:
                     await self.net.ensure_up()
                 await enrol(line, self.device_id)
@@ -62,6 +72,13 @@ class FirstBoot:
             except (OSError, EOFError, asyncio.TimeoutError) as e:
                 self._now("no way to the gateway: " + repr(e))
             return self.state
+
+    def _wifi(self, *login):
+        self.settings["wifi"] = login
+        if self.net and tuple(self.net.login) != login:
+            self.net.login = login
+            # It may be in another one by now.
+            self.net.wlan.active(False)
 
     def _now(self, state):
         self.state = state
@@ -80,7 +97,7 @@ class FirstBoot:
                 erase()
                 self._now("erased")
             elif words and words[0] == "wifi" and len(words) == 3:
-                self.settings["wifi"] = words[1:]
+                self._wifi(*words[1:])
                 save(wifi=words[1:])
                 self._now("wifi " + words[1])
             elif words:

@@ -30,7 +30,7 @@ def access_point(ssid, key):
     return ap.ifconfig()[0]
 
 
-async def serve(boot, name, host="0.0.0.0", port=80):
+async def serve(boot, name, host, port):
     """Serve the page of a FirstBoot, `name` its title, and return the server."""
 
     async def answer(reader, writer):
@@ -44,8 +44,10 @@ async def serve(boot, name, host="0.0.0.0", port=80):
             form = (await reader.readexactly(length)).decode()
             form = dict([[unquoted(side) for side in pair.split("=")] for pair in form.split("&")])
             await boot.take(form["line"], form["ssid"], form["key"])
-        state = boot.state.replace("&", "&amp;").replace("<", "&lt;")
-        writer.write((PAGE % (name, name, state)).encode())
+        title, state = [
+            text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for text in (name, boot.state)
+        ]
+        writer.write((PAGE % (title, title, state)).encode())
         await writer.drain()
 
     async def page(reader, writer):

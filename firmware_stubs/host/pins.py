@@ -3,6 +3,7 @@
 Without a script: a room with a heater on pin 5 and a TMP36 thermometer on any ADC pin, and a sine of 50 Hz on any I2S.
 """
 
+import asyncio
 import math
 import time
 
@@ -61,13 +62,15 @@ class ADC:
 
     def __init__(self, pin, atten=None):
         self.pin = getattr(pin, "id", pin)
+        # A bare number is the one converter of an ESP8266.
+        self.range_uv = 1000000 if pin == self.pin else 3300000
 
     def read_uv(self):
         given = world.said("adc-%s" % self.pin)
         return int(given) if given else int((Room.measure() * 10 + 500) * 1000)
 
     def read_u16(self):
-        return self.read_uv() * 65535 // 3300000
+        return min(self.read_uv() * 65535 // self.range_uv, 65535)
 
 
 class I2S:
@@ -93,14 +96,19 @@ class I2S:
             sample = given[n] if given else int(8000 * math.sin(2 * math.pi * 50 * n / self.rate))
             buf[i : i + 2] = (sample & 0xFFFF).to_bytes(2, "little")
             self.at += 1
-        late = self.at * 1000 // self.rate - (_ticks_ms() - self.began)
-        if late > 0:
-            time.sleep(late / 1000)
+        early = max(self.at * 1000 // self.rate - (_ticks_ms() - self.began), 0)
+        if not early:  # nobody has read for a while: what came then is lost
+            self.began = _ticks_ms() - self.at * 1000 // self.rate
+        if self.called:
+            self.filling = asyncio.create_task(self._full(early / 1000))
         else:
-            self.began -= late  # nobody has read for a while: what came then is lost
+            time.sleep(early / 1000)
+        return len(buf)
+
+    async def _full(self, seconds):
+        await asyncio.sleep(seconds)
         if self.called:
             self.called(self)
-        return len(buf)
 
     def deinit(self):
         self.called = None

@@ -78,8 +78,8 @@ async def test_on_its_page(node: LocalNode, device: Board, unused_port: int) -> 
     device.tell("wifi", "my home p&ss w%rd")
     await device.boot(PORT=str(unused_port))
     await device.until(lambda: "waiting" in device.lines)
-    assert device.did("access-point") == "lamp-7 on the label"
-    assert "lamp <7>" in await page(unused_port)
+    assert device.did("access-point") == "lamp <7> on the label"
+    assert "<h1>lamp &lt;7&gt;</h1>" in await page(unused_port)
     line = await invitation(node)
     wrong = await page(unused_port, ssid="elsewhere", key="x", line=line)
     assert "no way to the gateway" in wrong

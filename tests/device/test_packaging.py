@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Shell, environment
+from tests.cli.test_docs import commands, options
 from tests.conftest import StartNode
 from tests.device.boards import Board
 from tests.device.conftest import micropython_compiled, require
@@ -144,3 +147,28 @@ async def test_a_folder_with_a_credential(node: LocalNode, compiled: Path, tmp_p
     await boards[0].boot()
     await registered(node, "kitchen")
     assert boards[0].did("station") == "home "
+
+
+async def test_a_folder_with_a_line(node: LocalNode, compiled: Path, tmp_path: Path, boards: list[Board]) -> None:
+    """The first boot makes it a device; the second one is that device."""
+    out = await folder(node, tmp_path, "--board", "esp32", "--source", "--wifi", "home")
+    assert {path.suffix for path in (out / "device_sdk").iterdir()} == {".py"}
+    boards.append(Board(micropython_compiled(out, "192k"), out / "main.py", out, tmp_path / "world", bare=True))
+    await boards[0].boot()
+    assert await boards[0].ended() == 42
+    await boards[0].boot()
+    await registered(node, json.loads((out / "device.json").read_text())["device_id"])
+
+
+def test_the_commands_of_the_first_device() -> None:
+    """docs/device/first-device.md: each command and option is one that there is."""
+    page = (REPOSITORY / "docs" / "device" / "first-device.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines() if line.startswith("gateway ")]
+    assert len(lines) >= 6
+    known = commands()
+    for line in lines:
+        _, *words = shlex.split(line, comments=True)
+        named = [name for name in (" ".join(words[:2]), words[0]) if name in known]
+        assert named, line
+        assert {word for word in words if word.startswith("--")} <= options(known[named[0]]), line

@@ -1,7 +1,7 @@
-"""A thermostat on an ESP32: TMP36 sensor on pin 34, heater relay on pin 5.
+"""A thermostat on an ESP32: TMP36 sensor on pin 34, heater relay on pin 5, the BOOT button for a factory reset.
 
-Copy this file, `device_sdk/` and `device.json` to the board: url, device_id, token, wifi: [name, password], and for
-wss:// ca, the name of a PEM or DER file. Serves `set_target` (a number, °C) and the stream `readings`.
+device.json (`gateway device sdk` writes it) has wifi: [name, password], and `label`, the password of the access point
+at its first boot. Serves `set_target` (a number, °C) and the stream `readings`.
 """
 
 import asyncio
@@ -9,28 +9,18 @@ import json
 import time
 
 import machine
-import network
 
 from device_sdk import Busy, Device, RSocketError
+from device_sdk.provision import erase
 from device_sdk.settings import load
+from device_sdk.watchdog import watch
+from device_sdk.wifi import Wifi
 
 settings = load(wifi=("", ""), token="", period_s=2)
 sensor = machine.ADC(machine.Pin(34), atten=machine.ADC.ATTN_11DB)
 heater = machine.Pin(5, machine.Pin.OUT, value=0)
+button = machine.Pin(0, machine.Pin.IN, machine.Pin.PULL_UP)
 state = {"temperature": 0.0, "target": 20.0, "heating": False}
-
-
-class Wifi:
-    async def ensure_up(self):
-        wlan = network.WLAN(network.STA_IF)
-        wlan.active(True)
-        if not wlan.isconnected():
-            wlan.connect(*settings["wifi"])
-            for _ in range(100):
-                if wlan.isconnected():
-                    return
-                await asyncio.sleep(0.1)
-            raise OSError("no Wi-Fi")
 
 
 def set_clock(unix_ms):
@@ -57,12 +47,19 @@ async def readings(data, meta, out):
 
 
 async def main():
-    tls = {"ca": settings["ca"]} if settings.get("ca") else None
-    device = Device(settings["url"], settings["device_id"], settings["token"], tls=tls, net=Wifi(), clock=set_clock)
+    net = Wifi(*settings["wifi"])
+    if "url" not in settings:
+        from first_boot import FirstBoot
+
+        await FirstBoot(settings, net).run("thermostat", settings.get("label"))
+        machine.reset()
+    tls = settings.get("ca") and {"ca": settings["ca"]}
+    device = Device(settings["url"], settings["device_id"], settings["token"], tls=tls, net=net, clock=set_clock)
     device.on("set_target")(set_target)
     device.on_stream("readings")(readings)
     device.start()
-    watchdog = machine.WDT(timeout=8000)
+    asyncio.create_task(watch(device, machine.WDT(timeout=8000)))
+    held = 0
     while True:
         state["temperature"] = round((sensor.read_uv() / 1000 - 500) / 10, 2)
         state["heating"] = state["temperature"] < state["target"] - (0 if heater.value() else 0.5)
@@ -73,7 +70,10 @@ async def main():
             await device.fire_and_forget("telemetry.readings", json.dumps(state).encode())
         except (OSError, Busy):
             pass  # down: the next reading will do
-        watchdog.feed()
+        held = 0 if button.value() else held + 1
+        if held == 3:
+            erase()
+            machine.reset()
         await asyncio.sleep(settings["period_s"])
 
 

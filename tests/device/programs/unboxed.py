@@ -4,30 +4,19 @@ import asyncio
 import os
 
 import machine
-import network
 from first_boot import FirstBoot
-from portal import access_point, serve
 
 from device_sdk.settings import load
+from device_sdk.wifi import Wifi
 
 settings = load(wifi=("", ""))
-
-
-class Wifi:
-    async def ensure_up(self):
-        wlan = network.WLAN(network.STA_IF)
-        wlan.active(True)
-        wlan.connect(*settings["wifi"])
-        if not wlan.isconnected():
-            raise OSError("no Wi-Fi")
+net = Wifi(*settings["wifi"])
+net.wait_s = 3
 
 
 async def main():
-    boot = FirstBoot(settings, Wifi(), "lamp-7")
-    access_point("lamp-7", "on the label")
-    server = await serve(boot, "lamp <7>", "127.0.0.1", int(os.getenv("PORT")))
-    await boot.run()
-    server.close()
+    boot = FirstBoot(settings, net, "lamp-7")
+    await boot.run("lamp <7>", "on the label", int(os.getenv("PORT")))
 
 
 asyncio.run(main())
