@@ -19,7 +19,7 @@ async def follow(device, apply, path="config.json", trial=20, pause_s=3):
 
     `await apply(document)` is called at once with the document on flash, or None; then with each new one. If it raises,
     or the gateway cannot be told in `trial` attempts `pause_s` apart, it is called with the last one that worked, and
-    the gateway is told why. So it is if the device restarts before: what is tried is in `path`.new until it has worked.
+    the gateway is told why. So it is if the device restarts before: what is being tried is in `path`.new.
     """
 
     async def attempt(config):
@@ -62,4 +62,5 @@ async def follow(device, apply, path="config.json", trial=20, pause_s=3):
                 why = "link"
         if left and why:
             left = 0
+            os.remove(new)
             await attempt(good)

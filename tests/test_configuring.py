@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.configuring import LOOKED_UP
 from gateway.control.audit import Actor
 from gateway.control.devices import NewDevice
 from gateway.control.plane import ControlPlane
@@ -89,6 +90,25 @@ async def test_without_credit_the_latest_wins(node: LocalNode, control: ControlP
     assert (await item(client, number))["document"] == {"a": 5}
     client.send(frames.Cancel(number))
     await until(lambda: not configuring._followers)
+
+
+async def test_many_are_told_at_once(node: LocalNode, control: ControlPlane) -> None:
+    """More than are looked up at a time; each once, and those of another site not at all."""
+    count = LOOKED_UP + 20
+    names = [f"many-{number}" for number in range(count)]
+    new = [NewDevice(name, labels={"site": "8" if number % 4 else "9"}) for number, name in enumerate(names)]
+    await control.devices.create_many(new, by=BY)
+    clients = [await device(node, name) for name in names]
+    numbers = [follow(client) for client in clients]
+    configuring = node.node.configuring
+    assert configuring is not None
+    await until(lambda: len(configuring._followers) == count and not configuring._due, 30)
+    told = await control.device_configs.put("labels:site=8", {"a": 1}, by=BY)
+    last = await control.device_configs.put("all", {"a": 2}, by=BY)
+    for number, client, stream in zip(range(count), clients, numbers, strict=True):
+        assert (await item(client, stream))["version"] == (told if number % 4 else last).version
+    await until(lambda: not configuring._due and configuring._looking is None, 30)
+    assert node.node.metrics.counters.configurations == {"sent": count}
 
 
 async def test_devices_say_what_became_of_it(node: LocalNode, control: ControlPlane) -> None:

@@ -13,9 +13,9 @@ from gateway.control.audit import Actor
 from gateway.control.devices import NewDevice
 from gateway.control.plane import ControlPlane
 from gateway.wire import frames
-from tests.device.board import Board
 from tests.device.conftest import Start, micropython_compiled
 from tests.device.interpreters import FIRMWARE, REPOSITORY, Interpreter
+from tests.device.rebooting import Rebooting
 from tests.device.test_node import address, registered, stop, token
 from tests.local_node import LocalNode
 
@@ -50,8 +50,8 @@ class Operator:
         return report.applied
 
 
-def board(interpreter: Interpreter, node: LocalNode, root: Path, url: str = "") -> Board:
-    return Board(interpreter, "configured", url or address(node), root=root, DEVICE_TOKEN=token(node))
+def board(interpreter: Interpreter, node: LocalNode, root: Path, url: str = "") -> Rebooting:
+    return Rebooting(interpreter, "configured", url or address(node), root=root, DEVICE_TOKEN=token(node))
 
 
 async def test_what_works_stays_and_what_does_not_is_taken_back(
@@ -106,6 +106,16 @@ async def test_what_works_stays_and_what_does_not_is_taken_back(
         await device.expect(given={"led": 4})
         await device.expect(given={"led": 6})
         assert await operator.said(newest) == newest
+        bad = await operator.set(fail="no such pin")
+        assert await operator.said(bad, "no such pin") == newest
+        await stop(node)
+
+    # What the application refused is offered once more after a restart, and refused for the same reason.
+    async with board(interpreter, node, tmp_path) as device:
+        await device.expect(given={"led": 6})
+        await device.expect(given={"fail": "no such pin"})
+        await device.expect(given={"led": 6})
+        assert await operator.said(bad, "no such pin") == newest
         await stop(node)
 
 
