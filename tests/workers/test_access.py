@@ -55,6 +55,38 @@ async def test_a_device_renews_its_token_at_any_process(node: NodeProcess) -> No
             assert b"token" in answer.data, answer  # type: ignore[union-attr]
 
 
+async def _lets_in(clients: Clients, process: int, token: str) -> bool:
+    """Whether a process has heard of it."""
+    try:
+        await clients.at(process, token)
+    except AssertionError:
+        return False
+    return True
+
+
+async def _keeps_out(clients: Clients, process: int, token: str) -> bool:
+    return not await _lets_in(clients, process, token)
+
+
+async def test_a_device_enrols_at_any_process(node: NodeProcess) -> None:
+    """What it is let in with is known to each, and used up for all when one has taken it."""
+    async with node.operator() as api, Clients(node) as clients:
+        for process in PROCESSES:
+            key = {"idempotency-key": f"enrols-{process}"}
+            made = await api.post("/enrollments", json={"device_id": f"enrols-{process}"}, headers=key)
+            assert made.status_code == 201, made.text
+            token = made.json()["token"]
+            await eventually(lambda at=process, token=token: _lets_in(clients, at, token))
+            client = await clients.at(process, token)
+            number = client.request("gateway.enroll", json.dumps({"token": token}).encode())
+            answer = await client.recv()
+            assert getattr(answer, "stream_id", 0) == number
+            assert isinstance(answer, frames.Payload), answer
+            await clients.at(process, json.loads(answer.data)["token"])
+            for other in PROCESSES:
+                await eventually(lambda at=other, token=token: _keeps_out(clients, at, token))
+
+
 @pytest.mark.soak
 async def test_where_a_device_was_seen_is_known_to_the_node(node: NodeProcess) -> None:
     async with node.operator() as api, Clients(node) as clients:
