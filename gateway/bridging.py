@@ -125,13 +125,6 @@ class Bridging:
             self._changed.clear()
             for name, place in list(self._places.items()):
                 await self._settle(name, place)
-            self._plane.table.unnarrowed = {
-                service
-                for place in self._places.values()
-                if place.bridge is not None
-                for service in (place.spec.service, *place.spec.rules.services)
-            }
-            self._plane.table.invalidate()
 
     async def _settle(self, name: str, place: _Place) -> None:
         """Have the bridge be as its document says."""

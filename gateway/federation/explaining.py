@@ -12,6 +12,7 @@ from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
 from gateway.routing.address import Address
 from gateway.routing.route import Route
+from gateway.routing.tags import UNNARROWED
 
 if TYPE_CHECKING:
     from gateway.federation.federation import Federation
@@ -75,7 +76,7 @@ def _answers(told: Told, address: Address, owner: Connection) -> bool:
     if not address.by_tags and told.service not in names_of(address.route):
         return False
     route = Route(told.route_id, told.service, owner, subject=told.subject, tags=told.tags)
-    return route.matches(address.tags)
+    return route.matches(address.tags) or (UNNARROWED in route.tags and not address.by_tags)
 
 
 def _suspect(table: SharedTable, address: Address) -> Iterator[Unused]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.errors import Overloaded, RequestInvalid
 from gateway.routing.address import Address
 from gateway.routing.route import Route
-from gateway.routing.tags import SUB, Query
+from gateway.routing.tags import SUB, UNNARROWED, Query
 
 #: Addresses that a child asks for, and that its parent keeps of it; the one that was asked for longest ago makes room.
 CAPACITY: Final = 8_192
@@ -107,7 +107,7 @@ class Interests:
     def meets(self, route: Route) -> bool:
         """Whether somebody wants to hear of it."""
         for _, tags in self._by_service.get(route.service, ()) if route.service else ():
-            if route.matches(tags):
+            if route.matches(tags) or UNNARROWED in route.tags:
                 return True
         if not self._by_tag:
             return False

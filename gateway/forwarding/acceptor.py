@@ -26,6 +26,7 @@ from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
+from gateway.routing.tags import UNNARROWED
 from gateway.wire import brokering
 from gateway.wire.brokering import BrokerInfo, RouteSetup
 from gateway.wire.frames import Setup
@@ -115,7 +116,7 @@ def register(connection: Connection, registration: RouteSetup) -> Route:
         registration.service,
         connection,
         subject=connection.principal.subject,
-        tags=registration.tags,
+        tags=[tag for tag in registration.tags if tag[0] != UNNARROWED],
     )
     return _enter(connection, route)
 

@@ -3,4 +3,4 @@ cdef class RoutingTable:
     cdef public bint _delivering
     cdef public object _events, _listeners, _queries
     cdef public long generation
-    cdef public set unnarrowed
+    cdef public dict unnarrowed

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gateway.routing.group import Group
 from gateway.routing.queries import QueryCache
 from gateway.routing.route import Owner, Route
-from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB, Query, route_id_of
+from gateway.routing.tags import ROUTE_ID, SERVICE_NAME, SUB, UNNARROWED, Query, route_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class RoutingTable:
 
     def __init__(self, queries: QueryCache | None = None) -> None:
         self.generation = 0
-        #: Services whose requests say in tags what they want, not whom: a bridge's.
-        self.unnarrowed: set[str] = set()
+        #: Services whose requests say in tags what they want, not from whom, with their number of such routes.
+        self.unnarrowed: dict[str, int] = {}
         self._by_id: dict[bytes, Route] = {}
         self._by_service: dict[str, Bucket] = {}
         self._by_subject: dict[str, Bucket] = {}
@@ -247,6 +247,8 @@ class RoutingTable:
             if values is None:
                 values = self._by_tag[key] = {}
             _put(values, value, route)
+        if UNNARROWED in route.tags:
+            self.unnarrowed[route.service] = self.unnarrowed.get(route.service, 0) + 1
         owner = route.owner
         held = self._by_owner.get(owner)
         if held is None:
@@ -269,6 +271,10 @@ class RoutingTable:
             _take(values, value, route)
             if not values:
                 del self._by_tag[key]
+        if UNNARROWED in route.tags:
+            self.unnarrowed[route.service] -= 1
+            if not self.unnarrowed[route.service]:
+                del self.unnarrowed[route.service]
         owner = route.owner
         held = self._by_owner[owner]
         if isinstance(held, Route):

@@ -31,6 +31,7 @@ __all__ = [
     "SHARD_METHOD",
     "STICKY_ROUTE_KEY",
     "SUB",
+    "UNNARROWED",
     "Query",
     "Tag",
     "canonical_key",
@@ -45,6 +46,8 @@ Query = tuple[Tag, ...]
 """AND over canonical tags, sorted and without doubles, so that equal queries are equal keys."""
 
 SUB = "sub"
+UNNARROWED = "x.gateway.unnarrowed"
+"""On a route: tags of a request to its service say what is wanted, not of whom (a bridge's). No client registers it."""
 HINTS = frozenset((LB_METHOD, SHARD_KEY, SHARD_METHOD, STICKY_ROUTE_KEY))
 IMPLICIT = frozenset((SERVICE_NAME, ROUTE_ID, SUB))
 """The tags that the node itself puts on every route: nobody registers them."""

@@ -11,7 +11,7 @@ from gateway.routing.address import Address, address_from
 from gateway.routing.locator import locate, longest_name
 from gateway.routing.route import Route
 from gateway.routing.table import RoutingTable
-from gateway.routing.tags import SERVICE_NAME
+from gateway.routing.tags import SERVICE_NAME, UNNARROWED
 from gateway.wire import brokering
 from gateway.wire.brokering import Cast
 from tests.routing.routes import make_route
@@ -185,3 +185,18 @@ def found(table: RoutingTable, address: Address) -> set[Route]:
         return set(locate(table, address).routes)
     except NoRoute:
         return set()
+
+
+def test_tags_of_a_bridge_say_what_is_wanted_and_not_from_whom() -> None:
+    """For as long as one of its routes is there."""
+    free = make_route(1, "mqtt.plant", tags={UNNARROWED: "1"})
+    table = table_of(free, make_route(2, "thermo", tags={"topic": "a"}))
+    wanted = Address(route="mqtt.plant.publish", tags=(("topic", "a"),))
+    assert list(locate(table, wanted).routes) == [free]
+    with pytest.raises(NoRoute):
+        locate(table, Address(route="thermo.read", tags=(("topic", "b"),)))
+    table.remove(free)
+    assert not table.unnarrowed
+    table.add(make_route(3, "mqtt.plant"))
+    with pytest.raises(NoRoute):
+        locate(table, wanted)

@@ -39,6 +39,7 @@ from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
 from gateway.routing.table import Event, Joined
+from gateway.routing.tags import UNNARROWED
 from gateway.topics.subscriptions import Subscriptions as Subscribed
 from gateway.wire.frames import FrameType, Request, RequestFnf, peek_stream_id, peek_type
 
@@ -180,7 +181,7 @@ class Bridge(Exchanges):
 
     def start(self) -> None:
         table = self.plane.table
-        table.add(Route(uuid.uuid4().bytes, self.spec.service, self, subject=self.spec.service))
+        table.add(self._route(self.spec.service))
         self._unsubscribe = table.subscribe(self._heard)
         self.client.start()
 
@@ -203,11 +204,14 @@ class Bridge(Exchanges):
         self.hold(snapshot.grant(self.principal))
         self._asker.forget_ways()
 
+    def _route(self, service: str) -> Route:
+        return Route(uuid.uuid4().bytes, service, self, subject=self.spec.service, tags=((UNNARROWED, "1"),))
+
     # What the client tells
 
     def connected(self) -> None:
         for service in self.spec.rules.services:
-            route = Route(uuid.uuid4().bytes, service, self, subject=self.spec.service)
+            route = self._route(service)
             self._routes.append(route)
             self.plane.table.add(route)
         self._presence.connected()
