@@ -226,16 +226,24 @@ class Firmwares:
             rows = await self._database.read(lambda c: c.execute("SELECT sha256, size FROM firmware").fetchall())
             wanted = {row["sha256"]: row["size"] for row in rows}
             await asyncio.to_thread(self.images.sweep, wanted)
-        for sha256, size in wanted.items():
-            try:
-                await asyncio.to_thread(self.images.check, sha256, size)
-            except StorageError as error:
-                self.is_damaged(sha256, error.text)
+        for sha256 in wanted:
+            await self.look_at(sha256)
 
-    def is_damaged(self, sha256: str, why: str) -> None:
-        """An image was found damaged: nobody is offered it until it is uploaded again."""
-        self.damaged[sha256] = why
-        self._alarm(ALARM, f"a firmware image is damaged ({why}). Upload it again, or delete the firmware.")
+    async def look_at(self, sha256: str) -> None:
+        """Read an image. One that is damaged is offered to nobody until it is uploaded again, and there is an alarm."""
+        size_of = "SELECT size FROM firmware WHERE sha256 = ?"
+        async with self._lock:
+            row = await self._database.read(lambda connection: connection.execute(size_of, (sha256,)).fetchone())
+            if row is None:
+                # Its firmware was deleted meanwhile.
+                return
+            try:
+                await asyncio.to_thread(self.images.check, sha256, row["size"])
+            except StorageError as error:
+                self.damaged[sha256] = error.text
+                self._alarm(
+                    ALARM, f"a firmware image is damaged ({error.text}). Upload it again, or delete the firmware."
+                )
 
     def _well(self, sha256: str) -> None:
         if self.damaged.pop(sha256, None) is not None and not self.damaged:

@@ -172,9 +172,8 @@ class RolloutReports:
                 begun[number] = (new, its)
                 verdict.put.append(begun[number])
         traits = Traits(device.id, device.labels, device.groups, device.profile)
-        standing = _standing(connection, report.board)
         progress = {number: old for number, (old, _) in begun.items()}
-        rollout = followed(standing, traits, report.board, progress)
+        rollout = followed(_candidates(connection, report.board, begun), traits, report.board, progress)
         if rollout is None or rollout.state is not Phase.RUNNING or report.state == Step.TRIAL:
             return verdict
         firmware = self._firmware.require(connection, rollout.firmware_id)
@@ -207,8 +206,8 @@ class RolloutReports:
             raise refused
         old, rollout = mine
         traits = Traits(device.id, device.labels, device.groups, device.profile)
-        standing = _standing(connection, rollout.board)
-        now_followed = followed(standing, traits, rollout.board, {number: each for number, (each, _) in begun.items()})
+        progress = {number: each for number, (each, _) in begun.items()}
+        now_followed = followed(_candidates(connection, rollout.board, begun), traits, rollout.board, progress)
         if now_followed is None or now_followed.id != rollout.id:
             raise refused
         try:
@@ -332,11 +331,13 @@ def _begun(connection: sqlite3.Connection, device_id: str) -> dict[str, tuple[Pr
     return {row["rollout_id"]: (PROGRESS.of(row), ROLLOUTS.get(connection, row["rollout_id"])) for row in rows}
 
 
-def _standing(connection: sqlite3.Connection, board: str) -> list[Rollout]:
-    rows = connection.execute(
-        "SELECT * FROM rollouts WHERE board = ? AND state <> 'aborted' ORDER BY created_at DESC, id DESC", (board,)
-    )
-    return [ROLLOUTS.of(row) for row in rows]
+def _candidates(
+    connection: sqlite3.Connection, board: str, begun: Mapping[str, tuple[Progress, Rollout]]
+) -> list[Rollout]:
+    """The rollouts that a device may follow, the newest first: those that stand, and those that it has begun."""
+    rows = connection.execute("SELECT * FROM rollouts WHERE board = ? AND state <> 'aborted'", (board,))
+    found = {row["id"]: ROLLOUTS.of(row) for row in rows} | {each.id: each for _, each in begun.values()}
+    return sorted(found.values(), key=lambda each: (each.created_at, each.id), reverse=True)
 
 
 def _to_stop(connection: sqlite3.Connection) -> list[Rollout]:

@@ -1,13 +1,15 @@
 """How a rollout goes on at a device: which rollout it follows, and what its reports mean. Pure decisions.
 
-A device follows the newest rollout for its board that is not aborted and reaches it, and no older one: so an update is
-never undone by an older rollout, and a rollout that is paused keeps its devices. A rollout reaches a device that its
+A device follows the newest rollout for its board that is not aborted and reaches it, and no older one; what it has got
+from a rollout, or has on trial, it keeps until a newer one, whatever becomes of that rollout. So an update is never
+undone by an older rollout, and a rollout that is paused keeps its devices. A rollout reaches a device that its
 selector fits and whose place is below its percentage. The place comes from the ids of firmware and device alone: the
 devices of 10 % are among those of 50 %, and another firmware has others that are the first.
 
     offered → downloading → verified → trial → confirmed | rolled_back | failed
 
-The last three are the end of it, but for a device that turns out to run the new version after all.
+The last three are the end of it, but for a device that turns out to run the new version after all, or that begins anew:
+it was confirmed, and knows nothing of that now.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ PENDING = frozenset({Step.OFFERED, Step.DOWNLOADING, Step.VERIFIED})
 FAILURES = frozenset({Step.ROLLED_BACK, Step.FAILED})
 OVER = FAILURES | {Step.CONFIRMED}
 _ON_TRIAL = frozenset({Step.VERIFIED, Step.TRIAL})
+_KEPT = frozenset({Step.TRIAL, Step.CONFIRMED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,13 @@ def followed(rollouts: Iterable[Rollout], device: Traits, board: str, begun: Map
     Where it has begun, a smaller percentage does not take it out again.
     """
     for rollout in rollouts:
-        if rollout.board != board or rollout.state is Phase.ABORTED:
+        mine = begun.get(rollout.id)
+        if rollout.board != board:
             continue
-        reached = rollout.id in begun or place_of(rollout.firmware_id, device.id) < rollout.percentage
-        if reached and selects(rollout, device):
+        if mine is not None and mine.state in _KEPT:
+            return rollout
+        reached = mine is not None or place_of(rollout.firmware_id, device.id) < rollout.percentage
+        if rollout.state is not Phase.ABORTED and reached and selects(rollout, device):
             return rollout
     return None
 
@@ -156,6 +162,8 @@ def offered(rollout: Rollout, device_id: str, report: Report, now: float) -> Pro
 
 def heard(progress: Progress, rollout: Rollout, report: Report, now: float) -> Progress:
     """What a report makes of a device's progress; the same where it says nothing new."""
+    if progress.state is Step.CONFIRMED and _begins_anew(rollout, report):
+        return offered(rollout, progress.device_id, report, now)
     step, reason = _meaning(progress, rollout, report)
     if step is None or step is progress.state:
         return progress
@@ -190,6 +198,12 @@ def overdue(rollout: Rollout, progress: Progress, now: float) -> Progress:
 def has_failed(rollout: Rollout, failures: int) -> bool:
     """Whether so many failed devices are too many."""
     return failures - rollout.forgiven > rollout.max_failures
+
+
+def _begins_anew(rollout: Rollout, report: Report) -> bool:
+    """Whether the device runs another version, and knows of no update: somebody has put that one there by hand."""
+    another = report.board == rollout.board and report.version != rollout.firmware_version
+    return another and report.state == IDLE and not report.firmware_id
 
 
 def _meaning(progress: Progress, rollout: Rollout, report: Report) -> tuple[Step | None, str]:

@@ -61,6 +61,8 @@ class Upload:
         self._images = images
         images.coming.add(path.name)
         self._digest = hashlib.sha256()
+        # Whoever waits for a write may be gone, and discard what is being written.
+        self._lock = Lock()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "wb")
 
@@ -69,13 +71,16 @@ class Upload:
         most = self._images.max_image_bytes
         if self.size + len(data) > most:
             raise InvalidChange(f"an image has at most {most} bytes (firmware.max_image_bytes)", reason="image_large")
-        self._images.reserve(len(data))
-        self.size += len(data)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise _failed(self.path, error) from error
-        self._digest.update(data)
+        with self._lock:
+            if self._file.closed:
+                return
+            self._images.reserve(len(data))
+            self.size += len(data)
+            try:
+                self._file.write(data)
+            except OSError as error:
+                raise _failed(self.path, error) from error
+            self._digest.update(data)
 
     def finish(self) -> None:
         """Everything has come: it is on disk, and `sha256` says what it is. Raises StorageError."""
@@ -89,15 +94,16 @@ class Upload:
 
     def discard(self) -> None:
         """Forget it, unless it has been kept."""
-        try:
-            self._file.close()
-        except OSError:
-            # What is about to be removed need not be written.
-            pass
-        self._images.coming.discard(self.path.name)
-        if self.path.exists():
-            self.path.unlink()
-            self._images.reserve(-self.size)
+        with self._lock:
+            try:
+                self._file.close()
+            except OSError:
+                # What is about to be removed need not be written.
+                pass
+            self._images.coming.discard(self.path.name)
+            if self.path.exists():
+                self.path.unlink()
+                self._images.reserve(-self.size)
 
 
 class Images:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from gateway.config import Config
@@ -49,7 +50,7 @@ class UpdateDesk:
         self._monotonic = monotonic
         self._minute = 0
         self._asked: dict[str, int] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._sooner = asyncio.Event()
 
     def start(self) -> None:
@@ -59,14 +60,15 @@ class UpdateDesk:
         self._control.firmware.publishers = lambda: self._config().firmware.publishers
         self._control.rollouts.on_change = self._changed
         for work, name in ((self._control.firmware.check, "firmware images"), (self._sweep, "rollouts")):
-            self._tasks.append(asyncio.create_task(_watched(work), name=name))
+            task = asyncio.create_task(_watched(work), name=name)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         self._control.rollouts.on_change = lambda rollout: None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
 
     # What devices ask
 
@@ -94,8 +96,11 @@ class UpdateDesk:
     def received(self, asker: Asker, rollout_id: str, count: int) -> None:
         self._control.reports.has_received(rollout_id, asker.subject, count)
 
-    def damaged(self, sha256: str, why: str) -> None:
-        self._control.firmware.is_damaged(sha256, why)
+    def damaged(self, sha256: str) -> None:
+        work = partial(self._control.firmware.look_at, sha256)
+        task = asyncio.create_task(_watched(work), name="firmware images")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _hold_back(self, subject: str) -> None:
         minute = int(self._monotonic() // 60)

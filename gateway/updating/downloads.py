@@ -64,8 +64,8 @@ class Desk(Protocol):
     def received(self, asker: Asker, rollout_id: str, count: int) -> None:
         """It was sent so many bytes from the beginning."""
 
-    def damaged(self, sha256: str, why: str) -> None:
-        """An image is not what it was."""
+    def damaged(self, sha256: str) -> None:
+        """An image seems not to be what it was."""
 
 
 class Downloads:
@@ -187,7 +187,7 @@ class Downloads:
             raise self._no_image(wanted, error) from error
 
     def _no_image(self, wanted: Wanted, error: StorageError) -> RequestError:
-        self._desk.damaged(wanted.sha256, error.text)
+        self._desk.damaged(wanted.sha256)
         return NotPermitted("the image is damaged; an operator has to upload it again", reason=error.reason)
 
     async def _beside(self, work: Callable[[], T]) -> T:

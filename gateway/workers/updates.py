@@ -35,8 +35,8 @@ class DistantDesk:
     def received(self, asker: Asker, rollout_id: str, count: int) -> None:
         self._channel.send("firmware_received", asker=asker.document(), rollout=rollout_id, count=count)
 
-    def damaged(self, sha256: str, why: str) -> None:
-        self._channel.send("firmware_damaged", sha256=sha256, why=why)
+    def damaged(self, sha256: str) -> None:
+        self._channel.send("firmware_damaged", sha256=sha256)
 
 
 async def answered(desk: UpdateDesk, message: Message) -> dict[str, Any]:
@@ -52,4 +52,4 @@ def heard(desk: UpdateDesk, message: Message) -> None:
     if message["is"] == "firmware_received":
         desk.received(Asker(**message["asker"]), message["rollout"], message["count"])
     else:
-        desk.damaged(message["sha256"], message["why"])
+        desk.damaged(message["sha256"])

@@ -201,6 +201,39 @@ async def test_the_newest_rollout_wins(site: Site, control: ControlPlane) -> Non
     assert is_update(await say(control, "a"), old)
 
 
+@pytest.mark.parametrize("how", ["aborted", "label gone", "both"])
+async def test_what_a_device_has_got_no_older_rollout_undoes(site: Site, control: ControlPlane, how: str) -> None:
+    await devices(control, "a", labels={"ring": "1"})
+    old, new, newest = await add(control, "2"), await add(control, "3"), await add(control, "4")
+    await start(control, old)
+    site.clock.now += 1
+    second = await start(control, new, labels=["ring"])
+    await say(control, "a")
+    await say(control, "a", "trial", new.id, "3")
+    if how != "label gone":
+        await control.rollouts.abort(second.id, by=OPERATOR)
+    if how != "aborted":
+        await control.devices.update("a", {"labels": {}}, by=OPERATOR)
+    for state in ("trial", "confirmed", "confirmed"):
+        assert await say(control, "a", state, new.id, "3") is None
+    assert await say(control, "a", version="3") is None
+    site.clock.now += 1
+    await start(control, newest)
+    assert is_update(await say(control, "a", "confirmed", new.id, "3"), newest)
+
+
+async def test_a_device_that_begins_anew_is_updated_anew(control: ControlPlane) -> None:
+    """Somebody has put the old version there by hand."""
+    await devices(control, "a")
+    made = await add(control)
+    rollout = await start(control, made)
+    await say(control, "a", version="2")
+    assert await say(control, "a", "rolled_back", made.id, "1") is None
+    assert await steps(control, rollout) == {"a": "confirmed"}
+    assert is_update(await say(control, "a", version="1"), made)
+    assert await steps(control, rollout) == {"a": "offered"}
+
+
 async def test_a_smaller_share_takes_nobody_out(control: ControlPlane) -> None:
     names = [f"device-{number}" for number in range(20)]
     await devices(control, *names)

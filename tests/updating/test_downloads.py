@@ -202,7 +202,7 @@ async def test_an_image_that_is_damaged_is_noticed(node: LocalNode, board: Board
         await board.download(update)
     assert refused.value.code == 0x202
     assert board.flash == b""
-    assert [alarm.slug for alarm in control.alarms] == ["firmware_damaged"]
+    await until(lambda: [alarm.slug for alarm in control.alarms] == ["firmware_damaged"])
     assert await board.report() is None
     await firmware(control, IMAGE)
     assert not control.alarms
