@@ -30,7 +30,8 @@ async def main():
         machine.WDT(timeout=100)
         while True:
             pass
-    dev = Device("ws://127.0.0.1:1/" if KIND == "deaf" else sys.argv[1], "dev-1", backoff_ms=(10, 50))
+    url = "ws://127.0.0.1:1/" if KIND == "deaf" else sys.argv[1]
+    dev = Device(url, "dev-1", os.getenv("DEVICE_TOKEN", "").encode(), backoff_ms=(10, 50))
     dev.start()
     trial_s = 0.2 if KIND == "deaf" else 300
     await ota(dev, store, "host", VERSION, os.getenv("DEVICE_SECRET"), ill if KIND == "ill" else None, trial_s)
