@@ -4,5 +4,6 @@
 include("$(PORT_DIR)/boards/manifest.py")  # noqa: F821
 package("device_sdk", base_path="..", opt=2)  # noqa: F821
 module("slots.py", base_path="../device_sdk", opt=2)  # noqa: F821
-module("first_boot.py", base_path="first_boot", opt=2)  # noqa: F821
-module("portal.py", base_path="first_boot", opt=2)  # noqa: F821
+module("first_boot.py", base_path="appliance", opt=2)  # noqa: F821
+module("appliance.py", base_path="appliance", opt=2)  # noqa: F821
+module("portal.py", base_path="appliance", opt=2)  # noqa: F821

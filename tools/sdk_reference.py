@@ -34,7 +34,7 @@ def page() -> str:
     """The whole page."""
     found = {path.stem: path for path in (ROOT / "device_sdk").glob("*.py") if path.stem not in INTERNAL}
     order = [name for name in FIRST if name in found] + sorted(set(found) - set(FIRST))
-    firmware = sorted((ROOT / "firmware_stubs" / "first_boot").glob("*.py"))
+    firmware = sorted((ROOT / "firmware_stubs" / "appliance").glob("*.py"))
     sections = [_module(f"device_sdk.{name}".removesuffix(".__init__"), found[name]) for name in order]
     sections += [_module(path.stem, path) for path in firmware]
     return HEAD + "".join(sections)

@@ -103,13 +103,19 @@ def sdk(
 
 def _software(out: Path, main: Path, board: Board, *, compiled: bool) -> str:
     """Copy the firmware and the SDK; answer which form the SDK has."""
-    shutil.copy(main, out / "main.py")
+    if board in _CPYTHON:
+        shutil.copy(main, out / "main.py")
+    else:
+        # The application is where an update can replace it, and what chooses between two of them is not.
+        (out / "main.py").write_text("from slots import boot\n\nboot()\n")
+        (out / "app_a").mkdir()
+        shutil.copy(main, out / "app_a" / "app.py")
     package = out / "device_sdk"
     package.mkdir()
     modules = [(path, package) for path in (_TREE / "device_sdk").glob("*.py")]
     if board not in _CPYTHON:
         modules = [each for each in modules if each[0].stem != "cpython"]
-        modules += [(path, out) for path in (_TREE / "firmware_stubs" / "first_boot").glob("*.py")]
+        modules += [(path, out) for path in (_TREE / "firmware_stubs" / "appliance").glob("*.py")]
         # It chooses between two applications, each of which may bring an SDK of its own.
         modules += [(path, out) for path in (_TREE / "device_sdk").glob("slots.py")]
     compiler = _compiler() if compiled else None

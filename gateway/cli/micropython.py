@@ -65,4 +65,4 @@ def find() -> Firmware:
     if not main.is_file():
         raise NoFirmware(f"no firmware at {main}; it comes with the source tree")
     stubs = tree / "firmware_stubs"
-    return Firmware(Path(found), main, f"{stubs / 'host'}:{stubs / 'first_boot'}:{tree}:.frozen")
+    return Firmware(Path(found), main, f"{stubs / 'host'}:{stubs / 'appliance'}:{tree}:.frozen")

@@ -16,7 +16,7 @@ from tests.device.interpreters import FIRMWARE, PATIENCE_S, REPOSITORY, Interpre
 
 #: How a board ends that resets itself, and one that sleeps.
 REBOOT, ASLEEP = 42, 43
-SEARCH = ":".join(map(str, (FIRMWARE / "host", FIRMWARE / "first_boot", REPOSITORY)))
+SEARCH = ":".join(map(str, (FIRMWARE / "host", FIRMWARE / "appliance", REPOSITORY)))
 
 
 @dataclass

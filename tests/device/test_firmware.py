@@ -30,7 +30,7 @@ async def boot(interpreter: Interpreter, tmp_path: Path) -> AsyncIterator[Boot]:
     running: list[Program] = []
 
     async def run(main: Path, cwd: Path = tmp_path, **environment: str) -> Program:
-        path = f"{FIRMWARE / 'host'}:{REPOSITORY}"
+        path = f"{FIRMWARE / 'host'}:{FIRMWARE / 'appliance'}:{REPOSITORY}"
         process = await asyncio.create_subprocess_exec(
             *interpreter.command,
             str(main),

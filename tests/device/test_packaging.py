@@ -106,7 +106,7 @@ def test_the_manifest_names_what_is_there() -> None:
     names = {"include": lambda path: None, "package": found, "module": found}
     exec((directory / "manifest.py").read_text(), names)
     assert frozen[0] == SDK
-    assert {path.parent for path in frozen[1:]} == {SDK, FIRMWARE / "first_boot"}
+    assert {path.parent for path in frozen[1:]} == {SDK, FIRMWARE / "appliance"}
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ import json
 import struct
 
 import machine
+from appliance import appliance
 
-from device_sdk import Device
 from device_sdk.settings import load
-from device_sdk.watchdog import watch
-from device_sdk.wifi import Wifi
 
 settings = load(wifi=("", ""), token="", rate=8000)
 BLOCK = 256
@@ -60,18 +58,10 @@ async def level(data, meta, out):
 
 
 async def main():
-    net = Wifi(*settings["wifi"])
-    if "url" not in settings:
-        from first_boot import FirstBoot
-
-        await FirstBoot(settings, net).run("vibration", settings.get("label"))
-        machine.reset()
-    tls = {"ca": settings["ca"]} if settings.get("ca") else None
-    device = Device(settings["url"], settings["device_id"], settings["token"], tls=tls, net=net)
+    device = await appliance(settings, "esp32_vibration", "1.0.0")
     device.on_stream("waveform")(waveform)
     device.on_stream("level")(level)
     device.start()
-    asyncio.create_task(watch(device, machine.WDT(timeout=8000)))
     await sample()
 
 

@@ -9,12 +9,11 @@ import asyncio
 import json
 
 import machine
+from appliance import appliance
 
-from device_sdk import Device, RSocketError, ticks_add, ticks_diff, ticks_ms
+from device_sdk import RSocketError, ticks_add, ticks_diff, ticks_ms
 from device_sdk.outbox import Outbox
 from device_sdk.settings import load
-from device_sdk.watchdog import watch
-from device_sdk.wifi import Wifi
 
 settings = load(wifi=("", ""), token="", longest_s=600, alone_s=10)
 relay = machine.Pin(15, machine.Pin.OUT, value=0)
@@ -52,17 +51,9 @@ class Relay:
 
 
 async def main():
-    net = Wifi(*settings["wifi"])
-    if "url" not in settings:
-        from first_boot import FirstBoot
-
-        await FirstBoot(settings, net).run("relay", settings.get("label"))
-        machine.reset()
-    tls = {"ca": settings["ca"]} if settings.get("ca") else None
-    device = Device(settings["url"], settings["device_id"], settings["token"], tls=tls, net=net)
+    device = await appliance(settings, "pico_w_relay", "1.0.0")
     switch = Relay(device)
     device.start()
-    asyncio.create_task(watch(device, machine.WDT(timeout=8000)))
     seen = ticks_ms()
     while True:
         if device.up.is_set():
