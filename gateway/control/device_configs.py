@@ -8,8 +8,10 @@ specific:
     fleet:<id>           those that came in by a fleet's key
     all                  every registered device
 
-Each document that is set has a number of its own (`version`), unique over all targets. So a number says what a device
-has, whichever document that came from, and a device only compares whether two are the same.
+Each document that is set has a number of its own (`version`), unique over all targets: when it was set, in Unix ms, or
+one more than the last. So a number says what a device has, whichever document that came from, and a device only
+compares whether two are the same. Nor does a node use one again that it gave before it was restored from a backup, or
+that another node has given.
 """
 
 from __future__ import annotations
@@ -221,9 +223,8 @@ class DeviceConfigs:
                 raise InvalidChange(f"there are {MAX_SELECTORS} selectors already; withdraw one", "/target")
             connection.execute("UPDATE device_configs SET standing = 0 WHERE target = ? AND standing", (target,))
             row = connection.execute(
-                "INSERT INTO device_configs (target, document, standing, at, by, comment) "
-                "VALUES (?, ?, 1, ?, ?, ?) RETURNING *",
-                (target, text(connection), self._wall(), by.id, comment),
+                "INSERT INTO device_configs VALUES (?, ?, ?, 1, ?, ?, ?) RETURNING *",
+                (self._next(connection), target, text(connection), self._wall(), by.id, comment),
             ).fetchone()
             connection.execute(
                 "DELETE FROM device_configs WHERE target = ? AND version <= (SELECT version FROM device_configs "
@@ -240,6 +241,10 @@ class DeviceConfigs:
             )
 
         return work
+
+    def _next(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'device_configs'").fetchone()
+        return max(0 if row is None else row["seq"] + 1, int(self._wall() * 1000))
 
     def _find(self, connection: sqlite3.Connection, target: str) -> DeviceConfig | None:
         row = connection.execute("SELECT * FROM device_configs WHERE target = ? AND standing", (target,)).fetchone()

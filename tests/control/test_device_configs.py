@@ -83,6 +83,18 @@ async def test_versions_history_and_rollback(control: ControlPlane) -> None:
     assert entries[2].diff["document"] == [{"a": 1}, {"a": 2}]
 
 
+async def test_a_version_is_not_given_twice(control: ControlPlane, site: Site) -> None:
+    """Not when the last ones are gone with their device, and not when the clock went back."""
+    await control.devices.create(NewDevice("d-1"), by=BY)
+    first = (await control.device_configs.put("device:d-1", {}, by=BY)).version
+    assert first == int(site.clock() * 1000)
+    second = (await control.device_configs.put("device:d-1", {}, by=BY)).version
+    await control.devices.delete("d-1", by=BY)
+    site.clock.now -= 3600
+    third = (await control.device_configs.put("all", {}, by=BY)).version
+    assert (second, third) == (first + 1, first + 2)
+
+
 async def test_only_so_many_versions_are_kept(control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_configs, "KEPT_VERSIONS", 3)
     for number in range(5):
