@@ -50,8 +50,11 @@ async def test_streams_of_ordinary_items(node: LocalNode, transport: str) -> Non
     await until(lambda: all(connection.outbox.blocked for connection in connections))
     await asyncio.sleep(0.1)
     held = [connection.outbox.size for connection in connections]
-    beside = await _rate(quick, 3000)
-    assert beside > alone / 4, (beside, alone)
+    # Of several, because a busy machine is slow for a moment, and a consumer that is held up is slow each time.
+    beside = [await _rate(quick, 3000)]
+    while beside[-1] <= alone / 4 and len(beside) < 5:
+        beside.append(await _rate(quick, 3000))
+    assert beside[-1] > alone / 4, (beside, alone)
     assert [connection.outbox.size for connection in connections] == held  # nothing more is produced for them
     for connection in connections:
         assert connection.outbox.size < connection.grant.limits.high_water_bytes + 2 * WINDOW * 1006
@@ -106,6 +109,7 @@ async def test_large_items(start_node: StartNode, model: str) -> None:
     # One pause, of a second at most; on a busy machine that is a call in fifty.
     assert sorted(took)[len(took) * 49 // 50] < 0.5, took
     assert connection.outbox.size < 20 << 20
+    slow.abort()  # what it has not been able to say yet would be waited for
 
 
 async def test_requests_to_a_service_that_does_not_read(start_node: StartNode) -> None:
