@@ -20,7 +20,7 @@ import pytest
 from tests.cli.conftest import Shell, environment
 from tests.cli.test_docs import commands, options
 from tests.conftest import StartNode
-from tests.device.boards import Board
+from tests.device.boards import REBOOT, Board
 from tests.device.conftest import micropython_compiled, require
 from tests.device.interpreters import FIRMWARE, REPOSITORY, SDK
 from tests.device.test_node import registered
@@ -155,7 +155,7 @@ async def test_a_folder_with_a_line(node: LocalNode, compiled: Path, tmp_path: P
     assert {path.suffix for path in (out / "device_sdk").iterdir()} == {".py"}
     boards.append(Board(micropython_compiled(out, "192k"), out / "main.py", out, tmp_path / "world", bare=True))
     await boards[0].boot()
-    assert await boards[0].ended() == 42
+    assert await boards[0].ended() == REBOOT
     await boards[0].boot()
     await registered(node, json.loads((out / "device.json").read_text())["device_id"])
 
@@ -172,3 +172,27 @@ def test_the_commands_of_the_first_device() -> None:
         named = [name for name in (" ".join(words[:2]), words[0]) if name in known]
         assert named, line
         assert {word for word in words if word.startswith("--")} <= options(known[named[0]]), line
+
+
+async def test_a_folder_is_updated(node: LocalNode, compiled: Path, tmp_path: Path, boards: list[Board]) -> None:
+    """From the folder to the next version, with the commands that an operator types."""
+    out = await folder(node, tmp_path, "--board", "pico_w", "--device", "pump", "--route", "events.*")
+    boards.append(Board(micropython_compiled(out, "160k"), out / "main.py", out, tmp_path / "world", bare=True))
+    await boards[0].boot()
+    await registered(node, "pump")
+    shell, data = Shell(environment(tmp_path)), ("--data", str(node.node.config.node.data))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "app.py").write_text((out / "app_a" / "app.py").read_text().replace('"1.0.0"', '"1.1.0"'))
+    ran("tar", "--format=ustar", "-C", "new", "-cf", "app.tar", ".", cwd=tmp_path)
+    image = str(tmp_path / "app.tar")
+    added = await shell.run(
+        "firmware", "add", image, "--board", "pico_w_relay", "--version", "1.1.0", *data, "-o", "json"
+    )
+    assert added.code == 0, added.err
+    begun = await shell.run("rollout", "start", json.loads(added.out)["id"], "--yes", *data, "-o", "json")
+    assert begun.code == 0, begun.err
+    assert await boards[0].ended() == REBOOT
+    await boards[0].boot()
+    state = out / "ota.json"
+    await boards[0].until(lambda: json.loads(state.read_text())["state"] == "confirmed")
+    assert '"1.1.0"' in (out / "app_b" / "app.py").read_text()
