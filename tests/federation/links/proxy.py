@@ -57,6 +57,7 @@ class Line:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
+            self._writers.discard(writer)
             return
         self._writers.add(far_writer)
         for coroutine in (self._pass(reader, far_writer, "up"), self._pass(far_reader, writer, "down")):
@@ -75,3 +76,4 @@ class Line:
         finally:
             if getattr(self, way):
                 writer.transport.abort()
+                self._writers.discard(writer)
