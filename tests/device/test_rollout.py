@@ -8,11 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from gateway.control.firmware import NewFirmware
 from gateway.control.plane import ControlPlane
 from gateway.control.rollout_steps import Phase, Rollout, Step
 from gateway.control.rollouts import NewRollout
 from tests.device.conftest import micropython_compiled
+from tests.device.cut_link import CutLink
 from tests.device.rebooting import Rebooting
 from tests.device.test_ota import application, make_on
 from tests.local_node import LocalNode, until
@@ -71,6 +74,23 @@ async def test_200_kb_over_a_link_that_breaks(node: LocalNode, compiled: Path, t
     assert (progress.received, progress.reason) == (len(image), "")
     padding = (tmp_path / "app_b" / "data" / "padding").read_bytes()
     assert hashlib.sha256(padding).digest() == hashlib.sha256(bytes(i * 7 & 0xFF for i in range(200_000))).digest()
+
+
+@pytest.mark.soak
+async def test_200_kb_over_a_link_that_is_cut_every_two_seconds(
+    node: LocalNode, compiled: Path, tmp_path: Path
+) -> None:
+    control = control_of(node)
+    async with CutLink(node.port("ws"), cut_s=2, rate=20_000) as link:
+        board = await board_of(node, compiled, tmp_path)
+        board.arguments = (link.url,)
+        async with board:
+            await board.expect(runs="1.2.0", state="idle")
+            rollout = await begun(control, application("1.3.0", padding=200_000))
+            await board.expect(runs="1.3.0", state="trial")
+            await reached(control, rollout, Step.CONFIRMED)
+    assert link.cuts >= 5
+    assert node.node.metrics.updates.downloads["complete"] == 1
 
 
 async def test_an_image_that_is_ill_pauses_its_rollout(node: LocalNode, compiled: Path, tmp_path: Path) -> None:
