@@ -60,11 +60,13 @@ class Backoff(Part):
 
 class Presence(Part):
     """`notifications`: say at `topic` whether the bridge is there, retained `1` or `0`; the broker says `0` when it
-    goes without a word. Not said: where Mosquitto does. `devices`: where to say which devices are here, retained."""
+    goes without a word. Not said: where Mosquitto does. `devices`: where to say which devices are here, retained.
+    `sys`: below which to say some figures as Mosquitto does below `$SYS/broker`."""
 
     notifications: bool = True
     topic: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(plain_topic)] | None = None
     devices: TemplateText | None = None
+    sys: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(plain_topic)] | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Presence:

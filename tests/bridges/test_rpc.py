@@ -94,6 +94,20 @@ async def test_a_request_of_mqtt_is_answered(bridged: Bridged, broker: Broker, p
     assert phone.got[-1].properties.of_user("gateway-error") == "rejected"
 
 
+async def test_figures_have_mosquittos_names(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
+    await bridged.apply(bridge(broker, presence={"sys": "plant/gateway/"}))
+    await bridged.is_connected()
+    watcher = await peer(broker, "watcher")
+    await watcher.subscribe("plant/gateway/#")
+    await watcher.gets(10)
+    told = {message.topic.removeprefix("plant/gateway/"): message.payload for message in watcher.got}
+    assert told["version"].startswith(b"gateway version ")
+    assert told["clients/connected"].isdigit()
+    loads = {f"load/messages/{way}/{minutes}min" for way in ("received", "sent") for minutes in (1, 5, 15)}
+    assert set(told) == {"version", "clients/connected", "messages/received", "messages/sent", *loads}
+    assert all(message.retain for message in watcher.got)
+
+
 async def test_who_is_there_is_retained(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
     document = bridge(broker, presence={"topic": "gateways/plant", "devices": "devices/{sub}/state"})
     await bridged.apply(document)
@@ -115,3 +129,34 @@ async def test_who_is_there_is_retained(bridged: Bridged, broker: Broker, peer: 
     session.link.abort()
     await until(lambda: any(message.payload == b"0" for message in watcher.got))
     await until(lambda: watcher.got[-1].payload == b"1")
+
+
+async def test_call_takes_several_answers_as_a_stream(bridged: Bridged, broker: Broker, peer: ConnectPeer) -> None:
+    """Until one says that it is the last, or the time is over."""
+    device = await peer(broker, "device")
+    await device.subscribe("cmd/7")
+    await bridged.apply(bridge(broker))
+    await bridged.is_connected()
+    phone = await bridged.local.client(subject="phone", kind="user")
+    ends = ((b"2", b"2"), (b"", None), (b"0", b"0"))
+    for at, (last, item) in enumerate(ends, 1):
+        number = phone.next_stream_id()
+        asks = tagged("mqtt.plant.call", topic="cmd/7")
+        phone.send(frames.RequestStream(number, asks, b"all", initial_n=3 if at < 3 else 1))
+        request = (await device.gets(at))[-1]
+        topic, said = request.properties.response_topic, Properties(correlation=request.properties.correlation)
+        assert topic is not None
+        for data in (b"0", b"1"):
+            await device.publish(topic, data, properties=said)
+        if at == 3:
+            assert (await phone.recv(20)).data == b"0"
+            refused = await phone.recv(20)
+            assert isinstance(refused, frames.Error)
+            assert "more answers than were asked for" in refused.text
+            continue
+        await device.publish(topic, last, properties=said._replace(user=(("gateway-end", "1"),)))
+        got = [await phone.recv(20) for _ in range(3 + (item is not None))]
+        assert [frame.data for frame in got[: 2 + (item is not None)]] == [b"0", b"1", *([item] if item else [])]
+        assert got[-1].complete
+        assert not got[-2].complete
+    assert bridged.status().counters.rpc_failed == 1

@@ -173,7 +173,7 @@ class Bridge(Exchanges):
         self._handlers: dict[str, tuple[tuple[FrameType, ...], Handler]] = {
             f"{spec.service}.publish": (_ASKED, self._outbound.publish),
             f"{spec.service}.subscribe": ((FrameType.REQUEST_STREAM,), self._subscriptions.subscribe),
-            f"{spec.service}.call": ((FrameType.REQUEST_RESPONSE,), self._calls.call),
+            f"{spec.service}.call": ((FrameType.REQUEST_RESPONSE, FrameType.REQUEST_STREAM), self._calls.call),
             f"{spec.service}.last": ((FrameType.REQUEST_RESPONSE,), self._subscriptions.last),
         }
 

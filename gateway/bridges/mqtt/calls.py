@@ -16,7 +16,7 @@ from gateway.bridges.mqtt import packets
 from gateway.bridges.mqtt.client import Client
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbound import Outbound, refusal
-from gateway.bridges.mqtt.properties import ERROR, ERROR_TEXT, Asked, asked_of, payload_metadata
+from gateway.bridges.mqtt.properties import END, ERROR, ERROR_TEXT, Asked, asked_of, payload_metadata
 from gateway.bridges.mqtt.session import Filter
 from gateway.errors import (
     BridgeError,
@@ -31,6 +31,7 @@ from gateway.errors import (
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
 from gateway.topics.rules import CallRule, Rules
+from gateway.wire.frames import FrameType
 
 #: How long an answer may take where nobody says, and at most, in seconds.
 TIMEOUT_S: Final = 10.0
@@ -202,7 +203,24 @@ class Calls:
             self._fail(call, BrokerRefused(text, reason="mqtt_answer"))
             return
         properties = message.properties._replace(correlation=None, response_topic=None)
-        call.exchange.reply(message.payload, payload_metadata(message._replace(properties=properties)))
+        metadata = payload_metadata(message._replace(properties=properties))
+        exchange = call.exchange
+        if exchange.interaction is FrameType.REQUEST_RESPONSE:
+            exchange.reply(message.payload, metadata)
+            return
+        # MQTT does not say that a stream is over: who calls and who answers agree on a user property.
+        ended = properties.of_user(END) is not None
+        if ended and not message.payload:
+            exchange.complete()
+        elif exchange.credit <= 0:
+            # A device cannot be told to wait, and a stream with a hole in it is none.
+            self._fail(
+                call, Overloaded(f"more answers than were asked for, from {message.topic}", reason="mqtt_credit")
+            )
+        else:
+            exchange.send(message.payload, metadata)
+            if ended and exchange.open:
+                exchange.complete()
 
     def _too_late(self, key: tuple[str, bytes]) -> None:
         call = self._waiting.get(key)

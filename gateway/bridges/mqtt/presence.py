@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.bridges.mqtt.discovery import OFFLINE, ONLINE
+from gateway.bridges.mqtt.figures import EVERY_S, Figures
 from gateway.bridges.mqtt.home import MAX_DEVICES, Home
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.errors import BridgeError, RequestError
@@ -62,12 +63,15 @@ class Presence:
         devices = spec.presence.devices
         self._devices = None if devices is None else Template(devices)
         self._home = Home(spec, plane, self._here, self._publish, counters)
+        sys = spec.presence.sys
+        self._figures = None if sys is None else Figures(sys.rstrip("/"), plane, counters, self._publish)
         self._tells = self._devices is not None or spec.home_assistant is not None or lives is not None
         self._shown: set[str] = set()
         self._dirty: set[str] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._up = False
         self._up_at = 0.0
         self._hung_up = 0
@@ -92,13 +96,16 @@ class Presence:
         self._home.connected()
         if self._home.status:
             self._look()
+        if self._figures is not None:
+            self._figures.connected()
+            self._tell(self._figures)
 
     def disconnected(self, reason: str) -> None:
         """`reason`: of the error that ended the connection."""
         if self._up:
             self._judge(reason)
         self._up = False
-        for timer in (self._beating, self._settling, self._looking):
+        for timer in (self._beating, self._settling, self._looking, self._telling):
             if timer is not None:
                 timer.cancel()
         self._settling = None
@@ -142,6 +149,10 @@ class Presence:
     def _look(self) -> None:
         self._home.look_again()
         self._looking = self._loop.call_later(LOOK_S, self._look)
+
+    def _tell(self, figures: Figures) -> None:
+        figures.tell()
+        self._telling = self._loop.call_later(EVERY_S, self._tell, figures)
 
     # Devices
 
