@@ -37,8 +37,8 @@ MAX_CHUNK: Final = 4096
 DEFAULT_CHUNK: Final = 1024
 #: Downloads of one process at a time; others are REJECTED and try later.
 MAX_OPEN: Final = 512
-#: How often it is looked whether a device has taken what it was sent, in seconds.
-_LOOK_S: Final = 0.02
+#: When it is looked whether a device has taken what it was sent: the first time and the longest pause, in seconds.
+_LOOK_S: Final = (0.02, 0.32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +215,13 @@ class _Pace:
     async def room(self) -> int:
         """The credit, which is not 0. Raises _Gone."""
         exchange = self._exchange
+        pause, longest = _LOOK_S
         while exchange.open:
-            if exchange.caller.outbox.size > AHEAD_BYTES:
-                await asyncio.sleep(_LOOK_S)
+            outbox = exchange.caller.outbox
+            # Congested, too, where it keeps what was sent for a session that can be resumed.
+            if outbox.size > AHEAD_BYTES or outbox.congested:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
             elif exchange.credit > 0:
                 return exchange.credit
             else:

@@ -20,6 +20,7 @@ from gateway.wire import frames
 from tests.conftest import StartNode
 from tests.local_node import LocalNode, until
 from tests.rawclient import composite
+from tests.resumable import Resumable
 from tests.updating.board import BOARD, OPERATOR, Board, control_of, enrolled, firmware
 
 IMAGE = Random(7).randbytes(200 * 1024 + 123)
@@ -56,6 +57,8 @@ async def test_a_device_is_updated(node: LocalNode, board: Board) -> None:
     assert board.flash == IMAGE
     assert await step_of(node, rollout) is Step.CONFIRMED
     assert await board.report() is None
+    await control_of(node).devices.write_seen()
+    assert (await control_of(node).devices.get("dev-1")).firmware == "1.1.0"
     figures = node.node.metrics.updates
     assert (figures.bytes, figures.open, figures.downloads["complete"]) == (len(IMAGE), 0, 1)
     assert figures.reports["confirmed"] == 1
@@ -187,6 +190,53 @@ async def test_a_device_that_does_not_read_holds_a_few_pieces(node: LocalNode) -
     await until(lambda: connection.outbox.size > AHEAD_BYTES)
     assert connection.outbox.size <= 2 * AHEAD_BYTES + 4096
     assert node.node.metrics.updates.bytes < size
+
+
+class Confirming(Resumable):
+    """Says what it has received when it is asked, or not."""
+
+    size = 0
+    silent = True
+
+    def take(self, data: bytes) -> None:
+        if not (self.silent and frames.peek_type(data) == frames.FrameType.KEEPALIVE):
+            super().take(data)
+
+    def heard(self, frame: frames.Frame) -> None:
+        assert isinstance(frame, frames.Payload), frame
+        self.size += len(frame.data)
+
+
+async def test_a_session_that_can_be_resumed_is_sent_no_more_than_it_may_keep(node: LocalNode) -> None:
+    """A device that confirms nothing does not lose its session for that; when it does, it gets all of it."""
+    image = bytes(1024 * 1024)
+    await started(node, image)
+    client = await node.connect("tcp")
+    client.setup((await enrolled(control_of(node))).token, resume_token=b"resumes-this-one")
+    device = Confirming(b"resumes-this-one")
+    device.write = client.send
+    said = json.dumps({"board": BOARD, "version": "1"}).encode()
+    device.post(frames.RequestResponse(client.next_stream_id(), composite("gateway.firmware.report"), said))
+    device.take(answer := await client.recv_bytes())
+    update = json.loads(frames.decode(answer).data)["update"]  # type: ignore[union-attr]
+    device.size = 0
+    asked = json.dumps({"id": update["id"], "chunk": 4096}).encode()
+    number = client.next_stream_id()
+    device.post(frames.RequestStream(number, composite("gateway.firmware"), asked, initial_n=2**31 - 1))
+    connection = node.connection(client)
+
+    async def read() -> None:
+        while device.size < len(image):
+            device.take(await client.recv_bytes(60))
+
+    reading = asyncio.create_task(read())
+    await until(lambda: connection.outbox.congested)
+    assert not connection.closed
+    assert node.node.metrics.updates.bytes <= connection.grant.limits.resume_bytes
+    device.silent = False
+    device.ask()
+    await reading
+    assert device.size == len(image)
 
 
 async def test_an_image_that_is_damaged_is_noticed(node: LocalNode, board: Board) -> None:
