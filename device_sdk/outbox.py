@@ -21,13 +21,13 @@ class Outbox:
     """What `device` posts, kept in the directory `path`. The attributes below may be set before the first post."""
 
     page = 1024  # bytes in memory that go to flash
-    flush_s = 60  # or what there is, after so long without a link
+    flush_s = 60  # or what there is, when it cannot be sent for so long
     retry_s = 5  # after a failure
     segments = 16  # of 4 KB on flash; two or more
     newest = False  # when they are full, drop what comes; else the oldest segment
     lost = 0  # posts that were dropped, expired or refused
     seq = 0
-    leap = 0  # of the clock in this run
+    at = leap = 0  # when it was written last; the leap of the clock in this run
     end = 0  # of the last file, where it may go on
     index = 0  # of the first record in the first file
     task = None
@@ -68,6 +68,7 @@ class Outbox:
         """Write what is in memory to flash. False: it could not, and stays in memory."""
         out = b"".join(self.items)
         if out:
+            self.at = self.time
             end = self.end
             self.end = 0  # nothing goes behind a write that failed
             if not end or end + len(out) > _SEGMENT:
@@ -77,7 +78,8 @@ class Outbox:
                         return False
                     self.lost += 1
                     first = self.next()  # which may begin the next file
-                    self.index += len(first) + 2
+                    if self.files:
+                        self.index += len(first) + 2
                 self.name += 1 << 32
             try:
                 with open(self.path + str(self.name), "ab") as f:
@@ -156,6 +158,6 @@ class Outbox:
                     else:
                         self.items.pop(0)
             except Exception:
-                self.now()
-                self.flush()
+                if self.now() - self.at >= self.flush_s:
+                    self.flush()
                 await asyncio.sleep(self.retry_s)

@@ -28,6 +28,7 @@ async def test_rules(interpreter: Interpreter, start: Start) -> None:
     await program.expect(damaged=[0])
     await program.expect(numbers=[1, 2, 4], lost=2)
     await program.expect(later=[5, 6, 7], lost=1)
+    await program.expect(early=0, late=0, files=1)
     assert await program.finish() == []
 
 

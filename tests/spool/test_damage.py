@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StorageError
-from gateway.spool.message import Message
+from gateway.spool.message import Message, Post
 from gateway.spool.rules import SpoolRules
 from gateway.spool.spool import Spool
 from tests.spool.conftest import Stores
@@ -74,6 +74,19 @@ async def test_torn_pages_cost_what_was_on_them_and_the_node_starts(stores: Stor
     assert numbers == sorted(numbers)
     assert 2000 - 20 * len(torn) <= len(numbers) < 2000
     await spool.append([Message(b"goes on")])
+
+
+async def test_what_devices_posted_is_known_after_damage(stores: Stores) -> None:
+    spool = await fill(stores)
+    posted = [Message(b"000000 posted", post=Post("meter", 7, 3))]
+    (taken,) = await spool.append_each(posted)
+    await stores.close()
+    overwrite(stores.path, 40 * PAGE, b"\xa5" * PAGE)
+    spool = await (await stores.open()).spool("uplink", ROOMY)
+    assert stores.alarms
+    (again,) = await spool.append_each(posted)
+    assert taken is not None
+    assert (again, spool.came_again) == (None, 1)
 
 
 @pytest.mark.parametrize("length", [0, 50, 30 * PAGE, 60 * PAGE + 100])

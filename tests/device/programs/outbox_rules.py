@@ -165,12 +165,32 @@ async def ages():
     say(later=await sent(later), lost=later.lost)
 
 
+async def refused():
+    """What is refused for the moment stays in memory until its time is over: not an erase for each try."""
+    clock = [100]
+    gateway = Gateway(*[RSocketError(0x202)] * 20)
+    box = outbox(gateway, "refused", flush_s=1000)
+    box.clock = lambda: clock[0]
+    box.start()
+    for n in range(5):
+        await box.post("a.b", b"%d" % n)
+    while len(gateway.answers) > 10:
+        await asyncio.sleep(0)
+    early = records("refused")
+    clock[0] += 1000
+    while gateway.answers:
+        await asyncio.sleep(0)
+    say(early=early, late=len(box.items), files=len(box.files))
+    box.task.cancel()
+
+
 async def main():
     await order()
     await full(False)
     await full(True)
     await runs()
     await ages()
+    await refused()
 
 
 asyncio.run(main())
