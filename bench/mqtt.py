@@ -5,7 +5,8 @@
 Whoever publishes sends as fast as broker A takes it; the figures are messages a second that arrive behind the bridge.
 One is Mosquitto B's, over A's own `connection`; the other a service's of a node with a bridge to A, QoS 0 as it is and
 QoS 1 through the spool (acknowledged after the fsync). Then request/response to a device of MQTT by
-`mqtt.<bridge>.call`, at one in flight. Goals: both ratios at least 0.5.
+`mqtt.<bridge>.call`, at one in flight. Goals: both ratios at least 0.5, and a node that does not grow with what comes:
+`memory` is the most that was resident while messages came, and how much more than before the first of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from bench.processes import Node, free_port, node, running
@@ -46,6 +47,8 @@ TOPIC = "bench/load"
 CALLS = 500
 #: Messages on their way from the publisher to broker A, under QoS 1.
 WINDOW = 200
+#: Of a node's resident memory, in bytes: its queues are bounded, and what it loads for its first message is in it.
+GROWTH = 32 * 2**20
 _PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
 
@@ -65,8 +68,10 @@ def main() -> None:
             ours = asyncio.run(bridged(root / f"bridged-{qos}", qos, options.seconds, options.bytes))
             way = "QoS 0 in" if not qos else "QoS 1 in, through the spool"
             print(
-                f"mqtt           {way:<28} {ours:>9,.0f}/s   Mosquitto's bridge {theirs:>9,.0f}/s   "
-                f"ratio {ours / theirs:.2f}   goal 0.50",
+                f"mqtt           {way:<28} {ours.rate:>9,.0f}/s   Mosquitto's bridge {theirs:>9,.0f}/s   "
+                f"ratio {ours.rate / theirs:.2f}   goal 0.50   "
+                f"memory {ours.most / 2**20:.0f} MiB, {(ours.most - ours.before) / 2**20:+.0f} MiB   "
+                f"goal {GROWTH / 2**20:+.0f} MiB",
                 flush=True,
             )
         times = asyncio.run(calls(root / "calls"))
@@ -224,8 +229,33 @@ async def up(data: Path) -> str:
     return runtime.tcp
 
 
-async def bridged(directory: Path, qos: int, seconds: float, size: int) -> float:
-    """Messages a second that the bridge has sent on: of QoS 1, that are on disk and acknowledged."""
+class Measured(NamedTuple):
+    """Messages a second; bytes of the node's memory before they came, and at most while they did."""
+
+    rate: float
+    before: int
+    most: int
+
+
+@contextmanager
+def most_of(look: Callable[[], int]) -> Iterator[list[int]]:
+    """The largest value so far, looked at ten times a second."""
+    most = [look()]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            most[0] = max(most[0], look())
+
+    task = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield most
+    finally:
+        task.cancel()
+
+
+async def bridged(directory: Path, qos: int, seconds: float, size: int) -> Measured:
+    """What the bridge has sent on: of QoS 1, what is on disk and acknowledged."""
     a = free_port()
     rule = {"pattern": "bench/#", "direction": "in", "qos": qos, "route": "sink.take"}
     spool = {
@@ -255,9 +285,13 @@ async def bridged(directory: Path, qos: int, seconds: float, size: int) -> float
                     return sink.count
                 return int(api.get("/mqtt/bridges/bench")["status"]["counters"]["forwarded"])
 
+            while api.get("/mqtt/bridges/bench")["status"]["state"] != "connected":  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            before = started.resident_bytes()
             try:
-                with load(a, qos, size):
-                    return await rate(count, seconds)
+                with most_of(started.resident_bytes) as most, load(a, qos, size):
+                    found = await rate(count, seconds)
+                return Measured(found, before, most[0])
             finally:
                 if sink is not None:
                     sink.close()

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest_asyncio
 
+from gateway.bridges.mqtt.client import WINDOWS
+from gateway.bridges.mqtt.link import AT_ONCE
 from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from gateway.wire.metadata import decode_composite
@@ -220,3 +222,30 @@ async def test_no_more_is_on_its_way_than_a_subscriber_asked_for(
     phone.send(frames.Cancel(number))
     # Its goodbye may be lost behind what was not read any more.
     await until(lambda: any(line.startswith("Client gateway-plant-s1 ") for line in broker.log.splitlines()))
+
+
+async def test_a_broker_that_sends_more_than_it_may_is_not_read(
+    bridged: Bridged, start_broker: StartBroker, peer: ConnectPeer
+) -> None:
+    """Mosquitto 2.0 does, once something is acknowledged."""
+    broker = await start_broker("max_queued_messages 0", "max_inflight_messages 0")
+    rule = {"pattern": "site/#", "direction": "in", "qos": 1, "route": "telemetry.ingest", "timeout": "60s"}
+    slow = await bridged.local.client("tcp", "svc-telemetry", serving=("telemetry",))
+    await bridged.apply(bridge(broker, rule, mqtt={"receiveMaximum": 100}))
+    await bridged.is_connected()
+    sensor = await peer(broker, "sensor")
+    await asyncio.gather(*(sensor.publish("site/1", b"%d" % at, 1) for at in range(1000)))
+    most, answered = 0, []
+    while len(answered) < 1000:
+        request = await slow.recv(20)
+        if isinstance(request, frames.RequestResponse):
+            answered.append(int(request.data))
+            slow.send(frames.Payload(request.stream_id, None, b"", next=True, complete=True))
+            if len(answered) < 50:
+                # Let it say so before the next one.
+                await until(lambda: bridged.status().counters.acknowledged == len(answered))
+        most = max(most, bridged.status().in_flight_in)
+    assert sorted(answered) == list(range(1000))
+    await until(lambda: bridged.status().counters.acknowledged == 1000)
+    # What had been read when it was too much.
+    assert most <= WINDOWS * 100 + AT_ONCE

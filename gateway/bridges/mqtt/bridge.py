@@ -68,10 +68,10 @@ class _Brake(NoCarrier):
         self._client = client
 
     def pause_reading(self) -> None:
-        self._client.pause()
+        self._client.pause("slow")
 
     def resume_reading(self) -> None:
-        self._client.resume()
+        self._client.resume("slow")
 
 
 class Bridge(Exchanges):

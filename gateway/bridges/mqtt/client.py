@@ -30,6 +30,9 @@ RESEND_S: Final = 30.0
 GOODBYE_S: Final = 1.0
 #: A password is renewed so long before it runs out, in seconds, or after half its time where that is shorter.
 RENEW_S: Final = 30.0
+#: So many windows of messages may be unacknowledged before nothing more is read. A broker that keeps to one is not
+#: held back, and its acknowledgements of what goes out are read.
+WINDOWS: Final = 2
 #: How often it is looked whether a PINGREQ is due, in seconds.
 TICK_S: Final = 1.0
 #: What a packet has beside topic and payload: its head, and properties of the usual size.
@@ -121,6 +124,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._outgoing = Outgoing(version, memory.unreleased)
         self._coming: dict[int, Arrival] = {}
+        self._paused: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._again = asyncio.Event()
@@ -221,6 +225,7 @@ class Client:
         """CONNACK has come; what the broker had for this session may come right behind it."""
         self.session = session
         self.beat_at = None
+        self._paused.clear()
         if not session.present:
             self._coming.clear()
             self._memory.arrivals.forget()
@@ -300,6 +305,8 @@ class Client:
             self._confirm(packet_id, message.qos, 0)
             return
         arrival = self._coming[packet_id] = Arrival(arriving, id)
+        if self.session is not None:
+            self._watch_window(self.session)
         self._listener.arrived(arrival)
 
     def acknowledge(self, arrival: Arrival, reason: int = 0) -> None:
@@ -315,6 +322,7 @@ class Client:
     def _confirm(self, packet_id: int, qos: int, reason: int) -> None:
         self.acknowledged_at = self._clock()
         if self.session is not None:
+            self._watch_window(self.session)
             kind = packets.PUBACK if qos == 1 else packets.PUBREC
             self.session.send(packets.encode_acknowledgement(kind, packet_id, self._version, reason))
 
@@ -332,14 +340,25 @@ class Client:
         """Messages that came and are not acknowledged."""
         return len(self._coming)
 
-    def pause(self) -> None:
-        """Read nothing more from the broker until `resume`."""
+    def pause(self, why: str) -> None:
+        """Read nothing more from the broker until `resume` for the same reason, or until the connection is another."""
+        self._paused.add(why)
         if self.session is not None:
             self.session.link.pause()
 
-    def resume(self) -> None:
-        if self.session is not None:
+    def resume(self, why: str) -> None:
+        self._paused.discard(why)
+        if self.session is not None and not self._paused:
             self.session.link.resume()
+
+    def _watch_window(self, session: Session) -> None:
+        """Keep to what was said of Receive Maximum, where the broker does not: 3.1.1 has none, and Mosquitto 2.0 sends
+        as many once more for each acknowledgement."""
+        most = session.dial.receive_maximum
+        if len(self._coming) > WINDOWS * most:
+            self.pause("window")
+        elif "window" in self._paused and len(self._coming) <= most:
+            self.resume("window")
 
     # Out
 

@@ -276,7 +276,7 @@ class Inbound:
             self._stuck.discard(held)
             if not self._stuck:
                 self.waiting_for = ""
-                self._client.resume()
+                self._client.resume("full")
 
     @staticmethod
     def _forget_timer(held: _Held) -> None:
@@ -339,7 +339,7 @@ class Inbound:
                 self._refuse(held, result.reason, packets.QUOTA_EXCEEDED)
             else:
                 # 3.1.1 has no word for it: the broker feels it.
-                self._client.pause()
+                self._client.pause("full")
                 self._hold(held, str(result))
 
     def forget(self) -> None:
