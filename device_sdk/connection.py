@@ -126,7 +126,7 @@ class Connection:
         elif kind == _ERROR:
             try:
                 text = b[10:].decode()
-            except UnicodeError:
+            except ValueError:
                 text = "?"
             err = RSocketError(number(b, 6), text)
             if stream:
@@ -184,11 +184,11 @@ class Connection:
             route = route_of(meta)
         except (ValueError, IndexError):
             route = None
-        handler = self._handlers.get((kind >> 1, route))
+        handler = self._on.get((kind >> 1, route))
         for name in self.services:
             size = len(name)
             if not handler and route and route[:size] == name and route[size : size + 1] in "./":
-                handler = self._handlers.get((kind >> 1, route[size + 1 :]))
+                handler = self._on.get((kind >> 1, route[size + 1 :]))
         if not handler:
             self.refuse(stream, 0x202, "no handler")
             return

@@ -43,7 +43,10 @@ class Device(Connection):
     net = None  # its coroutine `ensure_up()` brings the network up before each attempt
     clock = None  # called with the gateway's time, Unix ms, each time the connection is up
     on_state = None  # called with "up" or "down", and the reason
-    _supervisor = None
+    resume = 0  # bytes kept to go on where a lost connection was; 0: each connection is a new one
+    lease = False  # ask only what the gateway has lent
+    ready = None  # the gateway's answer: node, session, services, ...
+    supervise = None  # the task that does
 
     def __init__(self, url, device_id, token=b"", **settings):
         for name in settings:
@@ -51,22 +54,26 @@ class Device(Connection):
             setattr(self, name, settings[name])
         if url[:5] != "ws://" and not (url[:6] == "wss://" and (self.tls or self.insecure)):
             raise ValueError("wss needs tls")
-        self.url = url
-        self.device_id = device_id
+        self.url, self.device_id = url, device_id
         self.token = token
         self.services = self.services or (device_id,)
-        self.up = asyncio.Event()
+        self.up, self.down = asyncio.Event(), asyncio.Event()
         self.wait_up = self.up.wait  # a coroutine function
-        self.down = asyncio.Event()
         self.down.set()
-        self.ready = None  # the gateway's answer: node, session, services, ...
         self.stats = {"connects": 0, "lost": 0, "timeouts": 0, "errors": 0}
-        self._handlers = {}
-        self._dns = []
+        self._on, self._dns = {}, []
+        self.asking = self.serving = {}
+        if self.resume:
+            from .resume import attach
+
+            attach(self)
+        if self.lease:
+            from .lease import attach
+
+            attach(self)
 
     async def connect(self, timeout_ms=15000):
-        """One attempt; returns when `gateway.ready` has answered. OSError or asyncio.TimeoutError when there is no way
-        to the gateway, RSocketError when it says no."""
+        """One attempt, until `gateway.ready` has answered. OSError, asyncio.TimeoutError; RSocketError: it said no."""
         await asyncio.wait_for(self._connect(), timeout_ms / 1000)
 
     async def _connect(self):
@@ -80,18 +87,15 @@ class Device(Connection):
         if scheme == "wss:":
             from .tls import context
 
-            ctx = context(self.tls, self.insecure)
-        self.asking = {}  # requests of the device, by stream id
-        self.serving = {}  # requests to it
-        self._next = 1
+            ctx = context(self)
         ws = self.ws = WebSocket(self.max_rx, self.lose)
         try:
             await ws.open(host, int(port or (443 if ctx else 80)), "/" + path[:-1], ctx, self._dns)
-            await ws.send(setup(self))
+            await ws.send(self.setup())
             self._ping = self._wake = ticks_add(ticks_ms(), self.keepalive_ms)
             self._keeper = asyncio.create_task(self._keep(ws))
             self.runner = asyncio.create_task(ws.run(self._frame))
-            self.ready = json.loads((await self.request_response("gateway.ready"))[0])
+            await self.wait()
         except BaseException as e:
             if self._dns:
                 self._dns.pop(0)
@@ -100,28 +104,37 @@ class Device(Connection):
         self.stats["connects"] += 1
         self.down.clear()
         self.up.set()
-        if self.clock:
-            self.clock(self.ready.get("time"))
         if self.on_state:
             self.on_state("up", "")
 
+    def setup(self):
+        self.asking = {}  # requests of the device, by stream id
+        self.serving = {}  # requests to it
+        self._next = 1
+        return setup(self)
+
+    async def wait(self):
+        self.ready = json.loads((await self.request_response("gateway.ready"))[0])
+        if self.clock:
+            self.clock(self.ready.get("time"))
+
     def start(self):
         """Keep the device connected from now on. Never raises; the network may come later."""
-        if not self._supervisor:
+        if not self.supervise:
             from .supervise import supervise
 
-            self._supervisor = asyncio.create_task(supervise(self))
+            self.supervise = asyncio.create_task(supervise(self))
 
     async def close(self):
         """Say goodbye and stay down."""
-        if self._supervisor:
-            self._supervisor.cancel()
-            self._supervisor = None
+        if self.supervise:
+            self.supervise.cancel()
+            self.supervise = None
         if self.ws:
             self.ws.post(self.ws.send(b"\x03\xe8", 8))
             try:
                 await asyncio.wait_for(self.down.wait(), 1)
-            except asyncio.TimeoutError:
+            except Exception:
                 pass
             self.lose("closed")
 
@@ -172,7 +185,7 @@ class Device(Connection):
         """
 
         def register(handler):
-            self._handlers[kind, route] = handler
+            self._on[kind, route] = handler
             return handler
 
         return register

@@ -38,9 +38,9 @@ def short(text):
     return len(text).to_bytes(1, "big") + text
 
 
-def entry(kind, content):
+def entry(kind, data):
     """One composite entry. `kind`: 0x80 and a well-known id, or a length less one and a MIME type."""
-    return kind + len(content).to_bytes(3, "big") + content
+    return kind + len(data).to_bytes(3, "big") + data
 
 
 def routing(route):
@@ -71,21 +71,19 @@ def setup(device):
     token = device.token
     if isinstance(token, str):
         token = token.encode()
-    parts = [
-        b"\0\0\0\0\5\0\0\1\0\0",  # stream 0, SETUP with metadata, version 1.0
-        device.keepalive_ms.to_bytes(4, "big"),
-        device.lifetime_ms.to_bytes(4, "big"),
-        b"\x27message/x.rsocket.composite-metadata.v0\x18application/octet-stream",
-        b"",
-    ]
-    if token:
-        parts.append(entry(b"\xfc", b"\x81" + token))
+    meta = entry(b"\xfc", b"\x81" + token) if token else b""
     for service in device.services:
         service = short(service)
         ident = sha256(device.device_id.encode() + token + service).digest()[:16]
-        parts.append(entry(b"\x20message/x.rsocket.broker.frame.v0", b"\0\0\0\1\4\0" + ident + service))
-    parts[4] = sum(map(len, parts[5:])).to_bytes(3, "big")
-    return b"".join(parts)
+        meta += entry(b"\x20message/x.rsocket.broker.frame.v0", b"\0\0\0\1\4\0" + ident + service)
+    return (
+        b"\0\0\0\0\5\0\0\1\0\0"  # stream 0, SETUP with metadata, version 1.0
+        + device.keepalive_ms.to_bytes(4, "big")
+        + device.lifetime_ms.to_bytes(4, "big")
+        + b"\x27message/x.rsocket.composite-metadata.v0\x18application/octet-stream"
+        + len(meta).to_bytes(3, "big")
+        + meta
+    )
 
 
 class Stream:

@@ -4,9 +4,9 @@ import asyncio
 import os
 import sys
 
-from . import RSocketError
+from . import RSocketError, const
 
-_STABLE_S = 60  # up for so long: the next outage starts with the shortest pause again
+_STABLE_S = const(60)  # up for so long: the next outage starts with the shortest pause again
 _FLOOR_MS = 1000 if sys.platform == "esp32" else 20  # its Wi-Fi needs a pause between attempts
 
 

@@ -24,6 +24,7 @@ class WebSocket:
 
     def __init__(self, max_rx, fail):
         self.lock = asyncio.Lock()
+        self.rx_at = ticks_ms()
         self.max_rx = max_rx
         self.fail = fail
 
@@ -41,7 +42,7 @@ class WebSocket:
             import socket
 
             if not dns:
-                dns += socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+                dns += socket.getaddrinfo(host, port, 0, 1)  # SOCK_STREAM
             sock = socket.socket(*dns[0][:3])
             self.stream = asyncio.StreamWriter(sock)
             sock.setblocking(False)
@@ -76,7 +77,6 @@ class WebSocket:
         key = sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         if headers.get(b"sec-websocket-accept", b"") != b2a_base64(key)[:-1]:
             raise ConnectionLost("not a WebSocket")
-        self.rx_at = ticks_ms()
 
     async def run(self, handler):
         """Hand each binary message to `handler`, until the connection ends."""
@@ -131,7 +131,7 @@ class WebSocket:
             await self.stream.drain()
         except BaseException as e:
             if not self.task:  # dead already, or woken up by abort()
-                raise ConnectionLost("not connected")
+                raise ConnectionLost
             self.task = None
             # A drain that is cancelled with nothing left to send did no harm.
             if not isinstance(e, asyncio.CancelledError) or getattr(self.stream, "out_buf", None):

@@ -25,7 +25,7 @@ from gateway.forwarding.outbox import Carrier, NoCarrier, Outbox
 from gateway.session import keepalive
 from gateway.session.parking import Holder
 from gateway.session.resume import Received, Retained, answer, judge, resume_frame
-from gateway.wire.frames import HEADER_BYTES, Error, ResumeOk, encode, peek_stream_id, peek_type
+from gateway.wire.frames import HEADER_BYTES, Error, FrameType, ResumeOk, encode, peek_stream_id, peek_type
 from gateway.wire.sink import FrameSink
 
 if TYPE_CHECKING:
@@ -36,21 +36,30 @@ if TYPE_CHECKING:
 
 #: What a parked connection adds to its load, so that the balancer takes those with a link before it.
 PARKED_LOAD = 1 << 30
+#: Bytes of stream frames with which one KEEPALIVE is in order: a device keeps little of what it sent, and asks often
+#: what has arrived.
+ASKED_BYTES = 256
 _TAKEN_OVER = "the session was resumed over another link"
 
 
 class Counting(FrameSink):
     """In front of a connection: counts what comes, whether or not the connection has a use for it (P50)."""
 
-    __slots__ = ("_connection", "_received")
+    __slots__ = ("_asked_at", "_connection", "_received")
 
     def __init__(self, connection: Connection, received: Received) -> None:
         self._connection = connection
         self._received = received
+        self._asked_at = received.position
 
     def frame_received(self, data: bytes, start: int, end: int) -> None:
         if end - start >= HEADER_BYTES:
-            self._received.take(peek_type(data, start), peek_stream_id(data, start), end - start)
+            kind, position = peek_type(data, start), self._received.position
+            self._received.take(kind, peek_stream_id(data, start), end - start)
+            if kind == FrameType.KEEPALIVE and position - self._asked_at >= ASKED_BYTES:
+                self._asked_at = position
+                if self._connection.budgets is not None:
+                    self._connection.budgets.expect_keepalive()
         self._connection.frame_received(data, start, end)
 
 

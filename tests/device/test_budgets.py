@@ -13,10 +13,10 @@ from tests.device.peer import Peer, gateway
 
 #: What `import device_sdk` and a plain connection load on a board. The rest is loaded when it is used.
 CORE = {"__init__", "connection", "device", "stream", "ws"}
-#: With it, what makes a whole device: reconnecting, TLS, posts, updates, Wi-Fi.
-WHOLE = {"fragment", "mac", "ota", "outbox", "slots", "supervise", "tls", "wifi"}
+#: With it, what makes a whole device: reconnecting, TLS, resume, leases, posts, updates, Wi-Fi.
+WHOLE = {"fragment", "lease", "mac", "ota", "outbox", "resume", "slots", "supervise", "tls", "wifi"}
 #: What is for one moment of a device's life, or instead of something else, or a service for who wants it.
-BESIDE = {"clock", "config", "log", "provision", "settings", "sleep", "watchdog"}
+BESIDE = {"clock", "config", "log", "provision", "psk", "renew", "settings", "sleep", "watchdog"}
 #: Never on a board.
 ELSEWHERE = {"cpython"}
 KB = 1024

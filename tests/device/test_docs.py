@@ -88,5 +88,5 @@ def test_every_setting_is_documented() -> None:
         name for name, value in vars(Device).items() if not name.startswith("_") and not inspect.isroutine(value)
     }
     assert "keepalive_ms" in settings
-    for name in settings - {"ws", "error", "runner"}:
+    for name in settings - {"ws", "error", "runner", "ready", "supervise"}:
         assert f"`{name}`" in PAGE, name

@@ -59,7 +59,7 @@ class Ear:
         self.services = ()
         self.max_serving = 99
         self.max_payload = 100000
-        self._handlers = {}
+        self._on = {}
         self.heard = None
 
     def post(self, *args):
