@@ -52,6 +52,7 @@ async def test_enrols_and_forgets(start_node: StartNode, interpreter: Interprete
     await again.finish()
 
 
+@pytest.mark.parametrize("interpreter", ["micropython-mpy"], indirect=True)
 async def test_the_node_names_it(node: LocalNode, interpreter: Interpreter, start: Start) -> None:
     device = await start(interpreter, "provisioned", LINE=await invitation(node, device_id="kitchen"))
     await device.expect(failed=None)
@@ -64,6 +65,7 @@ async def test_the_node_names_it(node: LocalNode, interpreter: Interpreter, star
     await other.finish()
 
 
+@pytest.mark.parametrize("interpreter", ["micropython-mpy"], indirect=True)
 async def test_a_credential_line(node: LocalNode, interpreter: Interpreter, start: Start) -> None:
     """What `gateway device add` prints is kept as it is, without asking the node."""
     given = Credential("dev-1", address(node), token(node), "")
@@ -75,12 +77,12 @@ async def test_a_credential_line(node: LocalNode, interpreter: Interpreter, star
     await device.finish()
 
 
+@pytest.mark.parametrize("interpreter", ["micropython-mpy"], indirect=True)
 async def test_another_authority(start_node: StartNode, interpreter: Interpreter, start: Start) -> None:
     """The token is not said to a node that is another one than the line says, and nothing is kept."""
     local = await start_node(dev=False)
     line = (await invitation(local)).rpartition("=")[0] + "=" + "ab" * 32
-    program = interpreter if interpreter.name != "micropython-mpy" else interpreter.with_heap("64k")
-    device = await start(program, "provisioned", "lamp-1", LINE=line)
+    device = await start(interpreter.with_heap("64k"), "provisioned", "lamp-1", LINE=line)
     await device.expect(failed=["ValueError"], kept=["wifi"])
     await device.finish()
     assert local.node.control is not None
