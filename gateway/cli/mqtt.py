@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.api import Problem
 from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
 from gateway.cli.table import Column, Document, printable
@@ -15,6 +17,8 @@ from gateway.errors import GatewayError
 if TYPE_CHECKING:
     from gateway.documents.bridge import Bridge
 
+#: Of a bridge.
+NAME = r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
 BRIDGES = (
     Column("NAME", "name"),
     Column("STATE", "state"),
@@ -98,13 +102,22 @@ def add(
     ca: Annotated[str, typer.Option(help="PEM file of the node: who may be the broker.", show_default=False)] = "",
 ) -> None:
     """Add a bridge. A document says more: gateway apply -f FILE."""
+    if re.fullmatch(NAME, name) is None:
+        raise typer.BadParameter(f"{name!r} is no name: small letters, digits, - and ., as in plant-a")
     mqtt: dict[str, object] = {"address": address, "version": version}
     given = (("clientId", client_id), ("username", username), ("passwordFile", password_file))
     mqtt |= {key: value for key, value in given if value}
     if ca:
         mqtt["tls"] = {"ca": ca}
     body = {"mqtt": mqtt, "topics": [_topic_line(line) for line in topic or ()]}
-    answer = call.send("POST", "/mqtt/bridges", {"name": name, "body": body})
+    try:
+        answer = call.send("POST", "/mqtt/bridges", {"name": name, "body": body})
+    except Problem as problem:
+        if problem.slug != "precondition-failed":
+            raise
+        raise GatewayError(
+            f"there is a bridge {name} already: gateway get bridge {name} shows it, gateway apply -f FILE changes it"
+        ) from None
     for finding in answer["warnings"]:
         typer.echo(printable(f"{finding['pointer']}: {finding['code']} {finding['text']}"), err=True)
     call.done(f"Bridge/{name} added", answer)
@@ -219,9 +232,9 @@ def import_(
 
     imported = read(_text_of(file))
     for note in imported.notes:
-        typer.echo(printable(f"{file}:{note}"), err=True)
+        typer.echo(printable(f"{file}:{note}" if note.line else f"{file}: {note.text}"), err=True)
     if not imported.good:
-        raise GatewayError(f"{file} was not taken over: {sum(note.wrong for note in imported.notes)} lines are wrong")
+        raise GatewayError(f"{file} was not taken over: see above")
     text = yaml.safe_dump_all(imported.bodies, sort_keys=False, allow_unicode=True)
     if write:
         typer.echo(text, nl=False)
@@ -247,5 +260,7 @@ def _topic_line(line: str) -> dict[str, Any]:
 def _text_of(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file}: {error}") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is no text") from None

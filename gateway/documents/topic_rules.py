@@ -124,7 +124,9 @@ class TopicRule(Part):
     def _check_out(self) -> None:
         if self.route is None:
             if not self.service:
-                raise ValueError("a rule that goes out needs a route, or topics that begin with a name")
+                raise ValueError(
+                    "a rule that goes out needs a route, or topics that begin with a name, as by local: plant/"
+                )
         elif {ONE, REST} & set(self.pattern.split(SEPARATOR)):
             raise ValueError("a rule that goes out has names in place of + and #, where it has a route")
         if not is_name(self.service) or is_reserved(self.service):

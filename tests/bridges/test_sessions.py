@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import trustme
 
+from gateway.bridges.mqtt.credentials import context_of
+from gateway.documents.broker import Tls
+from gateway.errors import BridgeError
 from gateway.observe.bridges import BridgeState
 from gateway.wire import frames
 from tests.bridges.brokers import Broker
@@ -90,6 +93,10 @@ async def test_tls_is_checked_both_ways(bridged: Bridged, start_broker: StartBro
         lines = (f"certfile {files[name]}", f"keyfile {files[name]}", f"cafile {files['ca']}")
         return ("allow_anonymous true", *lines, "require_certificate true")
 
+    with pytest.raises(BridgeError, match=r"tls: /nonexistent/ca\.pem: No such file"):
+        context_of(Tls(ca="/nonexistent/ca.pem"))
+    with pytest.raises(BridgeError, match=r"tls: /nonexistent/key\.pem: No such file"):
+        context_of(Tls(certificate=str(files["client"]), key="/nonexistent/key.pem"))
     shown = {"ca": str(files["ca"]), "certificate": str(files["client"]), "key": str(files["client"])}
     expired = await start_broker(listener=listener("old"))
     url = expired.url.replace("mqtt:", "mqtts:")

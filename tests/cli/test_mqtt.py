@@ -47,6 +47,8 @@ async def test_a_bridge_on_a_running_node(node: RunningNode, shell: Shell, tmp_p
         "x",
     )
     assert (added.code, added.out) == (0, b"Bridge/plant added\n"), added.err
+    twice = await here.run("mqtt", "bridge", "add", "plant", "mqtt://127.0.0.1:9")
+    assert (twice.code, "there is a bridge plant already" in twice.err) == (1, True)
     listed = (await here.run("mqtt", "bridge", "ls", "-o", "wide")).out.decode().splitlines()
     assert listed[0].split()[:3] == ["NAME", "STATE", "BROKER"]
     assert listed[1].split()[0] == "plant"
@@ -128,3 +130,7 @@ async def test_a_topic_line_that_is_none(shell: Shell) -> None:
     result = await shell.run("mqtt", "bridge", "add", "plant", "mqtt://b", "--topic", "a up")
     assert result.code == 2
     assert "'up' is not in, out or both" in result.err
+    named = await shell.run("mqtt", "bridge", "add", "Plant A", "mqtt://b")
+    assert (named.code, "'Plant A' is no name" in named.err) == (2, True)
+    nothing = await shell.run("mqtt", "import", "/nonexistent/mosquitto.conf")
+    assert "/nonexistent/mosquitto.conf: No such file or directory" in nothing.err

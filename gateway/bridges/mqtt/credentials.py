@@ -65,15 +65,19 @@ def dial_of(spec: Bridge, sign: Sign, now: float, will: Message | None = None) -
 
 def context_of(tls: Tls) -> ssl.SSLContext:
     """Raises BridgeError for a file that cannot be used."""
+    path = tls.ca
     try:
         context = ssl.create_default_context(cafile=tls.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if tls.insecure:
             context.check_hostname = False
-        if tls.certificate is not None:
+        if tls.certificate is not None and tls.key is not None:
+            for path in (tls.certificate, tls.key):
+                Path(path).open("rb").close()
+            path = f"{tls.certificate}, {tls.key}"
             context.load_cert_chain(tls.certificate, tls.key)
     except (OSError, ValueError) as error:
-        raise BridgeError(f"tls: {getattr(error, 'strerror', None) or error}", reason="mqtt_tls") from error
+        raise BridgeError(f"tls: {path}: {getattr(error, 'strerror', None) or error}", reason="mqtt_tls") from error
     return context
 
 
