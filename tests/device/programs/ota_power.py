@@ -5,21 +5,17 @@ Whenever the board starts, a whole application starts, the old or the new one; i
 
 import asyncio
 import gc
-import json
 import os
 import sys
-from binascii import hexlify
-from hashlib import sha256
 
 import slots
 from flash import Flash, PowerCut
 from program import say
+from update_link import SECRET, Node
 
-import device_sdk.mac
-import device_sdk.ota
+from device_sdk.ota import ota
 
 ROOT = "/f"
-SECRET = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 #: Files that the power left open. The collector would close them, and say on stdout that it cannot.
 left_open = []
 
@@ -52,58 +48,6 @@ def image(version):
     return b"".join(parts) + bytes(1024)
 
 
-class Node:
-    """A device's link to a node with one update, which is lost after every fifth chunk."""
-
-    def __init__(self, new):
-        self.up = asyncio.Event()
-        self.up.set()
-        self.wait_up = self.up.wait
-        self.image = new
-        self.over = None
-        self.last = None
-        digest = hexlify(sha256(new).digest()).decode()
-        self.update = {"id": "2", "version": "b", "size": len(new), "sha256": digest, "board": "pc"}
-        text = "gateway-firmware\n2\npc\nb\n%d\n%s" % (len(new), digest)
-        self.update["mac"] = hexlify(device_sdk.mac.mac(SECRET, text.encode())).decode()
-
-    def on(self, route):
-        return lambda handler: handler
-
-    async def request_response(self, route, data):
-        report = json.loads(data)
-        over = report["state"] in ("confirmed", "failed", "rolled_back")
-        if over:
-            self.last = report
-            self.over.set()
-        return json.dumps({"update": None if over else dict(self.update), "check_s": 60}), None
-
-    def request_stream(self, route, data, meta, n, timeout_ms):
-        asked = json.loads(data)
-        return Chunks(self, asked["offset"], asked["chunk"])
-
-
-class Chunks:
-    def __init__(self, node, at, size):
-        self.node, self.at, self.size = node, at, size
-        self.left = 5
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.sleep(0)
-        if self.at >= len(self.node.image):
-            raise StopAsyncIteration
-        if not self.left:
-            self.node.up.clear()
-            raise OSError(104)
-        self.left -= 1
-        data = self.node.image[self.at : self.at + self.size]
-        self.at += self.size
-        return data, None
-
-
 class Reset(BaseException):
     pass
 
@@ -134,7 +78,7 @@ def power():
 async def update(node):
     """Until the device has said how it ended."""
     node.over = asyncio.Event()
-    task = asyncio.create_task(device_sdk.ota.ota(node, slots.Slots(), "pc", Life.started[-1], SECRET))
+    task = asyncio.create_task(ota(node, slots.Slots(), "pc", Life.started[-1], SECRET))
     while not node.over.is_set():
         node.up.set()
         power()
