@@ -21,8 +21,8 @@ def set_clock(unix_ms):
 async def appliance(settings, board, version):
     """The Device of a `board` that runs `version` of its firmware. Add handlers to it, then `start` it.
 
-    Without a credential it asks for one first, and restarts. It looks after its Wi-Fi, its clock and its watchdog; one
-    that has enrolled, and so has a secret, and was started by `slots.boot`, also after its firmware.
+    Without a credential it asks for one first, and restarts. It looks after its Wi-Fi, its clock and its watchdog; with
+    the secret of its enrolment also after its token, and after its firmware where `slots.boot` has started it.
     """
     net = Wifi(*settings["wifi"])
     if "url" not in settings:
@@ -32,11 +32,16 @@ async def appliance(settings, board, version):
         machine.reset()
     tls = {"ca": settings["ca"]} if settings.get("ca") else None
     device = Device(settings["url"], settings["device_id"], settings["token"], tls=tls, net=net, clock=set_clock)
-    if settings.get("secret") and "slots" in sys.modules:
-        from slots import Slots
+    if settings.get("secret"):
+        from device_sdk.provision import save
+        from device_sdk.renew import keep
 
-        from device_sdk.ota import ota
+        keep(device, settings["secret"], lambda token: save(token=token))
+        if "slots" in sys.modules:
+            from slots import Slots
 
-        asyncio.create_task(ota(device, Slots(), board, version, settings["secret"]))
+            from device_sdk.ota import ota
+
+            asyncio.create_task(ota(device, Slots(), board, version, settings["secret"]))
     asyncio.create_task(watch(device, machine.WDT(timeout=8000)))
     return device

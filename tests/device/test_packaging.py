@@ -162,7 +162,7 @@ def test_the_commands_of_the_first_device() -> None:
 async def test_a_folder_with_a_credential(node: LocalNode, compiled: Path, tmp_path: Path, boards: list[Board]) -> None:
     """Compiled, over TLS, with the authority that the node has; it is the device that was asked for, and goes to the
     next version by the commands that an operator types."""
-    out = await folder(node, tmp_path, "--board", "pico_w", "--device", "pump", "--wifi", "home")
+    out = await folder(node, tmp_path, "--board", "pico_w", "--device", "pump", "--wifi", "home", "--ttl", "4s")
     assert {path.suffix for path in (out / "device_sdk").iterdir()} == {".mpy"}
     assert (out / "device.json").stat().st_mode & 0o777 == 0o600
     kept = json.loads((out / "device.json").read_text())
@@ -171,6 +171,8 @@ async def test_a_folder_with_a_credential(node: LocalNode, compiled: Path, tmp_p
     await boards[0].boot()
     await registered(node, "pump")
     assert boards[0].did("station") == "home "
+    # A token of seconds: it has asked for another, with its secret where it was too late, and kept it.
+    await boards[0].until(lambda: json.loads((out / "device.json").read_text())["token"] != kept["token"])
     shell, data = Shell(environment(tmp_path)), ("--data", str(node.node.config.node.data))
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "app.py").write_text((out / "app_a" / "app.py").read_text().replace('"1.0.0"', '"1.1.0"'))
