@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import trustme
 
@@ -186,6 +187,32 @@ async def test_a_token_is_renewed_before_it_runs_out(bridged: Bridged, broker: B
     write(3600)
     await bridged.becomes("plant", lambda status: status.counters.connects == 2)
     assert bridged.status().session_present
+
+
+async def test_a_node_signs_its_brokers_token_itself(bridged: Bridged, broker: Broker) -> None:
+    """In the name of the client, for this broker alone, by the keys that the node shows."""
+    shown: list[bytes] = []
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown.append(await reader.read(65_536))
+        writer.close()
+
+    server = await asyncio.start_server(read, "127.0.0.1", 0)
+    try:
+        address = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        token = {"audience": "broker.example", "ttl": "2m"}
+        await bridged.apply(bridge(broker, mqtt={"address": address, "clientId": "edge-7", "token": token}))
+        await until(lambda: shown)
+    finally:
+        server.close()
+        await server.wait_closed()
+    # The password is the last of CONNECT, behind the name, which is the client's.
+    name, _, password = shown[0].rpartition(b"edge-7")
+    assert name.endswith(b"\x00\x06")
+    (key, *_) = bridged.local.node.identity.verification_keys()
+    claims = jwt.decode(password[2:].decode(), key.key, algorithms=["EdDSA", "ES256"], audience="broker.example")
+    assert claims["sub"] == "edge-7"
+    assert 0 < claims["exp"] - time.time() <= 120
 
 
 @pytest.mark.parametrize("hops", [1, 3])

@@ -224,8 +224,10 @@ class WebSocketLink(Link):
         return False
 
     def _send(self, data: bytes) -> None:
-        self._websocket.send_binary(data)
-        self._write_out()
+        # The other side may have said goodbye between the write and its flush.
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_binary(data)
+            self._write_out()
 
     def _write_out(self) -> None:
         if self._transport is not None:
