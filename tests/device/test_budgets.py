@@ -60,7 +60,10 @@ async def test_no_heap_is_lost(reconnects: int, compiled: Path, start: Start) ->
     """At most 512 bytes more after 100 requests a reconnect; the long run makes 20,000 requests and 200 reconnects."""
     async with Peer(gateway) as peer:
         program = await start(micropython_compiled(compiled), "soak", peer.url, reconnects * 100, reconnects)
-        lost = await program.expect(connects=2 + reconnects)
+        # It says now and then that it is at work: patience is for a line, however slow the machine is.
+        while "done" in (lost := await program.line()):
+            pass
+        assert lost["connects"] == 2 + reconnects
         await program.finish()
     assert lost["requests"] <= 512
     assert lost["reconnects"] <= 512

@@ -6,12 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from websockets.http11 import Response
 
 from gateway.wire import frames
-from tests.device.conftest import Start
+from tests.device.conftest import Start, micropython_compiled
 from tests.device.interpreters import Interpreter, Program
 from tests.device.peer import Ended, Link, Peer, composite, gateway, route_of, websocket_frame
 
@@ -141,6 +142,30 @@ async def test_misbehaving_peer(how: str, interpreter: Interpreter, start: Start
         await program.expect(state="up")
         stats = await stop(link, program)
         assert stats == {"connects": 2, "lost": 2, "timeouts": 0, "errors": 0}
+
+
+async def test_misbehaving_peers_cost_no_memory(compiled: Path, start: Start) -> None:
+    """All of them again and again: what the device has on its heap afterwards is what it had before."""
+    used = []
+    async with Peer() as peer:
+        program = await start(micropython_compiled(compiled), "battered", peer.url)
+        for _ in range(4):
+            for misbehave in MISBEHAVIOUR.values():
+                link = await peer.link()
+                await link.accept()
+                await misbehave(link)
+            link = await peer.link()
+            await link.accept()
+            link.send(frames.RequestResponse(2, composite("used"), b""))
+            answer = await link.find(frames.Payload)
+            used.append(int(answer.data))
+            link.reset()
+        link = await peer.link()
+        await link.accept()
+        link.send(frames.RequestFnf(2, composite("stop"), b""))
+        await link.ended()
+        await program.finish()
+    assert used[-1] - used[1] <= 512, used
 
 
 async def test_odd_but_legal_peer(interpreter: Interpreter, start: Start) -> None:

@@ -16,6 +16,8 @@ async def use(dev, requests):
     for i in range(requests):
         data, _ = await dev.request_response("echo", b"0123456789abcdef")
         assert data == b"0123456789abcdef"
+        if i % 1000 == 999:
+            say(done=i + 1)
         if i % 100 == 0:
             await dev.fire_and_forget("log", b"x")
             async for _ in dev.request_stream("count", b"20", n=4):
@@ -37,6 +39,7 @@ async def main():
         await dev.close()
         await dev.connect()
         await use(dev, 1)
+        say(done=dev.stats["connects"])
     after_reconnects = used()
     say(requests=after_requests - start, reconnects=after_reconnects - start, connects=dev.stats["connects"])
     await dev.close()
