@@ -42,7 +42,7 @@ class Machine:
 
 
 def image(version):
-    return b"\xe9" + version.encode() * 30000
+    return b"\xe9" + version.encode() * 20000
 
 
 def power():
@@ -55,7 +55,7 @@ def power():
 
 def is_whole(label):
     with open(world.path(label), "rb") as f:
-        data = f.read(30001)
+        data = f.read(20001)
     assert data in (image("a"), image("b")), label
     return chr(data[1])
 
@@ -81,7 +81,7 @@ def life(cut):
             os.remove(world.path(name))
     with open(world.path("ota_0"), "wb") as f:
         f.write(image("a"))
-        f.write(b"\xff" * (esp32.SIZE * esp32.BLOCKS - 30001))
+        f.write(b"\xff" * (esp32.SIZE * esp32.BLOCKS - 20001))
     gc.collect()
     os.chdir(ROOT)
     node = Node(new)
