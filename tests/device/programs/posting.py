@@ -11,9 +11,9 @@ from device_sdk.outbox import Outbox
 
 async def main():
     name = os.getenv("DEVICE_ID")
-    dev = device(backoff_ms=(20, 200), timeout_ms=3000, keepalive_ms=500, lifetime_ms=3000)
+    dev = device(backoff_ms=(50, 1000), timeout_ms=3000, keepalive_ms=500, lifetime_ms=3000)
     box = Outbox(dev, name)
-    box.retry_s = 0.05
+    box.retry_s = 0.2
     first, last = int(sys.argv[2]), int(sys.argv[3])
     dev.start()
     box.start()
