@@ -69,7 +69,7 @@ class Interpreter:
 
 def roomy(interpreter: Interpreter) -> Interpreter:
     """A board's heap with room for a session that goes on: its ring, and the modules for it."""
-    return interpreter.with_heap("64k") if interpreter.name == "micropython-mpy" else interpreter
+    return interpreter.with_heap("96k") if interpreter.name == "micropython-mpy" else interpreter
 
 
 class Program:

@@ -44,6 +44,12 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        try:
+            await self._joined(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+
+    async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self.to)
         both = {writer, onward_writer}
         self._writers |= both
