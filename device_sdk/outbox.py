@@ -158,6 +158,9 @@ class Outbox:
                     else:
                         self.items.pop(0)
             except Exception:
-                if self.now() - self.at >= self.flush_s:
-                    self.flush()
+                try:
+                    if self.now() - self.at >= self.flush_s:
+                        self.flush()
+                except MemoryError:  # there may be room later; what is left undone here ends no task
+                    pass
                 await asyncio.sleep(self.retry_s)

@@ -14,7 +14,7 @@ from tests.device.interpreters import FIRMWARE, Interpreter
 @pytest.fixture
 def on_flash(compiled: Path) -> Interpreter:
     """MicroPython with the host's stubs, and room for a flash in its heap."""
-    interpreter = micropython_compiled(compiled, "1m")
+    interpreter = micropython_compiled(compiled, "8m")
     return replace(interpreter, path=(*interpreter.path, FIRMWARE / "host"))
 
 
