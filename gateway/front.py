@@ -139,7 +139,7 @@ class Front(ABC):
         config = self.config
         plane = self.plane
         if config.tls.enabled:
-            self.certificate = Certificate(self.certificate_path, self.certificate_key_path)
+            self.certificate = Certificate(self.certificate_path, self.certificate_key_path, config.tls.psk_file)
         self.admission = Admission(admission_rules(config), plane.monotonic())
         reception = Reception(loop.call_soon, plane.monotonic)
         self.handshake = Handshake(

@@ -94,6 +94,11 @@ class Tls(Section):
     )
     certificate: File = setting(None, "PEM file with the listeners' certificate chain. Unset: the node issues its own.")
     key: File = setting(None, "PEM file with the private key of `tls.certificate`.")
+    psk_file: File = setting(
+        None,
+        "File with keys for devices that have no room for certificates (TLS-PSK): `identity:key` a line, the key in "
+        "hexadecimal, of 16 bytes at least. Read again when it changes. Needs Python 3.13.",
+    )
     names: Texts = setting(
         (),
         "Further host names and addresses for the certificate that the node issues itself. Separated by commas in the "

@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 
 from gateway.errors import ConfigError
+from gateway.transport import shared_keys
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -17,11 +18,16 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _Stamp = tuple[int, int, int]
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Build the context from PEM files. Raises ConfigError naming the file that cannot be used."""
+def server_context(certificate: Path, key: Path, psk_file: Path | None = None) -> ssl.SSLContext:
+    """Build the context from PEM files, and from the keys of who needs no certificate.
+
+    Raises ConfigError naming the file that cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(_CIPHERS if psk_file is None else f"{_CIPHERS}:{shared_keys.CIPHERS}")
+    if psk_file is not None:
+        shared_keys.accept(context, shared_keys.read(psk_file))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -45,16 +51,18 @@ def _unusable(certificate: Path, key: Path, error: OSError) -> str:
 
 
 class Certificate:
-    """A certificate chain and its key, in files that may be replaced while the node runs.
+    """A certificate chain and its key, in files that may be replaced while the node runs; with them the file of the
+    keys that some devices have in place of it.
 
     `context` is for the next connection; it is replaced whole, so that a pair of which only one half is there yet never
     gets into use. Raises ConfigError where the pair cannot be used.
     """
 
-    def __init__(self, path: Path, key: Path) -> None:
+    def __init__(self, path: Path, key: Path, psk_file: Path | None = None) -> None:
         self.path = path
         self.key = key
-        self.context = server_context(path, key)
+        self.psk_file = psk_file
+        self.context = server_context(path, key, psk_file)
         self._used = self._seen = self._stamps()
 
     def refresh(self, *, only_if_changed: bool = False) -> bool:
@@ -70,11 +78,11 @@ class Certificate:
             if stamps == self._used or stamps != seen:
                 return False
         self._used = self._seen = stamps
-        self.context = server_context(self.path, self.key)
+        self.context = server_context(self.path, self.key, self.psk_file)
         return True
 
     def _stamps(self) -> tuple[_Stamp | None, ...]:
-        return tuple(_stamp(path) for path in (self.path, self.key))
+        return tuple(_stamp(path) for path in (self.path, self.key, self.psk_file) if path is not None)
 
 
 def _stamp(path: Path) -> _Stamp | None:

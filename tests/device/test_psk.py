@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartNode
 from tests.device.conftest import Start, micropython_compiled
 from tests.device.interpreters import Interpreter
 from tests.device.peer import Peer, gateway
@@ -66,4 +69,18 @@ async def test_shared_key(key: str, interpreter: Interpreter, start: Start, unus
             line = await program.line()
             assert line["error"][0] not in ("TimeoutError", "RSocketError", "MemoryError")
             assert peer.links[0].request is None
+        await program.finish()
+
+
+if sys.version_info >= (3, 13):
+
+    async def test_a_node(interpreter: Interpreter, start: Start, start_node: StartNode, tmp_path: Path) -> None:
+        keys = tmp_path / "keys"
+        await asyncio.to_thread(keys.write_text, f"{IDENTITY}:{KEY}\n")
+        node = await start_node({"tls.psk_file": keys}, dev=False)
+        await node.servant(ssl=ssl.create_default_context(cafile=node.node.identity.ca_path))
+        url = f"wss://127.0.0.1:{node.port('ws')}/rsocket"
+        token = node.token("dev-1", "device")
+        program = await start(interpreter, "shared_key", url, IDENTITY, KEY, DEVICE_TOKEN=token)
+        await program.expect(echo="hello")
         await program.finish()
