@@ -75,7 +75,9 @@ class Peer:
             return 0
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._outgoing.publish(message, lambda reason: None if done.done() else done.set_result(reason))
-        return await asyncio.wait_for(done, 30)
+        # Not `wait_for`, which before Python 3.12 loses a cancellation that comes in the same turn as the answer.
+        async with asyncio.timeout(30):
+            return await done
 
     async def gets(self, count: int) -> list[Message]:
         await until(lambda: len(self.got) >= count)
