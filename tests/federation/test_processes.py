@@ -230,6 +230,7 @@ async def test_servers_of_the_engine_are_away(town: Town, whom: str, freeze: boo
             leader = await administrator.leader()
         others = [name for name in town.nats.names if name != leader]
         victims = {"leader": [leader], "follower": others[:1], "majority": others}[whom]
+        await until(lambda: table.device("service/door-1") is not None)
         (town.nats.freeze if freeze else town.nats.kill)(*victims)
         began = time.monotonic()
         while time.monotonic() - began < 30:
