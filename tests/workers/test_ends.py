@@ -62,7 +62,7 @@ async def _comes_in(node: NodeProcess) -> bool:
 
 
 async def test_the_first_process_takes_all_with_it(tmp_path: Path) -> None:
-    """kill -9 of the first process: no worker stays on the port."""
+    """kill -9 of the first process: no worker stays, and so none on the port, which others may have by then."""
     node = await start(tmp_path / "data", tmp_path / "log", 2)
     try:
         pids = list(worker_pids(node).values())
@@ -72,9 +72,7 @@ async def test_the_first_process_takes_all_with_it(tmp_path: Path) -> None:
         async def ended() -> bool:
             return not any(is_alive(pid) for pid in pids)
 
-        await eventually(ended, 5)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", node.tcp_port)
+        await eventually(ended)
     finally:
         node.stop()
 
