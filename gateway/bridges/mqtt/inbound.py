@@ -120,7 +120,8 @@ class Inbound:
         self._loop = asyncio.get_running_loop()
         self._known: dict[object, bytes] = {}
         self._held: set[_Held] = set()
-        self._stuck: set[_Held] = set()
+        #: In the order in which they came, which is the one that they are tried in again.
+        self._stuck: dict[_Held, None] = {}
         self._parcels: dict[str, list[_Held]] = {}
         self._storing: dict[str, asyncio.Future[Stored]] = {}
 
@@ -261,7 +262,7 @@ class Inbound:
     def _hold(self, held: _Held, why: str) -> None:
         """Nobody takes it for now."""
         self.waiting_for = why
-        self._stuck.add(held)
+        self._stuck[held] = None
         held.tries += 1
         delay = min(AGAIN_S[1], AGAIN_S[0] * 2.0 ** min(held.tries - 1, 16))
         held.timer = self._loop.call_later(delay, self._try_again, held)
@@ -273,7 +274,7 @@ class Inbound:
 
     def _unstick(self, held: _Held) -> None:
         if held in self._stuck:
-            self._stuck.discard(held)
+            del self._stuck[held]
             if not self._stuck:
                 self.waiting_for = ""
                 self._client.resume("full")
