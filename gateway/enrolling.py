@@ -10,7 +10,6 @@ over TLS has checked it against a fingerprint already.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -25,13 +24,13 @@ from gateway.errors import (
     NotPermitted,
     Overloaded,
     RateLimited,
-    RequestError,
     RequestInvalid,
     StorageError,
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import NodeServices
 from gateway.policy.access_list import ENROLLING
+from gateway.replying import Replies
 from gateway.wire.frames import FrameType
 
 #: A device asks once, and again where the id that it wants is none.
@@ -64,13 +63,11 @@ class Enrolling:
     def __init__(self, services: NodeServices, answer: Answer) -> None:
         self._answer = answer
         self._tries: Counter[int] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._replies = Replies("enrolment")
         services.offer("enroll", FrameType.REQUEST_RESPONSE, self._enroll)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._replies.stop()
 
     def _enroll(self, exchange: Exchange) -> None:
         caller = exchange.caller
@@ -83,22 +80,11 @@ class Enrolling:
         if len(self._tries) > _KEPT:
             self._tries.clear()
         claim = _read(exchange.data, caller.peer)
-        task = asyncio.get_running_loop().create_task(self._reply(exchange, claim), name="enrolment")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._replies.begin(exchange, self._reply(exchange, claim))
 
-    async def _reply(self, exchange: Exchange, claim: Claim) -> None:
-        plane = exchange.caller.plane
-        try:
-            answer = await self._answer(claim)
-        except RequestError as error:
-            if exchange.open:
-                plane.counters.refuse(error.reason)
-                exchange.fail(error)
-            return
-        if exchange.open:
-            answer = answer | {"expires_in": max(answer["expires"] - int(plane.wall()), 0)}
-            exchange.reply(json.dumps(answer, separators=(",", ":")).encode())
+    async def _reply(self, exchange: Exchange, claim: Claim) -> dict[str, Any]:
+        answer = await self._answer(claim)
+        return answer | {"expires_in": max(answer["expires"] - int(exchange.caller.plane.wall()), 0)}
 
 
 async def redeemed(control: ControlPlane, claim: Claim) -> dict[str, Any]:

@@ -13,7 +13,6 @@ The service lives here, between the planes: it answers on the data plane's side 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
@@ -27,12 +26,12 @@ from gateway.errors import (
     NotPermitted,
     Overloaded,
     RateLimited,
-    RequestError,
     RequestInvalid,
     StorageError,
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import NodeServices
+from gateway.replying import Replies
 from gateway.wire.frames import FrameType
 
 #: A device renews once in its token's life, and tries a few times: more often than this is a fault of its own.
@@ -65,13 +64,11 @@ class Renewal:
 
     def __init__(self, services: NodeServices, answer: Answer) -> None:
         self._answer = answer
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._replies = Replies("renewal")
         services.offer("renew", FrameType.REQUEST_RESPONSE, self._renew)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._replies.stop()
 
     def _renew(self, exchange: Exchange) -> None:
         caller = exchange.caller
@@ -86,27 +83,17 @@ class Renewal:
         wanted = Wanted(
             principal.subject, principal.token_id, principal.renewal_only, caller.number, caller.peer, asked
         )
-        task = asyncio.get_running_loop().create_task(self._reply(exchange, wanted), name="renewal")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._replies.begin(exchange, self._reply(exchange, wanted))
 
-    async def _reply(self, exchange: Exchange, wanted: Wanted) -> None:
+    async def _reply(self, exchange: Exchange, wanted: Wanted) -> dict[str, Any]:
         caller = exchange.caller
-        try:
-            answer = await self._answer(wanted)
-        except RequestError as error:
-            if exchange.open:
-                caller.plane.counters.refuse(error.reason)
-                exchange.fail(error)
-            return
-        if caller.closed or not exchange.open:
-            return
-        if "token" in answer:
+        answer = await self._answer(wanted)
+        if "token" in answer and exchange.open and not caller.closed:
             now = caller.plane.wall()
             token = answer["token"].encode()
             caller.renewed(caller.plane.snapshot.admit(token, now), token)
             answer = answer | {"expires_in": max(answer["expires"] - int(now), 0)}
-        exchange.reply(_json(answer))
+        return answer
 
 
 class Renewals:
@@ -169,7 +156,3 @@ def _asked(data: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise RequestInvalid("gateway.renew takes a JSON object, or nothing", reason="renewal_request")
     return asked
-
-
-def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()

@@ -25,6 +25,7 @@ from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.services import NodeServices
 from gateway.observe.updates import UpdateCounters
 from gateway.policy.principal import Kind
+from gateway.replying import Replies
 from gateway.storage.images import Image, Images
 from gateway.wire.frames import FrameType
 
@@ -77,6 +78,7 @@ class Downloads:
         self._counters = counters
         # One: so what is done to one image is done in order, and the disk serves those who wait in turn.
         self._disk = ThreadPoolExecutor(1, "firmware")
+        self._replies = Replies("firmware report")
         self._tasks: set[asyncio.Task[None]] = set()
         #: Downloads by device, each with its rollout as soon as that is known.
         self._open: dict[str, tuple[Exchange, list[str]]] = {}
@@ -87,6 +89,7 @@ class Downloads:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._replies.stop()
         self._disk.shutdown(wait=False)
 
     def cut(self, rollout_id: str) -> None:
@@ -97,7 +100,7 @@ class Downloads:
 
     def _report(self, exchange: Exchange) -> None:
         asker, document = _asker(exchange), _document(exchange.data)
-        self._begin(self._answer(exchange, asker, document))
+        self._replies.begin(exchange, self._answer(asker, document))
 
     def _download(self, exchange: Exchange) -> None:
         asker, document = _asker(exchange), _document(exchange.data)
@@ -123,15 +126,10 @@ class Downloads:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, exchange: Exchange, asker: Asker, document: dict[str, Any]) -> None:
-        try:
-            answer = await self._desk.report(asker, document)
-        except RequestError as error:
-            self._refuse(exchange, error)
-            return
+    async def _answer(self, asker: Asker, document: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._desk.report(asker, document)
         self._counters.reports[str(document.get("state") or "idle")] += 1
-        if exchange.open:
-            exchange.reply(json.dumps(answer, separators=(",", ":")).encode())
+        return answer
 
     async def _send(self, exchange: Exchange, asker: Asker, firmware_id: str, offset: int, chunk: int) -> None:
         outcome = "canceled"
