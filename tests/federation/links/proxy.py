@@ -15,6 +15,8 @@ class Line:
         self.up = True
         self.down = True
         self.refuses = False
+        #: Bytes that did not get through.
+        self.dropped = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,6 +73,8 @@ class Line:
                 if getattr(self, way):
                     writer.write(data)
                     await writer.drain()
+                else:
+                    self.dropped += len(data)
         except OSError:
             pass
         finally:
