@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.policy.access import Pattern
+from gateway.policy.authorization import AccessPolicy
+from gateway.policy.telemetry import TelemetryRules
 from gateway.policy.traffic import ServiceRules
 
 
@@ -14,6 +16,8 @@ class Governance:
     are."""
 
     services: tuple[ServiceRules, ...] = ()
+    access: tuple[AccessPolicy, ...] = ()
+    telemetry: TelemetryRules = field(default_factory=TelemetryRules)
     _named: dict[str, ServiceRules] = field(init=False, repr=False, compare=False)
     _patterns: tuple[tuple[Pattern, ServiceRules], ...] = field(init=False, repr=False, compare=False)
 
