@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gateway.documents.broker import Broker
 from gateway.documents.model import Body, Part
-from gateway.documents.spool import Names
 from gateway.documents.topic_rules import (
     MAX_FILTERS,
     Call,
@@ -23,6 +22,7 @@ from gateway.documents.topic_rules import (
     plain_topic,
 )
 from gateway.documents.units import Duration
+from gateway.documents.words import Names
 from gateway.routing.tags import SUB
 from gateway.topics.patterns import Template
 from gateway.topics.rules import Rules

@@ -34,6 +34,12 @@ CODES = MappingProxyType(
         "GW0128": "The broker keeps no session while the bridge is away.",
         "GW0129": "A password or token would cross the network in the clear.",
         "GW0130": "More bridges than a node takes.",
+        "GW0131": "A route names a subset that the service does not have.",
+        "GW0132": "The weights of a route do not sum to 100.",
+        "GW0133": "One of several destinations has no weight.",
+        "GW0134": "Two documents hold for one service by its name.",
+        "GW0161": "The key of a condition is not known.",
+        "GW0181": "Another document of the node says it already.",
     }
 )
 

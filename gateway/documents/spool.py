@@ -7,12 +7,13 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from gateway.documents.findings import Finding
 from gateway.documents.model import Body, Document, Part, Site
 from gateway.documents.units import Duration, Share, Size
-from gateway.policy.access import Pattern, is_pattern, is_reserved
+from gateway.documents.words import Names
+from gateway.policy.access import Pattern, is_reserved
 from gateway.spool.rules import DEFAULT_PRIORITY, PRIORITIES, SpoolRules, WhenFull
 
 #: What a message costs beyond its data: who sent it, and its metadata.
@@ -42,15 +43,6 @@ class Order(StrEnum):
     """What is new waits behind what is old, so that keys keep their order."""
     LIVE_FIRST = "liveFirst"
     """What is new is delivered at once, what is old beside it, marked as historical."""
-
-
-def _pattern(text: str) -> str:
-    if not is_pattern(text) or "{" in text:
-        raise ValueError("is no name in which only * stands for others")
-    return text
-
-
-Names = Annotated[str, AfterValidator(_pattern)]
 
 
 class Match(Part):

@@ -17,7 +17,8 @@ from gateway.documents.reading import MAX_CHARACTERS
 
 operations = Operations("declarations", "policy")
 
-Kind = Annotated[Literal["Bridge", "Spool"], Path(description="A kind of document.")]
+KindName = Literal["Access", "Bridge", "Service", "Spool", "Telemetry"]
+Kind = Annotated[KindName, Path(description="A kind of document.")]
 Name = Annotated[str, Path(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 
 
@@ -65,7 +66,7 @@ class Text(Taken):
 @operations.get("/documents", response_model=PageOf[DocumentView])
 async def list_documents(
     here: Here,
-    kind: Annotated[Literal["Bridge", "Spool"] | None, Query(description="Only those of this kind.")] = None,
+    kind: Annotated[KindName | None, Query(description="Only those of this kind.")] = None,
     q: Search = None,
     sort: Annotated[str, Query(max_length=32)] = "id",
     limit: Limit = DEFAULT_LIMIT,
