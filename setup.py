@@ -29,6 +29,7 @@ MODULES = [
     "load/tally",
     "load/templates",
     "observe/metrics",
+    "policy/split",
     "routing/balancer",
     "routing/group",
     "routing/route",

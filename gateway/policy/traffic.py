@@ -49,7 +49,8 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who asks; all that is given must fit, of each tuple one. Principals and groups are patterns with `*`."""
+    """Who asks; all that is given must fit: of principals, groups and kinds one each, of labels all. Principals and
+    groups are patterns with `*`."""
 
     principals: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
