@@ -11,6 +11,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 MODULES = [
+    "forwarding/call",
+    "forwarding/connecting",
     "forwarding/connection",
     "forwarding/credit",
     "forwarding/decision",
@@ -22,6 +24,7 @@ MODULES = [
     "forwarding/outbox",
     "forwarding/plane",
     "forwarding/strays",
+    "forwarding/watched",
     "load/calls",
     "load/endpoint",
     "load/histogram",

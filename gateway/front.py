@@ -19,6 +19,8 @@ from random import Random
 from gateway.config import Config, address
 from gateway.configuring import Configuring
 from gateway.control.registry import Publication
+from gateway.documents.governing import governance
+from gateway.documents.model import Document
 from gateway.errors import ConfigError
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
@@ -117,6 +119,8 @@ class Front(ABC):
         config = self.config
         self.started_at = time.time()
         self._published = known
+        #: The documents that requests go by.
+        self.governed_by: tuple[Document, ...] = ()
         sys.setswitchinterval(SWITCH_S)
         self.plane = Plane(
             node=config.node.name,
@@ -127,6 +131,7 @@ class Front(ABC):
             wall=time.time,
             schedule=asyncio.get_running_loop().call_soon,
             random=Random(),
+            later=asyncio.get_running_loop().call_later,
             resume_sessions=-(-config.limits.resume_sessions // config.node.workers),
             first_number=first_number,
         )
@@ -195,6 +200,11 @@ class Front(ABC):
         if self.configuring is not None:
             # What a device is to have goes by its labels, too.
             self.configuring.changed(publication.subjects)
+
+    def govern(self, documents: tuple[Document, ...]) -> None:
+        """Let the data plane go by what these documents say of requests."""
+        self.governed_by = documents
+        self.plane.govern(governance(documents))
 
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """What readiness asks: None, or why not."""

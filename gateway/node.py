@@ -25,10 +25,12 @@ from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime, birth_of
+from gateway.documents.model import Document
 from gateway.enrolling import Enrolling, redeemed
 from gateway.errors import ConfigError
 from gateway.forwarding.connection import Connection
 from gateway.front import Front
+from gateway.governing import Governing
 from gateway.linking import Linking
 from gateway.policy.access_list import AccessList
 from gateway.publishing import access_rules
@@ -66,6 +68,7 @@ class Node(Front):
         self.updates: Downloads | None = None
         self._desk: UpdateDesk | None = None
         self._calling: Calling | None = None
+        self.governing = Governing(self.govern)
         self.links = Linking(self.identity, self.end)
         self.bridges = Bridging()
         self.workers: Crew | None = None
@@ -113,6 +116,7 @@ class Node(Front):
                 self.workers = Crew(
                     self, self.control, renewals, configurations, desk, federation, authority, self._tell
                 )
+            self.governing.open(self.control.documents)
             await self._open()
             await self.links.start(self.advertised_url, self.tcp_port)
             self.bridges.open(config, self.plane, self.identity, self.control, lambda: self.depot)
@@ -160,6 +164,11 @@ class Node(Front):
         super().publish(publication)
         if self.workers is not None:
             self.workers.publish(publication)
+
+    def govern(self, documents: tuple[Document, ...]) -> None:
+        super().govern(documents)
+        if self.workers is not None:
+            self.workers.govern()
 
     def unknown_key(self) -> None:
         if self.control is not None:

@@ -283,6 +283,10 @@ class Connection(Lifecycle):
         if kind == _ERROR:
             if self.offered is not None and ask_again(stream, data[start:end]):
                 return True
+            if stream.watch is not None:
+                code = int.from_bytes(data[start + 6 : start + 10], "big")
+                if stream.watch.failed(stream, code, data[start + 10 : end]):
+                    return True
             if stream.interaction != REQUEST_FNF:  # P35
                 stream.requester.outbox.put(stream.requester_id, data, start + 4, end)
             finish(stream, FAILED)

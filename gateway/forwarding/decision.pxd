@@ -6,7 +6,9 @@ from gateway.routing.route cimport Route
 
 
 cdef class Decision:
-    cdef public object address, identity, method, shard_key
+    cdef public object address, governed, identity, method, shard_key
+    cdef public dict variants
+    cdef public int interaction
     cdef public ServiceStats stats
     cdef public long generation
     cdef public bint leased, multicast, posted, told

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.errors import NoRoute, NotPermitted, RequestInvalid
 from gateway.forwarding import leasing
+from gateway.forwarding.governed import govern
 from gateway.forwarding.links import DOWNLINK, LOCAL, UPLINK, toward
 from gateway.forwarding.stamp import Deciding, Form, rewrite
 from gateway.routing.address import Address, address_from
@@ -25,6 +26,7 @@ from gateway.wire.metadata import decode_routing
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.endpoint import Endpoint
+    from gateway.forwarding.governed import Governed
     from gateway.forwarding.plane import Plane
     from gateway.observe.metrics import ServiceStats
 
@@ -41,7 +43,9 @@ class Decision:
     nothing but what decides. `told`: who takes the request is one of the node's own and is told of each stream
     (`Endpoint.spread`), of fire-and-forget too: multicast, or the spool. `posted`: it is for requests that are to go
     through the spool, if a document takes them. `identity`: the content of the principal entry of a request that came
-    over a link."""
+    over a link. `governed`: what a `Service` document says of the requests; None: nothing. `variants`: where documents
+    make a difference between interactions, a decision for each (`interaction`: its request's frame type; 0: it is for
+    all)."""
 
     __slots__ = (
         "_candidates",
@@ -49,7 +53,9 @@ class Decision:
         "_version",
         "address",
         "generation",
+        "governed",
         "identity",
+        "interaction",
         "leased",
         "method",
         "multicast",
@@ -58,10 +64,17 @@ class Decision:
         "shard_key",
         "stats",
         "told",
+        "variants",
     )
 
     def __init__(
-        self, address: Address, default: Method, identity: bytes | None = None, *, posted: bool = False
+        self,
+        address: Address,
+        default: Method,
+        identity: bytes | None = None,
+        *,
+        posted: bool = False,
+        interaction: int = 0,
     ) -> None:
         self.address = address
         self.posted = posted
@@ -74,6 +87,9 @@ class Decision:
         self.told = self.multicast
         self.stats: ServiceStats | None = None
         self.sections: list[bytes | None] = [None] * len(Form)
+        self.interaction = interaction
+        self.governed: Governed | None = None
+        self.variants: dict[int, Decision] | None = None
         self._group: Group | None = None
         self._version = -1
         self._candidates = Group()
@@ -104,6 +120,17 @@ class Decision:
             self._group = group
             self._version = group.version
         self.generation = table.generation
+
+    def variant(self, interaction: int, plane: Plane, requester: Endpoint) -> Decision:
+        """The decision for requests of one interaction. Raises NoRoute or NotPermitted."""
+        assert self.variants is not None
+        found = self.variants.get(interaction)
+        if found is None:
+            found = Decision(self.address, plane.balancing, self.identity, posted=self.posted, interaction=interaction)
+            self.variants[interaction] = found
+        if found.generation != plane.table.generation:
+            found.refresh(plane, requester)
+        return found
 
     def _locate(self, plane: Plane, requester: Endpoint) -> Group:
         """Who serves the address; the spool where nobody does, as far as can be known, or where others wait already.
@@ -192,6 +219,12 @@ class Decision:
         for candidate in group.routes:
             name = candidate.service or candidate.subject
             if name not in verdicts:
+                if not self.interaction and plane.governance.by_interaction(name):
+                    # Each interaction is judged by itself.
+                    self._candidates = group
+                    self.variants = {}
+                    self.governed = None
+                    return
                 verdicts[name] = grant.may_call(name, route)
         if not any(verdicts.values()):
             raise NotPermitted(f"{grant.principal.subject} may not call {self.address}")
@@ -200,6 +233,8 @@ class Decision:
         else:
             # Only what the caller may reach is a candidate; the group's own members stay hidden from it.
             self._candidates = Group(c for c in group.routes if verdicts[c.service or c.subject])
+        self.variants = None
+        self.governed = govern(plane, requester, self, self._candidates)
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
         labels = {plane.stats_of(candidate) for candidate in self._candidates.routes}
         self.stats = labels.pop() if len(labels) == 1 else None

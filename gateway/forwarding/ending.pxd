@@ -1,5 +1,6 @@
 cimport cython
 
+from gateway.forwarding.call cimport Call
 from gateway.forwarding.endpoint cimport Endpoint
 from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
@@ -12,5 +13,5 @@ cdef long WINDOW
 
 cpdef requester_done(Stream stream)
 
-@cython.locals(plane=Plane, requester=Endpoint, responder=Endpoint, stats=ServiceStats)
+@cython.locals(plane=Plane, requester=Endpoint, responder=Endpoint, stats=ServiceStats, watch=Call)
 cpdef finish(Stream stream, int outcome)

@@ -82,6 +82,10 @@ def finish(stream: Stream, outcome: int) -> None:
         stats.canceled += 1
     else:
         stats.failed += 1
+    watch = stream.watch
+    if watch is not None:
+        stream.watch = None
+        watch.ended(stream, outcome)
 
 
 def withdraw(stream: Stream) -> None:
@@ -94,6 +98,7 @@ def withdraw(stream: Stream) -> None:
     counters = responder.plane.counters
     counters.streams_open -= 1
     stream.stats.requests -= 1
+    stream.watch = None
 
 
 def forbid(stream: Stream) -> None:
@@ -108,6 +113,8 @@ def end_all(endpoint: Endpoint) -> None:
     """This side is gone: its requesters get ERROR[CANCELED], its responders CANCEL (protocol 1)."""
     gone = ResponderGone("responder disconnected")
     for stream in list(endpoint.serving.values()):
+        if stream.watch is not None and stream.watch.failed(stream, gone.code, b"responder disconnected"):
+            continue
         finish(stream, FAILED)
         if stream.interaction != REQUEST_FNF:
             stream.requester.outbox.put_frame(encode(Error(stream.requester_id, gone.code, str(gone))))

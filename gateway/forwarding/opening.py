@@ -20,27 +20,19 @@ from gateway.errors import (
 )
 from gateway.forwarding import deadline, leasing
 from gateway.forwarding.assembly import BREAKING
-from gateway.forwarding.awaiting import Request, await_route, offer
-from gateway.forwarding.credit import Credit
-from gateway.forwarding.decision import CAPACITY, LINK_CAPACITY, Decision, decide, section
+from gateway.forwarding.awaiting import await_route
+from gateway.forwarding.connecting import connect
+from gateway.forwarding.decision import CAPACITY, LINK_CAPACITY, Decision, decide
 from gateway.forwarding.links import LOCAL
-from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Deciding, Form
-from gateway.forwarding.stream import (
-    REQUEST_CHANNEL,
-    REQUEST_FNF,
-    REQUEST_RESPONSE,
-    REQUEST_STREAM,
-    REQUEST_UNFINISHED,
-    new_stream,
-)
+from gateway.forwarding.stream import REQUEST_CHANNEL, REQUEST_FNF, REQUEST_STREAM
+from gateway.forwarding.watched import open_watched
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
 from gateway.wire.octets import cut, equal
 
 if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
-    from gateway.observe.metrics import ServiceStats
     from gateway.routing.address import Address
 
 _n = Struct(">I").unpack_from
@@ -145,70 +137,18 @@ def _open(
     assert decision is not None
     if decision.generation != plane.table.generation:
         decision.refresh(plane, connection)
+    if decision.variants is not None:
+        decision = decision.variant(kind, plane, connection)
+    if decision.governed is not None or deadline_at or plane.observing:
+        open_watched(connection, decision, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end)
+        return
     if decision.multicast:
-        assert plane.multicast is not None
-        target = plane.multicast
         route = decision.first
     else:
         route = decision.pick(plane)
-        target = route.owner  # type: ignore[assignment]
-        if connection.avoided is not None and target is connection.avoided:
+        if connection.avoided is not None and route.owner is connection.avoided:
             route = decision.pick_other(plane, connection.avoided)
-            target = route.owner  # type: ignore[assignment]
-    if target.outbox.slow:
-        raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
-    form = target.form
-    stamped = None if varying else decision.sections[form]
-    if stamped is None:
-        # What came over a link was stamped by the node that its caller is connected to.
-        theirs = decision.identity is not None and connection.side != LOCAL
-        stamp = None if theirs else connection.stamp
-        sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
-        stamped = section(decision, sent, varying, connection.form, form, stamp)
-    counters = connection.counters
-    stats = decision.stats or plane.stats_of(route)
-    if connection.outbox.blocked:
-        _slow_down(connection, kind, stats)
-    ids = target.ids
-    responder_id = ids.advance()
-    while target.serving.find(responder_id) is not None:
-        responder_id = ids.advance()
-    if kind == REQUEST_FNF and not head & FOLLOWS and not decision.told:
-        counters.fire_and_forget += 1
-        stats.requests += 1
-        stats.ok += 1
-        target.send_request(responder_id, kind, head, 0, stamped, data, at, end)
-        _after_send(connection, target.outbox)
-        return
-    if target.offered is not None and connection.side == LOCAL and not head & FOLLOWS:
-        offer(connection, target, responder_id, decision.address, Request(kind, head, n, metadata, cut(data, at, end)))
-    stream = new_stream(kind, connection, stream_id, target, responder_id, stats, plane.now)
-    if kind == REQUEST_RESPONSE:
-        counters.request_response += 1
-    elif kind == REQUEST_FNF:
-        counters.fire_and_forget += 1
-    else:
-        stream.down = Credit()
-        n = stream.down.grant(n, False)
-        if kind == REQUEST_CHANNEL:
-            counters.request_channel += 1
-            stream.up = Credit()
-            if not head & COMPLETE:
-                stream.state = 0
-        else:
-            counters.request_stream += 1
-    if head & FOLLOWS:
-        stream.state |= REQUEST_UNFINISHED
-        stream.coming = end - at
-    stats.requests += 1
-    connection.requesting.insert(stream_id, stream)
-    target.serving.insert(responder_id, stream)
-    target.pending += 1
-    counters.streams_open += 1
-    if decision.told:
-        target.spread(stream, decision.spread())
-    target.send_request(stream.responder_id, kind, head, n, stamped, data, at, end)
-    _after_send(connection, target.outbox)
+    connect(connection, decision, route, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, None)
 
 
 def decide_on(connection: Endpoint, metadata: bytes) -> Decision:
@@ -242,16 +182,6 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, Deciding]:
     except FrameError as error:
         raise RequestInvalid(f"metadata: {error}", reason="malformed_metadata") from error
     return decision, deciding
-
-
-def _slow_down(connection: Endpoint, kind: int, stats: ServiceStats) -> None:
-    """The requester does not read for the moment. Raises Overloaded when it asks for a stream all the same."""
-    if connection.outbox.congested and kind >= REQUEST_STREAM:
-        # Without credit the frame cannot go out, and what the requester does not read yet is too much already.
-        stats.requests += 1
-        stats.refused += 1
-        raise Overloaded("too much is waiting to be sent to you", reason="requester_congested")
-    connection.pause_when_congested()
 
 
 def _hold(connection: Endpoint, partial: Partial) -> None:
@@ -350,8 +280,3 @@ def _spend_token(connection: Endpoint) -> None:
         rate = connection.grant.limits.requests_per_second
         raise RateLimited(f"over the limit of {rate} requests a second", reason="requests_per_second")
     connection.tokens -= 1.0
-
-
-def _after_send(connection: Endpoint, outbox: Outbox) -> None:
-    if outbox.size > outbox.hard:
-        connection.pause_for(outbox)

@@ -7,9 +7,9 @@ cdef class Plane:
     cdef public Counters counters
     cdef public Flusher flusher
     cdef public RoutingTable table
-    cdef public bint draining
+    cdef public bint draining, observing
     cdef public double now
-    cdef public object balancing, intake, links, metrics, monotonic, multicast, nobody, node
+    cdef public object balancing, governance, governor, intake, later, links, metrics, monotonic, multicast, nobody, node
     cdef public object node_id, overload, parked, random, register, snapshot, soundings, wall
     cdef public dict connections
     cdef public dict _stats

@@ -1,6 +1,6 @@
 """What the connections of one node share: the table, the snapshot, the counters, the clock and one flush a loop turn.
 
-The control plane reaches in here and nowhere else, by `publish`.
+The control plane reaches in here and nowhere else, by `publish` and `govern`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding import leasing
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.governor import Governor
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Flusher
 from gateway.forwarding.register import Register
@@ -20,6 +21,7 @@ from gateway.forwarding.sounding import Soundings
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.access_list import AccessList
+from gateway.policy.governance import Governance
 from gateway.policy.limits import LimitsProfile
 from gateway.policy.overload import Overload
 from gateway.policy.principal import Kind, Principal
@@ -50,6 +52,14 @@ class Authenticator(Protocol):
         ...
 
 
+class Timer(Protocol):
+    """What `Plane.later` has begun."""
+
+    def cancel(self) -> None:
+        """Never mind."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the control plane published last. `generation` grows with each."""
@@ -77,7 +87,8 @@ class Plane:
     """The data plane of one node. One event loop owns it; nothing in it blocks, waits or logs.
 
     `monotonic` gives seconds for durations and deadlines, `wall` Unix seconds for tokens and time stamps; `schedule`
-    runs a callback at the end of the current loop turn. Connections are numbered from behind `first_number`.
+    runs a callback at the end of the current loop turn, `later` after so many seconds. Connections are numbered from
+    behind `first_number`.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class Plane:
         wall: Callable[[], float],
         schedule: Callable[[Callable[[], None]], object],
         random: Random,
+        later: Callable[[float, Callable[[], None]], Timer],
         resume_sessions: int = MAX_SESSIONS,
         first_number: int = 0,
     ) -> None:
@@ -105,6 +117,7 @@ class Plane:
         self.wall = wall
         self.random = random
         self.schedule = schedule
+        self.later = later
         self.table = RoutingTable()
         self.flusher = Flusher(schedule)
         self.parked: ParkedSessions[Connection] = ParkedSessions(resume_sessions)
@@ -121,6 +134,11 @@ class Plane:
         self.soundings = Soundings()
         #: Who looks after links to other nodes; None where the node has none.
         self.links: Links | None = None
+        #: What documents say of requests, and who goes by it; None where they say nothing.
+        self.governance = Governance()
+        self.governor: Governor | None = None
+        #: Whether every request is watched.
+        self.observing = False
         self._opened = first_number
         self._stats: dict[tuple[str, bool], ServiceStats] = {}
 
@@ -176,6 +194,15 @@ class Plane:
         for connection in list(self.connections.values()):
             if subjects is None or (connection.accepted and connection.principal.subject in subjects):
                 connection.judge_again(snapshot)
+
+    def govern(self, governance: Governance) -> None:
+        """Go by other documents from now on: what was decided under those before is forgotten."""
+        if governance == self.governance:
+            return
+        self.governance = governance
+        self.governor = Governor(governance, self.governor) if governance.services else None
+        for connection in list(self.connections.values()):
+            connection.forget_decisions()
 
     def drain(self) -> None:
         """Take no new requests; tell every peer that this connection will close when its streams are done."""

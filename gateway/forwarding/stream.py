@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.wire.frames import FrameType
 
 if TYPE_CHECKING:
+    from gateway.forwarding.call import Call
     from gateway.forwarding.credit import Credit
     from gateway.forwarding.endpoint import Endpoint
     from gateway.observe.metrics import ServiceStats
@@ -33,6 +34,7 @@ class Stream:
     """`down` is the credit for the responder's items, `up` for the requester's (channels only).
 
     `coming`, `answering`: bytes of the unfinished message in fragments from the requester and from the responder.
+    `watch`: who is told of its end; mostly nobody.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class Stream:
         "state",
         "stats",
         "up",
+        "watch",
     )
 
     interaction: int
@@ -62,6 +65,7 @@ class Stream:
     state: int
     down: Credit | None
     up: Credit | None
+    watch: Call | None
 
 
 def new_stream(
@@ -90,4 +94,5 @@ def new_stream(
     stream.answering = 0
     stream.down = None
     stream.up = None
+    stream.watch = None
     return stream

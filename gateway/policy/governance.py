@@ -39,3 +39,8 @@ class Governance:
         if found is None and self._patterns:
             found = next((rules for pattern, rules in self._patterns if pattern.matches(name)), None)
         return found
+
+    def by_interaction(self, service: str) -> bool:
+        """Whether it makes a difference by which interaction a service is asked."""
+        rules = self.service(service)
+        return rules is not None and any(match.interactions for rule in rules.routes for match in rule.matches)

@@ -228,6 +228,7 @@ class Crew:
             authority=self._authority.decode(),
             listening=[(name, len(sockets)) for name, sockets in listening],
         )
+        channel.send("documents", standing=[document.body for document in self._front.governed_by])
         hand.teller = Teller(channel)
         hand.teller.publish(replace(self._front.published, subjects=None))
         return await hand.process.wait()
@@ -264,6 +265,10 @@ class Crew:
         for hand in self.hands:
             if hand.teller is not None:
                 hand.teller.publish(publication)
+
+    def govern(self) -> None:
+        """Other documents stand."""
+        self.tell("documents", standing=[document.body for document in self._front.governed_by])
 
     def take_settings(self, config: Config) -> None:
         self.tell("settings", settings=_settings(config))

@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.configuring import Configuring, Said
 from gateway.control.firmware import DIRECTORY
 from gateway.control.registry import Publication
+from gateway.documents.validation import understand
 from gateway.enrolling import Claim, Enrolling
 from gateway.errors import Overloaded, RequestError, WorkerError
 from gateway.federation.link import Link
@@ -141,6 +142,8 @@ class Worker(Front):
             case "configured":
                 assert self.configuring is not None
                 self.configuring.changed(message["devices"])
+            case "documents":
+                self.govern(tuple(understand(body) for body in message["standing"]))
             case "certificate":
                 self.reload_certificate()
             case "drain":

@@ -46,6 +46,7 @@ from gateway.wire.frames import (
 from gateway.wire.metadata import decode_composite, encode_bearer, encode_composite, encode_routing
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, PRINCIPAL, ROUTING
 from gateway.wire.sink import FrameSink
+from tests.forwarding.timers import Timers
 
 NODE = "edge-1"
 NODE_ID = bytes(range(16))
@@ -256,6 +257,7 @@ class Site:
 
     def __init__(self, **limits: int | float) -> None:
         self.clock = Clock()
+        self.timers = Timers(self.clock.monotonic)
         self.turns: list[Callable[[], None]] = []
         self.metrics = Metrics()
         self.principals: dict[bytes, Principal] = {}
@@ -270,6 +272,7 @@ class Site:
             wall=self.clock.wall,
             schedule=self.turns.append,
             random=Random(7),
+            later=self.timers.later,
         )
         self.services = NodeServices(self.plane)
         self.multicast = Multicast(self.plane)
@@ -305,8 +308,14 @@ class Site:
         raise AssertionError("the loop does not come to rest")
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, with a tick at its end."""
-        self.clock.now += seconds
+        """Let time pass: timers when they are due, a tick at its end."""
+        until = self.clock.now + seconds
+        while (timer := self.timers.next(until)) is not None:
+            self.clock.now = max(self.clock.now, timer.at)
+            self.plane.wake()
+            timer.callback()
+            self.turn()
+        self.clock.now = until
         self.plane.tick()
         self.turn()
 

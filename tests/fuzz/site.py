@@ -27,6 +27,7 @@ from gateway.wire.frames import Setup, encode
 from gateway.wire.metadata import encode_bearer, encode_composite, encode_routing
 from gateway.wire.mimetypes import AUTHENTICATION, BROKER_FRAME, COMPOSITE, ROUTING
 from gateway.wire.sink import FrameSink
+from tests.forwarding.timers import Timers
 from tests.fuzz.target import check
 
 NODE_ID = bytes(range(16))
@@ -209,6 +210,7 @@ class Site:
             wall=self.clock.wall,
             schedule=self._turns.append,
             random=Random(7),
+            later=Timers(self.clock.monotonic).later,
         )
         self.services = NodeServices(self.plane)
         self.multicast = Multicast(self.plane)

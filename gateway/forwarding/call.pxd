@@ -1,0 +1,21 @@
+from gateway.forwarding.decision cimport Decision
+from gateway.forwarding.endpoint cimport Endpoint
+from gateway.forwarding.stream cimport Stream
+from gateway.routing.route cimport Route
+
+
+cdef class Call:
+    cdef public int attempt, kind
+    cdef public long code, requester_id
+    cdef public Py_ssize_t size
+    cdef public double opened_at
+    cdef public Decision decision
+    cdef public Endpoint requester
+    cdef public Route route
+    cdef public Stream stream
+    cdef public object governed, request
+
+    cpdef begun(self, Stream stream)
+    cpdef passed_on(self)
+    cpdef bint failed(self, Stream stream, long code, bytes text) except -1
+    cpdef ended(self, Stream stream, int outcome)
