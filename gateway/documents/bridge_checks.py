@@ -12,7 +12,7 @@ from gateway.documents.findings import Finding
 from gateway.documents.model import Document, Site
 from gateway.documents.spool import Spool
 from gateway.documents.topic_rules import Direction
-from gateway.topics.filters import common, covers, example
+from gateway.policy.mqtt_filters import common, covers, example
 from gateway.topics.loops import Bridged, echoes, rings
 from gateway.topics.rules import Inward, Rules
 

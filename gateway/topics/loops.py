@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.topics.filters import common, covers
+from gateway.policy.mqtt_filters import common, covers
 from gateway.topics.rules import InRule, Inward, OutRule, Rules
 from gateway.topics.tree import FilterTree
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gateway.topics.filters import ONE, REST, SEPARATOR, is_filter
+from gateway.policy.mqtt_filters import ONE, REST, SEPARATOR, is_filter
 
 WHOLE, BEHIND = "topic", "rest"
 #: What a template may use beside what a pattern captures.

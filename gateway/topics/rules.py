@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from gateway.errors import RequestInvalid
 from gateway.policy.access import is_name, is_reserved
-from gateway.topics.filters import ONE, REST, SEPARATOR, SHARE, covers, is_topic, matches
+from gateway.policy.mqtt_filters import ONE, REST, SEPARATOR, SHARE, covers, is_topic, matches
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.tree import FilterTree
 

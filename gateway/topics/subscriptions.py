@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from gateway.topics.filters import SEPARATOR, SHARE, common, covers
+from gateway.policy.mqtt_filters import SEPARATOR, SHARE, common, covers
 from gateway.topics.tree import FilterTree
 
 #: Identifiers are 1 to 2^28 - 1: which filters overlap, as a digest, and a place among them.

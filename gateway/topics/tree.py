@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from gateway.topics.filters import ONE, REST, SEPARATOR
+from gateway.policy.mqtt_filters import ONE, REST, SEPARATOR
 
 Leaf = TypeVar("Leaf")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.documents.bridge import Bridge
 from gateway.errors import RequestInvalid
-from gateway.topics.filters import matches
+from gateway.policy.mqtt_filters import matches
 from gateway.topics.rules import KNOWN, KNOWN_CHARACTERS, Matched, Rules
 
 

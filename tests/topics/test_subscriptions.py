@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.topics.filters import matches
+from gateway.policy.mqtt_filters import matches
 from gateway.topics.subscriptions import Subscription, Subscriptions
 
 LEVELS = st.sampled_from(["a", "b", "+"])

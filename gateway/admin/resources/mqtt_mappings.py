@@ -18,7 +18,7 @@ from gateway.control.audit import Actor
 from gateway.control.documents import Application, StoredDocument
 from gateway.control.roles import Action
 from gateway.documents.bridge import Bridge
-from gateway.topics.filters import is_topic
+from gateway.policy.mqtt_filters import is_topic
 from gateway.topics.trial import trial
 
 operations = Operations("mqtt", "mqtt")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.errors import BridgeError
-from gateway.topics.filters import is_topic
+from gateway.policy.mqtt_filters import is_topic
 from gateway.topics.patterns import Template
 
 LABEL: Final = "ha"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.topics.filters import ONE, REST, SEPARATOR, is_filter
+from gateway.policy.mqtt_filters import ONE, REST, SEPARATOR, is_filter
 
 _VERSIONS = {"mqttv50": 5, "mqttv311": 4, "mqttv31": 4}
 _NAME = re.compile(r"[^a-z0-9.-]+")

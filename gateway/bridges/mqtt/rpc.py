@@ -17,7 +17,7 @@ from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.properties import answer_properties, error_properties
 from gateway.errors import RequestError, RequestInvalid
 from gateway.observe.bridges import BridgeCounters
-from gateway.topics.filters import is_topic
+from gateway.policy.mqtt_filters import is_topic
 from gateway.wire.frames import MAX_REQUEST_N, ErrorCode
 
 if TYPE_CHECKING:

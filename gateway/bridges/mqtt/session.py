@@ -26,7 +26,7 @@ from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.documents.broker import Endpoint
 from gateway.errors import BridgeError
-from gateway.topics.filters import SHARE
+from gateway.policy.mqtt_filters import SHARE
 
 #: How long a broker may take to answer SUBSCRIBE or UNSUBSCRIBE, in seconds.
 ANSWER_S: Final = 30.0

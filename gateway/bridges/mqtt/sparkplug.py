@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.sparkplug_payload import death, historical, number_of, rebirth, seq_of
 from gateway.errors import FrameError
-from gateway.topics.filters import SEPARATOR, matches
+from gateway.policy.mqtt_filters import SEPARATOR, matches
 
 __all__ = ["Births", "Kind", "Lives", "SparkplugTopic", "Verdict", "historical", "may_replay", "topic_of"]
 

@@ -21,7 +21,7 @@ from gateway.bridges.mqtt.session import Filter, Session
 from gateway.errors import BridgeError, Overloaded, ResponderGone
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
-from gateway.topics.filters import SHARE, matches
+from gateway.policy.mqtt_filters import SHARE, matches
 
 Connect = Callable[
     [int, Callable[[Arriving], None], Callable[[int, Acknowledged], None], Callable[[Session], None]],

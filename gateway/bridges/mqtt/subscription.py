@@ -36,7 +36,7 @@ from gateway.errors import (
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
-from gateway.topics.filters import SHARE, is_filter, is_group, is_topic
+from gateway.policy.mqtt_filters import SHARE, is_filter, is_group, is_topic
 from gateway.topics.rules import Rules
 
 #: Streams of one bridge, and connections for `last`.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.topics.filters import common, covers, example, is_filter, is_topic, matches
+from gateway.policy.mqtt_filters import common, covers, example, is_filter, is_topic, matches
 from gateway.topics.tree import FilterTree
 
 LEVELS = st.sampled_from(["", "a", "b", "$x"])
