@@ -10,12 +10,23 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gateway.documents.model import Body, Part
 from gateway.documents.topic_rules import Filter
-from gateway.documents.words import Interaction, Names, Value, Who, frames, told
+from gateway.documents.words import Labels, Value, Who, pairs, told
 from gateway.policy import authorization
-from gateway.policy.authorization import Action
+from gateway.policy.access import SUBJECT, is_pattern
+from gateway.policy.authorization import Act, Action
+from gateway.policy.principal import Kind
 
 MAX_RULES = 64
 MAX_LISTED = 64
+
+
+def _names(text: str) -> str:
+    if not is_pattern(text):
+        raise ValueError(f"is no name in which only * stands for others, and {SUBJECT} for the caller")
+    return text
+
+
+Names = Annotated[str, AfterValidator(_names)]
 
 
 class Source(Part):
@@ -23,29 +34,55 @@ class Source(Part):
 
     principals: tuple[Who, ...] = told("Subjects, with `*`; one must fit.", (), max_length=MAX_LISTED)
     groups: tuple[Who, ...] = told("Groups, with `*`; the caller is in one of them.", (), max_length=MAX_LISTED)
+    kinds: tuple[Kind, ...] = told("The caller is of one of these kinds.", (), max_length=MAX_LISTED)
+    labels: Labels = told("The caller has all of these labels; values with `*`.", {})
     not_principals: tuple[Who, ...] = told("None of these.", (), max_length=MAX_LISTED)
     not_groups: tuple[Who, ...] = told("In none of these.", (), max_length=MAX_LISTED)
+    not_kinds: tuple[Kind, ...] = told("Of none of these.", (), max_length=MAX_LISTED)
 
     @property
     def rules(self) -> authorization.From:
-        return authorization.From(self.principals, self.groups, self.not_principals, self.not_groups)
+        return authorization.From(
+            self.principals,
+            self.groups,
+            tuple(map(str, self.kinds)),
+            pairs(self.labels),
+            self.not_principals,
+            self.not_groups,
+            tuple(map(str, self.not_kinds)),
+        )
 
 
 class Target(Part):
-    """What is asked for. All that is given must fit."""
+    """What is asked for: services and routes, or topics, or either."""
 
-    services: tuple[Names, ...] = told("Names of services, with `*`.", (), max_length=MAX_LISTED)
+    services: tuple[Names, ...] = told(
+        "Names of services, with `*`; `{sub}` is the caller's subject.", (), max_length=MAX_LISTED
+    )
     routes: tuple[Names, ...] = told(
         "Whole routes, or what follows the service's name, with `*`.", (), max_length=MAX_LISTED
     )
-    interactions: tuple[Interaction, ...] = told("One of these; none named: all.", ())
-    topics: tuple[Filter, ...] = told(
-        "MQTT topic filters. Fits no request that has no topic.", (), max_length=MAX_LISTED
+    topics: tuple[Filter, ...] = told("MQTT topic filters; `{sub}` is the caller's subject.", (), max_length=MAX_LISTED)
+    interactions: tuple[Act, ...] = told(
+        "One of these; none named: all but `register`, which is to serve.", (), max_length=MAX_LISTED
     )
+    not_services: tuple[Names, ...] = told("None of these.", (), max_length=MAX_LISTED)
+    not_routes: tuple[Names, ...] = told("None of these.", (), max_length=MAX_LISTED)
+    not_topics: tuple[Filter, ...] = told("None that these match.", (), max_length=MAX_LISTED)
+    not_interactions: tuple[Act, ...] = told("None of these.", (), max_length=MAX_LISTED)
 
     @property
     def rules(self) -> authorization.To:
-        return authorization.To(self.services, self.routes, frames(self.interactions), self.topics)
+        return authorization.To(
+            self.services,
+            self.routes,
+            self.topics,
+            frozenset(self.interactions),
+            self.not_services,
+            self.not_routes,
+            self.not_topics,
+            frozenset(self.not_interactions),
+        )
 
 
 def _key(text: str) -> str:
@@ -90,7 +127,8 @@ class Rule(Part):
 
 
 class Access(Body):
-    """Who may send what to whom. DENY goes before ALLOW; where there is any ALLOW, what none allows is refused."""
+    """Who may send what to whom. DENY goes before ALLOW; of the services and topics that some ALLOW names, what none
+    allows is refused."""
 
     kind: Literal["Access"]
     action: Action = told("What happens to requests that fit. AUDIT refuses nothing.")

@@ -39,6 +39,10 @@ CODES = MappingProxyType(
         "GW0133": "One of several destinations has no weight.",
         "GW0134": "Two documents hold for one service by its name.",
         "GW0161": "The key of a condition is not known.",
+        "GW0162": "A condition names a value that its key can never have.",
+        "GW0163": "A part of an `Access` that can never do anything.",
+        "GW0164": "An `Access` refuses everything of everybody.",
+        "GW0165": "The node's own services, under `gateway`, are out of reach of `Access`: devices must reach renewal.",
         "GW0181": "Another document of the node says it already.",
     }
 )

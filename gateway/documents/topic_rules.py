@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from gateway.documents.model import Name, Part
 from gateway.documents.units import Duration
 from gateway.policy.access import is_name, is_reserved
-from gateway.routing.tags import HINTS, ROUTE_ID, SUB, canonical_key
 from gateway.policy.mqtt_filters import ONE, REST, SEPARATOR, SHARE, is_filter, is_group
+from gateway.routing.tags import HINTS, ROUTE_ID, SUB, canonical_key
 from gateway.topics.patterns import WHOLE, Pattern, Template
 from gateway.topics.rules import CallRule, InRule, OutRule, Retain, RpcRule, service_of
 from gateway.wire.brokering import MAX_TAG_BYTES, WELL_KNOWN_KEYS

@@ -22,9 +22,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gateway.policy.access import is_reserved
+from gateway.policy.access_matching import Condition, Source, Target
 from gateway.policy.asking import Ask, Caller, Here
 from gateway.policy.authorization import TOPIC_ACTS, AccessPolicy, AccessRule, Act, Action
-from gateway.policy.access_matching import Condition, Source, Target
 
 
 class Step(NamedTuple):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.documents.validation import examine, understand
-from gateway.policy.authorization import AccessPolicy, AccessRule, Action, From, To, When
-from gateway.wire.header import FrameType
+from gateway.policy.authorization import AccessPolicy, AccessRule, Act, Action, From, To, When
 
 OPS_ONLY = """
 kind: Access
@@ -14,7 +13,7 @@ name: ops-only-writes
 action: DENY
 rules:
   - from: [{notGroups: [ops]}]
-    to:   [{services: [thermostat], routes: ["set.*"], interactions: [fireAndForget], topics: ["cmd/#"]}]
+    to:   [{services: [thermostat], routes: ["set.*"], interactions: [fireAndForget, publish], topics: ["cmd/{sub}/#"]}]
     when: [{key: "connection.tls", values: ["false"]}, {key: "source.labels[site]", notValues: ["lab-*"]}]
 """
 
@@ -29,7 +28,7 @@ def test_an_access_means_what_it_says() -> None:
     (document,) = examined.documents
     rule = AccessRule(
         (From(not_groups=("ops",)),),
-        (To(("thermostat",), ("set.*",), frozenset({FrameType.REQUEST_FNF}), ("cmd/#",)),),
+        (To(("thermostat",), ("set.*",), ("cmd/{sub}/#",), frozenset({Act.FIRE_AND_FORGET, Act.PUBLISH})),),
         (When("connection.tls", ("false",)), When("source.labels[site]", (), ("lab-*",))),
     )
     assert document.spec.rules == AccessPolicy("ops-only-writes", Action.DENY, (rule,))
@@ -45,6 +44,19 @@ def test_an_access_means_what_it_says() -> None:
         (access("- when: [{key: connection.tls, values: [true]}]"), "GW0103", 5),
         (access("- to: [{topics: ['a/#/b']}]"), "GW0103", 5),
         (access("- {}", "MAYBE"), "GW0103", 3),
+        (access("- when: [{key: source.ip, values: [10.0.0.0/8, 10.*]}]"), "GW0162", 5),
+        (access("- when: [{key: connection.transport, notValues: [udp]}]"), "GW0162", 5),
+        (access("- from: [{}]"), "GW0163", 5),
+        (access("- to: [{topics: ['a/#'], interactions: [requestResponse]}]"), "GW0163", 5),
+        (access("- to: [{services: [a], topics: ['a/#'], interactions: [requestResponse]}]"), "GW0163", 5),
+        (access("- to: [{services: [a], routes: [b], interactions: [register]}]"), "GW0163", 5),
+        (access("- to: [{services: [a], interactions: [call]}]"), "GW0103", 5),
+        (access("- to: [{services: [gateway.renew]}]"), "GW0165", 5),
+        (access("- to: [{services: ['{me}']}]"), "GW0103", 5),
+        (access("- {}"), "GW0164", 5),
+        ("kind: Access\nname: a\naction: ALLOW\n", "GW0164", 1),
+        ("kind: Access\nname: a\naction: DENY\n", "GW0163", 1),
+        ("kind: Access\nname: a\naction: AUDIT\ndryRun: true\nrules: [{}]\n", "GW0163", 4),
     ],
 )
 def test_what_is_wrong_is_said_with_its_code_and_line(text: str, code: str, line: int) -> None:

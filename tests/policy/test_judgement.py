@@ -159,9 +159,10 @@ def _scope(policy: AccessPolicy, caller: Caller, ask: Ask) -> bool:
                     and not _topic(target.not_topics, ask.topic, caller.subject)
                 ):
                     return True
-            elif Act.REGISTER in about if ask.act is Act.REGISTER else about & REQUESTS:
-                if any(_service(target, service, caller.subject) for service, _ in _splits(ask)):
-                    return True
+            elif (Act.REGISTER in about if ask.act is Act.REGISTER else about & REQUESTS) and any(
+                _service(target, service, caller.subject) for service, _ in _splits(ask)
+            ):
+                return True
     return False
 
 
