@@ -14,6 +14,7 @@ from gateway.documents.words import (
     Interaction,
     Labels,
     Names,
+    OwnLabels,
     Percent,
     Time,
     TimeOrNone,
@@ -44,7 +45,7 @@ class Source(Part):
     principals: tuple[Who, ...] = told("Subjects, with `*` for any run of characters; one must fit.", ())
     groups: tuple[Who, ...] = told("Groups, with `*`; the caller is in one of them.", ())
     kinds: tuple[Kind, ...] = told("What the caller is.", ())
-    labels: Labels = told("Labels that the caller's registration has, all of them.", default_factory=dict)
+    labels: OwnLabels = told("Labels of the caller, all of them.", default_factory=dict)
 
     @property
     def rules(self) -> traffic.Source:

@@ -87,7 +87,10 @@ Names = Annotated[str, AfterValidator(_names)]
 #: Subjects or groups.
 Who = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_who)]
 Value = Annotated[str, Field(max_length=255), BeforeValidator(_quoted, json_schema_input_type=str)]
+#: Of a registration, by canonical keys.
 Labels = Annotated[dict[Annotated[str, AfterValidator(_label)], Value], Field(max_length=32)]
+#: Of a principal, as its token has them.
+OwnLabels = Annotated[dict[Who, Value], Field(max_length=32)]
 
 
 def shares(percent: float) -> float:

@@ -139,6 +139,26 @@ def test_documents_become_one_governance() -> None:
         (service("routes: [{to: [{subset: a, weight: 50}]}]"), "GW0132", 4),
         (service("routes: [{to: [{subset: a}, {subset: b}]}]"), "GW0133", 4),
         (service("---\nkind: Service\nname: b\nhosts: [c, thermostat]"), "GW0134", 7),
+        (
+            service(
+                "---\nkind: Service\nname: u\nhosts: ['thermo*']\n---\nkind: Service\nname: v\nhosts: ['thermos-*']"
+            ),
+            "GW0134",
+            11,
+        ),
+        (service("routes: [{}, {timeout: 1s}]"), "GW0135", 4),
+        (service("routes:\n- match: [{route: 'set.*'}]\n- match: [{route: get},\n  {route: set.all}]"), "GW0135", 7),
+        (service("routes:\n- match: [{source: {groups: ['o*']}}]\n- match: [{source: {groups: [ops]}}]"), "GW0135", 6),
+        (service("routes: [{retries: {retryOn: [applicationError]}}]"), "GW0136", 4),
+        (service("routes: [{idempotent: true, retries: {retryOn: [timeout]}}]"), "GW0137", 4),
+        (service("routes: [{timeout: 1s, retries: {perTryTimeout: 1s}}]"), "GW0137", 4),
+        (service("routes: [{to: [{subset: a}], mirror: {subset: a}}]"), "GW0138", 4),
+        (service("limits: {rate: {tokens: 1, per: service}}\ncircuitBreaker: {}"), "GW0142", 5),
+        (service("outlierDetection: {maxEjectionPercent: 0}"), "GW0143", 4),
+        (service("hosts: [gateway.config]"), "GW0144", 4),
+        (service("routes: [{retries: {}}]\nretryBudget: {percent: 0, minRetryConcurrency: 0}"), "GW0145", 5),
+        (service("limits: {rate: {tokens: 10, burst: 9}}"), "GW0147", 4),
+        (service("limits: {maxRequests: 4}\nadaptiveConcurrency: {minConcurrency: 8}"), "GW0148", 5),
         (service("loadBalancer: {}"), "GW0103", 4),
         (service("loadBalancer: {simple: RANDOM, leaseCredit: true}"), "GW0103", 4),
         (service("limits: {rate: {tokens: 0}}"), "GW0103", 4),
@@ -153,3 +173,54 @@ def test_documents_become_one_governance() -> None:
 def test_what_is_wrong_is_said_with_its_code_and_line(text: str, code: str, line: int) -> None:
     findings = examine(text).findings
     assert (code, line) in [(finding.code, finding.line) for finding in findings], findings
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        (
+            service("routes: [{timeout: 2s, idempotent: true, retries: {retryOn: [timeout], perTryTimeout: 1s}}]"),
+            "GW0137",
+            4,
+        ),
+        (service("routes: [{fault: {abort: {error: REJECTED}}}]"), "GW0139", 4),
+        (service("routes: [{timeout: 1s, fault: {delay: {fixedDelay: 2s, percentage: 1}}}]"), "GW0139", 4),
+        (service("routes: [{timeout: 1s}]\noutlierDetection: {latencyThreshold: 2s}"), "GW0143", 5),
+        ("kind: Service\nname: a\nsubsets:\n  x: {}", "GW0146", 4),
+        ("kind: Service\nname: a\nsubsets:\n  x: {v: '1'}\n  y: {v: '1'}", "GW0146", 5),
+        (service("limits: {maxRequests: 64}\nadaptiveConcurrency: {maxConcurrencyLimit: 99}"), "GW0148", 5),
+        (service("routes: [{match: [{interaction: [fireAndForget]}], timeout: 1s}]"), "GW0149", 4),
+        (service("routes: [{timeout: 1s, waitForRoute: 1s}]"), "GW0150", 4),
+    ],
+)
+def test_what_is_doubtful_is_said_and_taken(text: str, code: str, line: int) -> None:
+    examined = examine(text)
+    assert examined.good
+    assert [(finding.code, finding.line) for finding in examined.findings] == [(code, line)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        service("routes: [{match: [{route: 'set.*'}]}, {match: [{route: 'set*'}]}, {}]"),
+        service("routes: [{match: [{route: 'set.*', interaction: [requestStream]}]}, {match: [{route: 'set.*'}]}]"),
+        service("routes: [{match: [{source: {groups: [a], kinds: [user]}}]}, {match: [{source: {groups: [a]}}]}]"),
+        service("routes: [{match: [{source: {labels: {a: b}}}]}, {match: [{source: {labels: {a: c}}}]}]"),
+        service("routes: [{to: [{subset: a, weight: 95}, {subset: b, weight: 5}], mirror: {subset: b}}]"),
+        service("---\nkind: Service\nname: zz\nhosts: ['thermo*']"),
+        service("routes: [{match: [{interaction: [fireAndForget]}], retries: {retryOn: [connectFailure]}}]"),
+    ],
+)
+def test_what_is_right_is_not_said_to_be_wrong(text: str) -> None:
+    assert examine(text).findings == ()
+
+
+def test_what_waits_must_outlive_the_time_in_which_its_service_is_left_alone() -> None:
+    spool = (
+        "kind: Spool\nname: s\nmatch: [{service: 'thermo*', interaction: [requestResponse]}]\n"
+        "queueWhileOffline: {ttl: 4s}\n---\n"
+    )
+    text = service("circuitBreaker: {}\nroutes: [{waitForRoute: 1s, retries: {perTryTimeout: 3s}}]")
+    found = [(finding.code, finding.line, finding.warning) for finding in examine(spool + text).findings]
+    assert found == [("GW0140", 9, True), ("GW0140", 10, True), ("GW0141", 10, True)]
+    assert examine(spool.replace("thermo*", "other") + text).findings == ()

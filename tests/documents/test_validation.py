@@ -168,7 +168,7 @@ def test_every_code_is_documented() -> None:
     assert said == dict(CODES)
 
 
-@pytest.mark.parametrize("page", ["documents.md", "spool.md"])
+@pytest.mark.parametrize("page", ["documents.md", "spool.md", "governance.md"])
 def test_the_documents_in_the_documentation_are_good(page: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / page).read_text()
     blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
