@@ -43,6 +43,7 @@ from gateway.transport.reception import Reception
 from gateway.transport.tcp import TcpCarrier
 from gateway.transport.tls import Certificate
 from gateway.transport.websocket import Handshake, WebSocketCarrier
+from gateway.wire.brokering import MAX_TAG_BYTES
 
 #: How often deadlines are looked at, in seconds; each is met within this much of its time.
 TICK_S = 0.25
@@ -135,6 +136,11 @@ class Front(ABC):
             resume_sessions=-(-config.limits.resume_sessions // config.node.workers),
             first_number=first_number,
         )
+        if config.node.labels:
+            labels = dict(label.split("=", 1) for label in config.node.labels)
+            if len(config.node.name.encode()) <= MAX_TAG_BYTES:
+                labels.setdefault("edge", config.node.name)
+            self.plane.labels = labels
         self.services = NodeServices(self.plane)
         self.plane.multicast = Multicast(self.plane)
 

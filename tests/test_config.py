@@ -187,6 +187,17 @@ def test_a_wrong_value_is_an_error_that_names_it(environ: dict[str, str], words:
     assert words in complaint(environ)
 
 
+def test_labels_of_the_node() -> None:
+    assert loaded({"GATEWAY__NODE__LABELS": "site=7, region=eu"}).node.labels == ("site=7", "region=eu")
+
+
+@pytest.mark.parametrize(
+    "label", ["site", "=7", "site=", "Site=7", "a=1,a=2", "x" * 128 + "=1", "io.rsocket.broker.X=1"]
+)
+def test_what_is_no_label(label: str) -> None:
+    assert complaint({"GATEWAY__NODE__LABELS": label}).startswith("node.labels: ")
+
+
 def test_a_wrong_item_of_a_list(file: Path) -> None:
     file.write_text('[listen]\norigins = ["https://a.example", 7]\n')
     assert complaint(file=file).startswith("listen.origins: ")

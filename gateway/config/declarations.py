@@ -20,7 +20,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.config.federation import Federation
 from gateway.config.limits import Limits
 from gateway.config.links import Links
-from gateway.config.values import Address, File, GatewayUrl, Section, Texts, UrlPath, address, is_loopback, setting
+from gateway.config.values import (
+    Address,
+    File,
+    GatewayUrl,
+    Labels,
+    Section,
+    Texts,
+    UrlPath,
+    address,
+    is_loopback,
+    setting,
+)
 
 ENVIRONMENT_PREFIX = "GATEWAY__"
 DELIMITER = "__"
@@ -46,6 +57,11 @@ class Node(Section):
         "`wss://gateway.example.org:7878/rsocket`. Its host belongs to the certificate that the node issues itself.",
         shown="from `listen` and the host's name",
         reload=True,
+    )
+    labels: Labels = setting(
+        (),
+        'Where this node is: `["site=7", "region=eu"]`. Services registered here have them as tags, and '
+        "`edge=<name of the node>`, unless they say otherwise; `Service` documents choose by them (docs/governance.md).",
     )
     workers: int = setting(
         1,

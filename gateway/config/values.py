@@ -68,16 +68,34 @@ def _checked_url(text: str) -> str:
     return text
 
 
+def _checked_labels(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    keys = []
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key or not value or not pair.isprintable() or len(pair.encode()) > _LABEL_BYTES:
+            raise ValueError(f"{pair!r} is no label: write site=7")
+        if "rsocket" in key or key != key.strip() or key[0].isupper():
+            raise ValueError(f"{pair!r}: labels of a node are words of yours, in lower case: site, region")
+        keys.append(key)
+    if len(set(keys)) < len(keys):
+        raise ValueError("one label has two values")
+    return pairs
+
+
 def _unset_if_empty(value: object) -> object:
     """Compose files pass an empty string where a variable is not set."""
     return None if value == "" else value
 
+
+#: Key and value fit a tag of the broker protocol, which has 127 bytes for each.
+_LABEL_BYTES = 127
 
 Address = Annotated[str, AfterValidator(_checked_address)]
 UrlPath = Annotated[str, AfterValidator(_checked_path)]
 GatewayUrl = Annotated[str, AfterValidator(_checked_url)]
 File = Annotated[Path | None, BeforeValidator(_unset_if_empty)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Labels = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_checked_labels)]
 
 
 def setting(

@@ -15,7 +15,7 @@ from gateway.federation.federation import CENTRAL, Federation
 from gateway.federation.link import MEASURE_S, Link
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.links import PEER
+from gateway.forwarding.links import PEER, label_tags
 from gateway.policy.principal import Kind, Principal
 from gateway.wire import brokering
 from gateway.wire.brokering import BrokerInfo
@@ -85,7 +85,8 @@ class LinkDialler:
         federation = self._federation
         options = federation.options
         token = self._token(options.token_s).encode()
-        tags = (("name", federation.plane.node), ("role", options.role))
+        plane = federation.plane
+        tags = (("name", plane.node), ("role", options.role), *label_tags(plane.labels))
         info = BrokerInfo(federation.plane.node_id, federation.began_ms, tags)
         metadata = encode_composite([(AUTHENTICATION, encode_bearer(token)), (BROKER_FRAME, brokering.encode(info))])
         keepalive_ms, lifetime_ms = round(options.keepalive_s * 1000), round(options.silence_s * 1000)
@@ -111,12 +112,14 @@ class LinkDialler:
         try:
             node = uuid.UUID(said["id"])
             name, role = str(said["name"]), said["role"]
-        except (KeyError, TypeError, ValueError) as error:
+            labels = {str(key): str(value) for key, value in said.get("labels", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FederationError(f"{link.url} does not say who it is", reason="link_refused") from error
         member = federation.roster.find(str(node))
         if member is None or role != CENTRAL or member.role != CENTRAL:
             raise FederationError(f"{link.url} is {name}, which is no central node here", reason="not_a_member")
         link.known_as(node.bytes, name)
+        link.connection.place = labels
         federation.changed(link)
 
     def _measure(self, link: Link, rolls: bytes = b"") -> None:

@@ -383,6 +383,7 @@ class Federation:
             "name": plane.node,
             "role": self.options.role,
             "began": self.began_ms,
+            "labels": dict(plane.labels),
         }
         exchange.reply(as_json(document))
 

@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.forwarding import leasing, resuming
 from gateway.forwarding.closing import CloseReason
-from gateway.forwarding.links import LOCAL
+from gateway.forwarding.links import LOCAL, told_labels
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
@@ -100,6 +100,7 @@ def _accept_link(connection: Connection, setup: Setup, info: BrokerInfo, princip
     side = plane.links.admit(connection, info, setup, principal)
     connection.adopt(principal, grant, Form.COMPOSITE, principal_entry(principal, plane.node))
     connection.be_link(side, setup.lifetime_ms / 1000)
+    connection.place = told_labels(info.tags)
 
 
 def register(connection: Connection, registration: RouteSetup) -> Route:
@@ -116,7 +117,7 @@ def register(connection: Connection, registration: RouteSetup) -> Route:
         registration.service,
         connection,
         subject=connection.principal.subject,
-        tags=[tag for tag in registration.tags if tag[0] != UNNARROWED],
+        tags=[*connection.plane.labels.items(), *(tag for tag in registration.tags if tag[0] != UNNARROWED)],
     )
     return _enter(connection, route)
 

@@ -7,6 +7,7 @@ control and openings work on endpoints and are used by connections.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionFailed
@@ -48,7 +49,7 @@ class Endpoint(FrameSink):
     its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last
     one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds; None: it is read from.
     `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases.
-    `side`: which side of this node it is on (`links`). `awaiting`: its requests for which a route is looked for;
+    `side`: which side of this node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`: its requests for which a route is looked for;
     `asking_again`: one of them is gone through again, `avoided` is where it has been. `offered`: of a link, requests of
     clients to which nothing has come back, by its stream ids."""
 
@@ -81,6 +82,7 @@ class Endpoint(FrameSink):
         "partials",
         "paused_by",
         "peer_parity",
+        "place",
         "plane",
         "rate",
         "requesting",
@@ -111,6 +113,7 @@ class Endpoint(FrameSink):
         self.serving = StreamTable()
         self.partials: dict[int, Partial] | None = None
         self.side = LOCAL
+        self.place: Mapping[str, str] | None = None
         self.awaiting: dict[int, Awaiting] | None = None
         self.asking_again = False
         self.avoided: Endpoint | None = None

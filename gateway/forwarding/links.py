@@ -17,17 +17,18 @@ Must not know: how links come to be, what is told over them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.routing.route import Route
+from gateway.wire.brokering import MAX_TAG_BYTES
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.endpoint import Endpoint
     from gateway.policy.principal import Principal
     from gateway.routing.address import Address
-    from gateway.wire.brokering import BrokerInfo
+    from gateway.wire.brokering import BrokerInfo, Tags
     from gateway.wire.frames import Setup
 
 #: Sides of a node, nearest first. Plain ints: compared where compiled code decides.
@@ -42,6 +43,18 @@ MAY_GO: dict[int, frozenset[int]] = {
     PEER: frozenset({LOCAL, DOWNLINK}),
     UPLINK: frozenset({LOCAL, DOWNLINK}),
 }
+
+
+_LABEL = "label."
+
+
+def label_tags(labels: Mapping[str, str]) -> Tags:
+    """A node's labels, as tags of the BROKER_INFO with which it dials another one."""
+    return tuple((_LABEL + key, value) for key, value in labels.items() if len(_LABEL + key) <= MAX_TAG_BYTES)
+
+
+def told_labels(tags: Tags) -> dict[str, str]:
+    return {key.removeprefix(_LABEL): value for key, value in tags if key.startswith(_LABEL)}
 
 
 class Links(Protocol):

@@ -6,7 +6,7 @@ The control plane reaches in here and nowhere else, by `publish` and `govern`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -108,6 +108,8 @@ class Plane:
     ) -> None:
         self.node = node
         self.node_id = node_id
+        #: Where the node is. Services that are registered here have these as tags, unless they say otherwise.
+        self.labels: Mapping[str, str] = {}
         self.snapshot = snapshot
         self.metrics = metrics
         self.counters = metrics.counters

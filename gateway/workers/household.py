@@ -22,7 +22,7 @@ from gateway.federation.federation import CENTRAL, EDGE, Federation, Options
 from gateway.federation.interests import Interests
 from gateway.federation.link import Link
 from gateway.forwarding.connection import Connection
-from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK
+from gateway.forwarding.links import DOWNLINK, LOCAL, PEER, UPLINK, label_tags
 from gateway.forwarding.services import NodeServices
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
@@ -147,7 +147,7 @@ class Household:
         return link
 
     def _setup(self, secret: str) -> Setup:
-        tags = (("name", self._plane.node), ("role", EDGE))
+        tags = (("name", self._plane.node), ("role", EDGE), *label_tags(self._plane.labels))
         info = BrokerInfo(self._plane.node_id, self.federation.began_ms, tags)
         credential = encode_bearer(secret.encode())
         metadata = encode_composite([(AUTHENTICATION, credential), (BROKER_FRAME, brokering.encode(info))])

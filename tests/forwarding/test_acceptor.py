@@ -226,6 +226,15 @@ def test_services_are_registered(site: Site) -> None:
     assert len(site.plane.table.of_owner(peer.connection)) == 2
 
 
+def test_a_service_has_the_labels_of_its_node_unless_it_says_otherwise(site: Site) -> None:
+    site.plane.labels = {"edge": "edge-1", "site": "7", "region": "eu"}
+    peer = site.connect(serves=[site.registration("thermo", site="8", version="2")])
+    (route,) = site.plane.table.of_owner(peer.connection)
+    assert route.tags == {"edge": "edge-1", "site": "8", "region": "eu", "version": "2"}
+    # Who is reachable as itself alone is not filed under them.
+    assert site.plane.table.of_owner(site.connect("phone").connection)[0].tags == {}
+
+
 def test_a_registration_without_an_id_gets_one(site: Site) -> None:
     peer = site.connect("me", serves=[RouteSetup(bytes(16), "one"), RouteSetup(bytes(16), "two")])
     ids = {route.route_id for route in site.plane.table.of_owner(peer.connection)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.forwarding.links import DOWNLINK, LOCAL, MAY_GO, PEER, UPLINK, toward
+from gateway.forwarding.links import DOWNLINK, LOCAL, MAY_GO, PEER, UPLINK, label_tags, told_labels, toward
 from gateway.routing.route import Route
 
 
@@ -48,6 +48,14 @@ def test_a_link_is_not_sent_what_came_from_it() -> None:
     one, other = Owner(DOWNLINK), Owner(DOWNLINK)
     routes = [Route(bytes(16), "echo", one), Route(bytes(15) + b"\1", "echo", other)]
     assert [route.owner for route in toward(one, routes, everywhere=True)] == [other]  # type: ignore[arg-type]
+
+
+def test_labels_of_a_node_are_told_as_tags() -> None:
+    labels = {"site": "7", "region": "eu"}
+    tags = label_tags(labels)
+    assert tags == (("label.site", "7"), ("label.region", "eu"))
+    assert told_labels((("name", "edge-1"), *tags)) == labels
+    assert label_tags({"k" * 127: "too long with its prefix"}) == ()
 
 
 class Network:
