@@ -60,8 +60,8 @@ class Node(Section):
     )
     labels: Labels = setting(
         (),
-        'Where this node is: `["site=7", "region=eu"]`. Services registered here have them as tags, and '
-        "`edge=<name of the node>`, unless they say otherwise; `Service` documents choose by them (docs/governance.md).",
+        'Where this node is: `["site=7", "region=eu"]`. Services registered here have them as tags, and `edge=` '
+        "and the node's name, unless they say otherwise; `Service` documents choose by them (docs/governance.md).",
     )
     workers: int = setting(
         1,

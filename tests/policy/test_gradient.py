@@ -47,7 +47,7 @@ def test_it_grows_to_what_the_responder_does_at_once_and_no_further() -> None:
 
 
 def test_it_follows_a_responder_that_slows_ten_times_and_recovers() -> None:
-    """Issue 8: it converges. Slower for a while means that fewer are let in; when it is well again, as many as before."""
+    """Issue 8: it converges. Slower for a while means that fewer are let in; once well again, as many as before."""
     limit = GradientLimit(RULES, 100.0)
     responder = Responder(limit, places=50, takes_s=0.02)
     responder.run(30.0)
