@@ -46,12 +46,12 @@ _HEADS = [
 
 class Endpoint(FrameSink):
     """`pending`: streams it serves, the balancer's load. `stamp`: the composite entry that says who it is. `form`: what
-    its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last
-    one that answered, to `latest_metadata`. `paused_by`: full outboxes that it feeds; None: it is read from.
-    `granted`, `held`: the leases that this node gave the peer and got from it, where SETUP asked for leases.
-    `side`: which side of this node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`:
-    its requests for which a route is looked for; `asking_again`: one of them is gone through again, `avoided` is where it
-    has been. `offered`: of a link, requests of clients to which nothing has come back, by its stream ids."""
+    its metadata is. `decisions`: its cache, by raw metadata; `latest`: the last one that answered, to
+    `latest_metadata`. `paused_by`: full outboxes that it feeds; None: it is read from. `granted`, `held`: the
+    leases that this node gave the peer and got from it, where SETUP asked for leases. `side`: which side of this
+    node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`: its requests for
+    which a route is looked for; `asking_again`: one of them is gone through again, `avoided` is where it has been.
+    `offered`: of a link, requests of clients to which nothing has come back, by its stream ids."""
 
     __slots__ = (
         "__weakref__",
