@@ -78,6 +78,7 @@ lint: style types
 	@$(BIN)/python tools/settings_doc.py --check
 	@$(BIN)/python tools/limits_doc.py --check
 	@$(BIN)/python tools/openapi_doc.py --check
+	@$(BIN)/python tools/schema_doc.py --check
 	@$(BIN)/python tools/sdk_package.py --check
 	@$(BIN)/python tools/sdk_reference.py --check
 

@@ -341,7 +341,8 @@ class Service(Body):
         return traffic.ServiceRules(
             name=self.name,
             hosts=self.hosts,
-            subsets=tuple(traffic.Subset(name, pairs(labels)) for name, labels in self.subsets.items()),
+            # By name, because bundles carry maps sorted: equal documents make equal rules, and what counts goes on.
+            subsets=tuple(traffic.Subset(name, pairs(labels)) for name, labels in sorted(self.subsets.items())),
             routes=tuple(route.rules(number) for number, route in enumerate(self.routes)),
             balancer=None if self.load_balancer is None else self.load_balancer.rules,
             failover=() if self.locality is None else self.locality.failover,

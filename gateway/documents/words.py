@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.documents.units import Duration
+from gateway.documents.units import Duration, TimeText, seconds_of
 from gateway.policy.access import is_pattern
 from gateway.routing.tags import HINTS, canonical_key
 from gateway.wire.brokering import MAX_TAG_BYTES
@@ -78,7 +78,7 @@ def _quoted(value: Any) -> Any:
     return value
 
 
-Time = Annotated[Duration, AfterValidator(_some_time)]
+Time = Annotated[float, BeforeValidator(seconds_of, json_schema_input_type=TimeText), AfterValidator(_some_time)]
 TimeOrNone = Annotated[Duration, AfterValidator(_some_time_or_none)]
 Percent = Annotated[float, Field(ge=0, le=100, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]

@@ -86,7 +86,7 @@ def test_a_service_means_what_it_says() -> None:
     assert examined.documents[0].spec.rules == ServiceRules(
         name="thermostat",
         hosts=("thermostat", "thermo-*"),
-        subsets=(Subset("stable", (("version", "1"),)), Subset("canary", (("site", "north"), ("version", "2")))),
+        subsets=(Subset("canary", (("site", "north"), ("version", "2"))), Subset("stable", (("version", "1"),))),
         routes=(writes, RouteRule("routes/1", to=(Destination("stable", 100),))),
         balancer=LoadBalancer(Balance.LEAST_REQUEST),
         failover=("edge", "site", "region"),
