@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
+from gateway.admin.resources.declarations import KindName
 from gateway.control.roles import Role
+from gateway.documents.kinds import KINDS
 from tests.admin.api import Api, problem
 
 ONE = "kind: Spool\nname: a\nmatch: [{service: historian}]\n"
@@ -25,7 +28,7 @@ async def test_documents_over_the_api(api: Api) -> None:
     await api.send("PUT", "/documents/Spool/b", json={"match": [{"service": "c"}]}, headers=new)
     problem(await api.http.delete("/api/v1/documents/Spool/a"), 428, "precondition-required")
     await api.send("DELETE", "/documents/Spool/a", 204, headers={"if-match": "*"})
-    assert set(await api.get("/documents/schema")) == {"Bridge", "Spool"}
+    assert set(await api.get("/documents/schema")) == set(KINDS) == set(get_args(KindName))
     kinds = [event.kind for event in api.node.admin.events.since(0, 1000)[0]] if api.node.admin else []
     assert [kind for kind in kinds if kind.startswith("document.")] == [
         "document.applied",
