@@ -91,6 +91,8 @@ class RequestError(GatewayError):
 
     code: ClassVar[int] = 0x202
     reason = "request_error"
+    #: The document that refuses it, as `Access/ops-only`; empty where none does.
+    policy = ""
 
 
 class NoRoute(RequestError):

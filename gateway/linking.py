@@ -68,6 +68,7 @@ class Linking:
         own = control.members.own
         if own is None:
             return
+        plane.role = own.role
         self._dialer = Dialer(plane, handshake)
         settings = config.links
         options = Options(

@@ -149,6 +149,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("reason",),
     ),
     Family(
+        "gateway_access_total",
+        "counter",
+        "What Access documents refused (denied), were told of (audited), would have refused (dry_run).",
+        lambda r: [(key, count) for key, count in sorted(r.metrics.policies.items())],
+        ("policy", "outcome"),
+    ),
+    Family(
         "gateway_tokens_refused_total",
         "counter",
         "Credentials that this node refused.",

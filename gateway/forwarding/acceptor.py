@@ -18,12 +18,13 @@ from gateway.errors import (
     RequestInvalid,
     TokenError,
 )
-from gateway.forwarding import leasing, resuming
+from gateway.forwarding import judging, leasing, resuming
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.links import LOCAL, told_labels
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, form_of, principal_entry
 from gateway.policy.access import Grant
+from gateway.policy.asking import Caller
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
 from gateway.routing.tags import UNNARROWED
@@ -158,15 +159,17 @@ def withdraw_forbidden(connection: Lifecycle) -> bool:
         return False
     table = connection.plane.table
     forbidden = [
-        route
-        for route in table.of_owner(connection)
-        if route.service and not connection.grant.may_register(route.service)
+        route for route in table.of_owner(connection) if route.service and not _may_register(connection, route.service)
     ]
     for route in forbidden:
         table.remove(route)
     if forbidden and not table.of_owner(connection):
         be_reachable(connection)
     return bool(forbidden)
+
+
+def _may_register(connection: Lifecycle, service: str) -> bool:
+    return connection.grant.may_register(service) and judging.may_register(connection, service)
 
 
 def _enter(connection: Lifecycle, route: Route) -> Route:
@@ -190,6 +193,8 @@ def _check(connection: Connection, grant: Grant, registration: RouteSetup) -> No
     if not grant.may_register(service):
         allowed = ", ".join(grant.principal.services) or "none"
         raise NotPermitted(f"{subject} may not register '{service}'; its token allows: {allowed}")
+    plane = connection.plane
+    judging.check_registration(plane, Caller.of(grant.principal, plane.node, connection.reached), service)
     holder = connection.plane.table.get(registration.route_id)
     if holder is None:
         return

@@ -107,6 +107,7 @@ def connect(
     target.serving.insert(responder_id, stream)
     target.pending += 1
     counters.streams_open += 1
+    stream.decision = decision
     if call is not None:
         stream.watch = call
         call.begun(stream)

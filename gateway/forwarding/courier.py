@@ -18,6 +18,7 @@ from gateway.forwarding.links import LOCAL
 from gateway.forwarding.opening import decide_on
 from gateway.forwarding.stamp import Form, principal_entry, rewrite
 from gateway.forwarding.stream import REQUEST_RESPONSE, new_stream
+from gateway.policy.asking import UNKNOWN, Caller
 from gateway.wire.frames import (
     FOLLOWS,
     Cancel,
@@ -45,7 +46,7 @@ Ended = Callable[[int | None], None]
 class Courier(InternalConnection):
     """`revoked`: its principal may not be here any more."""
 
-    __slots__ = ("_asked", "_rewritten", "_sharded", "_sharded_at", "_shards", "revoked")
+    __slots__ = ("_asked", "_node", "_rewritten", "_sharded", "_sharded_at", "_shards", "revoked")
 
     def __init__(self, plane: Plane, principal: Principal, *, side: int = LOCAL, node: str = "") -> None:
         """`side`: which side of this node its messages came from; `node`: the name of the one they were accepted by."""
@@ -59,6 +60,8 @@ class Courier(InternalConnection):
         self.revoked = False
         # Where its requests may go depends on where they came from, as for any request.
         self.side = side
+        self.reached = UNKNOWN
+        self._node = node or plane.node
         # It is the requester, and a requester's requests are counted.
         self.counters = plane.counters
         stamp = principal_entry(principal, node or plane.node)
@@ -73,6 +76,8 @@ class Courier(InternalConnection):
                 grant = snapshot.grant_elsewhere(self.principal)
             else:
                 self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+                self.stamp = principal_entry(self.principal, self._node)
+                self._rewritten.clear()
                 grant = snapshot.grant(self.principal)
         except TokenError:
             self.revoked = True
@@ -82,11 +87,16 @@ class Courier(InternalConnection):
         self.hold(grant)
 
     @property
+    def caller(self) -> Caller:
+        """Who sent what it carries; how is forgotten."""
+        return Caller.of(self.principal, self._node)
+
+    @property
     def busy(self) -> bool:
         return bool(self._asked)
 
-    def way(self, metadata: bytes, key: bytes) -> tuple[Decision, Route]:
-        """Where a request goes as things stand; by its key, where it has one and there are several.
+    def way(self, metadata: bytes, key: bytes, kind: int) -> tuple[Decision, Route]:
+        """Where a request of a frame type goes as things stand; by its key, where it has one and there are several.
 
         Raises NoRoute, NotPermitted or Overloaded (nobody gets it), and RequestInvalid.
         """
@@ -94,7 +104,7 @@ class Courier(InternalConnection):
         assert intake is not None
         intake.passing = True
         try:
-            decision = decide_on(self, metadata)
+            decision = decide_on(self, metadata, kind)
         finally:
             intake.passing = False
         if decision.multicast:

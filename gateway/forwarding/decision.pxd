@@ -6,14 +6,15 @@ from gateway.routing.route cimport Route
 
 
 cdef class Decision:
-    cdef public object address, governed, identity, method, shard_key
+    cdef public object address, governed, identity, method, shard_key, tags
     cdef public dict variants
     cdef public int interaction
     cdef public ServiceStats stats
     cdef public long generation
-    cdef public bint leased, multicast, posted, told
+    cdef public bint leased, multicast, noted, posted, told
     cdef public list sections
     cdef Group _candidates, _group
     cdef long _version
+    cdef bint _follows
 
     cpdef Route pick(self, Plane plane)

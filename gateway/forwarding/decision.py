@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from gateway.errors import NoRoute, NotPermitted, RequestInvalid
-from gateway.forwarding import leasing
+from gateway.forwarding import judging, leasing
 from gateway.forwarding.governed import govern
 from gateway.forwarding.links import DOWNLINK, LOCAL, UPLINK, toward
 from gateway.forwarding.stamp import Deciding, Form, rewrite
@@ -19,6 +19,7 @@ from gateway.routing.balancer import Method, fan_out, pick, shard
 from gateway.routing.group import Group
 from gateway.routing.locator import locate
 from gateway.routing.route import Route
+from gateway.routing.tags import Tag
 from gateway.wire import brokering
 from gateway.wire.brokering import Cast
 from gateway.wire.metadata import decode_routing
@@ -45,10 +46,12 @@ class Decision:
     through the spool, if a document takes them. `identity`: the content of the principal entry of a request that came
     over a link. `governed`: what a `Service` document says of the requests; None: nothing. `variants`: where documents
     make a difference between interactions, a decision for each (`interaction`: its request's frame type; 0: it is for
-    all)."""
+    all). `tags`: all that its requests carry, as access rules ask for them. `noted`: an access rule wants to be told of
+    each request, so each is decided anew."""
 
     __slots__ = (
         "_candidates",
+        "_follows",
         "_group",
         "_version",
         "address",
@@ -59,10 +62,12 @@ class Decision:
         "leased",
         "method",
         "multicast",
+        "noted",
         "posted",
         "sections",
         "shard_key",
         "stats",
+        "tags",
         "told",
         "variants",
     )
@@ -75,6 +80,7 @@ class Decision:
         *,
         posted: bool = False,
         interaction: int = 0,
+        tags: tuple[Tag, ...] = (),
     ) -> None:
         self.address = address
         self.posted = posted
@@ -88,10 +94,13 @@ class Decision:
         self.stats: ServiceStats | None = None
         self.sections: list[bytes | None] = [None] * len(Form)
         self.interaction = interaction
+        self.tags = tags
+        self.noted = False
         self.governed: Governed | None = None
         self.variants: dict[int, Decision] | None = None
         self._group: Group | None = None
         self._version = -1
+        self._follows = False
         self._candidates = Group()
 
     @property
@@ -119,6 +128,8 @@ class Decision:
             self._permit(group, requester, plane)
             self._group = group
             self._version = group.version
+        if self._follows:
+            self.told = True
         self.generation = table.generation
 
     def variant(self, interaction: int, plane: Plane, requester: Endpoint) -> Decision:
@@ -126,11 +137,26 @@ class Decision:
         assert self.variants is not None
         found = self.variants.get(interaction)
         if found is None:
-            found = Decision(self.address, plane.balancing, self.identity, posted=self.posted, interaction=interaction)
-            self.variants[interaction] = found
+            found = Decision(
+                self.address,
+                plane.balancing,
+                self.identity,
+                posted=self.posted,
+                interaction=interaction,
+                tags=self.tags,
+            )
         if found.generation != plane.table.generation:
             found.refresh(plane, requester)
+        if not found.noted:
+            self.variants[interaction] = found
         return found
+
+    def names(self, responder: Endpoint) -> list[str]:
+        """The names by which who serves a stream may have been chosen; of multicast, those of all who were."""
+        routes = self._candidates.routes
+        if not self.multicast:
+            routes = [route for route in routes if route.owner is responder]
+        return list(dict.fromkeys(route.service or route.subject for route in routes))
 
     def _locate(self, plane: Plane, requester: Endpoint) -> Group:
         """Who serves the address; the spool where nobody does, as far as can be known, or where others wait already.
@@ -208,6 +234,10 @@ class Decision:
         route = self.address.route
         grant = requester.grant
         verdicts: dict[str, bool] = {}
+        judgement = plane.judgement
+        caller = judging.caller_of(requester, self.identity) if judgement else None
+        denied = None
+        noted = False
         if plane.links is not None:
             ahead = toward(requester, group.routes, everywhere=self.multicast or self.shard_key is not None)
             if not ahead:
@@ -219,14 +249,23 @@ class Decision:
         for candidate in group.routes:
             name = candidate.service or candidate.subject
             if name not in verdicts:
-                if not self.interaction and plane.governance.by_interaction(name):
+                if not self.interaction and (plane.governance.by_interaction(name) or judgement.by_interaction):
                     # Each interaction is judged by itself.
                     self._candidates = group
                     self.variants = {}
                     self.governed = None
                     return
                 verdicts[name] = grant.may_call(name, route)
+                if caller is not None and verdicts[name]:
+                    verdict = judging.judge(plane, caller, self, name)
+                    if not verdict.allowed:
+                        verdicts[name] = False
+                        denied = verdict
+                    elif judging.note(plane, verdict):
+                        noted = True
         if not any(verdicts.values()):
+            if caller is not None and denied is not None:
+                raise judging.refusal(plane, caller, f"call {self.address}", denied)
             raise NotPermitted(f"{grant.principal.subject} may not call {self.address}")
         if all(verdicts.values()):
             self._candidates = group
@@ -234,6 +273,11 @@ class Decision:
             # Only what the caller may reach is a candidate; the group's own members stay hidden from it.
             self._candidates = Group(c for c in group.routes if verdicts[c.service or c.subject])
         self.variants = None
+        self.noted = noted
+        self._follows = judgement.topics and any(
+            candidate.owner.judges_topics  # type: ignore[attr-defined]
+            for candidate in self._candidates.routes
+        )
         self.governed = govern(plane, requester, self, self._candidates)
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
         labels = {plane.stats_of(candidate) for candidate in self._candidates.routes}
@@ -256,7 +300,13 @@ def decide(plane: Plane, deciding: Deciding, requester: Endpoint, max_route_byte
         if isinstance(frame, brokering.Address):
             broker_address = frame
     address = address_from(tags, broker_address)
-    decision = Decision(address, plane.balancing, deciding.identity, posted=deciding.posted)
+    pairs = [tag.partition("=") for tag in tags[1:]]
+    carried = [(key, value) for key, separator, value in pairs if separator]
+    if broker_address is not None:
+        carried += broker_address.tags
+    decision = Decision(
+        address, plane.balancing, deciding.identity, posted=deciding.posted, tags=tuple(dict.fromkeys(carried))
+    )
     decision.refresh(plane, requester)
     return decision
 

@@ -174,6 +174,9 @@ class Endpoint(FrameSink):
         rest = (_PAYLOAD << 10 | NEXT | flags & (FOLLOWS | COMPLETE)).to_bytes(2, "big")
         self.outbox.put_request(stream_id, rest, b"", data, at + room, end)
 
+    #: Whether it asks of each request which topic it is for, and judges that.
+    judges_topics = False
+
     def spread(self, stream: Stream, routes: list[Route]) -> None:
         """Take a multicast stream; only the node's own multicast connection is ever asked to."""
         raise NotImplementedError

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.forwarding import recall
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.outbox import NoCarrier, Outbox
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form
 from gateway.observe.metrics import Counters
+from gateway.policy.asking import INSIDE
 from gateway.session.stream_ids import CLIENT_FIRST, StreamIds
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class InternalConnection(Connection):
         outbox.owner = self
         self.form = int(Form.COMPOSITE)
         self.accepted = True
+        self.reached = INSIDE
         # What crosses no socket is not traffic; the streams themselves count where their requesters are.
         self.counters = Counters()
         self.leg_ids = StreamIds(CLIENT_FIRST)
@@ -95,6 +98,10 @@ class InternalConnection(Connection):
     def judge_again(self, snapshot: Snapshot) -> None:
         """Nobody's token: there is nothing to judge."""
         self.hold(self.plane.nobody)
+
+    def judged_otherwise(self) -> None:
+        """What it serves is the node's own, or was declared."""
+        recall.judge_streams(self)
 
     def tick(self, now: float, wall: float) -> None:
         """No deadlines: nothing here can be silent or slow."""

@@ -2,7 +2,7 @@ from gateway.forwarding.endpoint cimport Endpoint
 
 
 cdef class Lifecycle(Endpoint):
-    cdef public object credential, kind, peer, principal, resumption, session
+    cdef public object credential, kind, peer, principal, reached, resumption, session
     cdef public long number
     cdef public double opened_at
 

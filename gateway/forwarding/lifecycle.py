@@ -14,16 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from gateway.errors import ConnectionEnded, ConnectionFailed, ProtocolError, TokenError
-from gateway.forwarding import acceptor, leasing
+from gateway.forwarding import acceptor, leasing, recall
 from gateway.forwarding.budgets import Budgets
 from gateway.forwarding.closing import CloseReason, reason_for_failure, reason_for_judgement, reason_for_refusal
 from gateway.forwarding.ending import end_all, forbid
 from gateway.forwarding.endpoint import Endpoint
-from gateway.forwarding.links import KINDS
+from gateway.forwarding.links import KINDS, LOCAL
 from gateway.forwarding.outbox import DROWNING, Carrier, Outbox
 from gateway.forwarding.plane import INTERNAL
 from gateway.forwarding.stamp import Form, principal_entry
 from gateway.policy.access import Grant
+from gateway.policy.asking import UNKNOWN, Caller
 from gateway.policy.principal import Principal
 from gateway.session.session import Session
 from gateway.session.stream_ids import CLIENT_FIRST, SERVER_FIRST, StreamIds
@@ -45,7 +46,8 @@ GOODBYE_S = 0.5
 class Lifecycle(Endpoint):
     """`number`: unique in this process. `kind`, `principal`, `grant`; `form`: what its metadata is. `opened_at`:
     monotonic. `resumption`: what makes it resumable, where SETUP asked for that. `credential`: what its carrier was
-    given to prove who is there, where it has a place for that."""
+    given to prove who is there, where it has a place for that. `reached`: how its peer is connected, as access rules
+    ask for it."""
 
     __slots__ = (
         "credential",
@@ -54,6 +56,7 @@ class Lifecycle(Endpoint):
         "opened_at",
         "peer",
         "principal",
+        "reached",
         "resumption",
         "session",
     )
@@ -65,9 +68,15 @@ class Lifecycle(Endpoint):
         self.opened_at = plane.monotonic()
         self.session = Session(plane.snapshot.setup_rules, self.opened_at)
         self.principal: Principal = plane.nobody.principal
+        self.reached = UNKNOWN
         self.resumption: Resumption | None = None
         self.credential: bytes | None = None
         self.number = plane.enter(cast("Connection", self))
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, when this connection does in its own name."""
+        return Caller.of(self.principal, self.plane.node, self.reached)
 
     def adopt(self, principal: Principal, grant: Grant, form: Form, stamp: bytes) -> None:
         """The connection belongs to this principal from now on."""
@@ -118,7 +127,7 @@ class Lifecycle(Endpoint):
             self.hold(self.plane.nobody)
             return
         try:
-            self.principal = snapshot.access.judge(self.principal, self.plane.wall())
+            self._be(snapshot.access.judge(self.principal, self.plane.wall()))
         except TokenError as error:
             self.counters.refuse_token(error.reason)
             self.turn_out(reason_for_judgement(error.reason), error.text)
@@ -128,7 +137,7 @@ class Lifecycle(Endpoint):
     def renewed(self, principal: Principal, credential: bytes) -> None:
         """The peer was given a newer token: it goes by that one from now on, without a new SETUP."""
         lapsed = self.principal.renewal_only
-        self.principal = principal
+        self._be(principal)
         self._be_judged(self.plane.snapshot.grant(principal))
         if self.resumption is not None:
             self.resumption.credential = credential
@@ -149,6 +158,20 @@ class Lifecycle(Endpoint):
                 responder = cast("Connection", stream.responder)
                 if responder.kind != INTERNAL or responder is self.plane.multicast:
                     forbid(stream)
+        recall.judge_streams(cast("Connection", self))
+
+    def _be(self, principal: Principal) -> None:
+        """What is said of whoever this is has changed, or not."""
+        before, self.principal = self.principal, principal
+        if self.side == LOCAL and (before.groups, before.labels) != (principal.groups, principal.labels):
+            self.stamp = principal_entry(principal, self.plane.node)
+
+    def judged_otherwise(self) -> None:
+        """Other `Access` documents stand, or it is connected in another way: end what they do not allow."""
+        if acceptor.withdraw_forbidden(self):
+            for stream in list(self.serving.values()):
+                forbid(stream)
+        recall.judge_streams(cast("Connection", self))
 
     def turn_out(self, reason: CloseReason, text: str) -> None:
         """Close, whether there is a link or not."""

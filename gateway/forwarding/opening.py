@@ -139,6 +139,7 @@ def _open(
         decision.refresh(plane, connection)
     if decision.variants is not None:
         decision = decision.variant(kind, plane, connection)
+        varying = varying or decision.noted
     if decision.governed is not None or deadline_at or plane.observing:
         open_watched(connection, decision, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end)
         return
@@ -151,13 +152,15 @@ def _open(
     connect(connection, decision, route, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, None)
 
 
-def decide_on(connection: Endpoint, metadata: bytes) -> Decision:
-    """What becomes of a request with this metadata, as of now. Raises RequestError."""
+def decide_on(connection: Endpoint, metadata: bytes, kind: int) -> Decision:
+    """What becomes of a request with this metadata, of this frame type, as of now. Raises RequestError."""
     decision = connection.decisions.get(metadata)
     if decision is None:
         decision, _ = _decide(connection, metadata)
     if decision.generation != connection.plane.table.generation:
         decision.refresh(connection.plane, connection)
+    if decision.variants is not None:
+        decision = decision.variant(kind, connection.plane, connection)
     return decision
 
 
@@ -178,7 +181,10 @@ def _decide(connection: Endpoint, metadata: bytes) -> tuple[Decision, Deciding]:
             decision = decide(connection.plane, deciding, connection, limits.max_route_bytes)
             if len(connection.decisions) >= (CAPACITY if local else LINK_CAPACITY):
                 connection.decisions.clear()
-            connection.decisions[deciding.key] = decision
+            if decision.noted:
+                deciding.varying = True
+            else:
+                connection.decisions[deciding.key] = decision
     except FrameError as error:
         raise RequestInvalid(f"metadata: {error}", reason="malformed_metadata") from error
     return decision, deciding

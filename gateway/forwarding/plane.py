@@ -21,7 +21,9 @@ from gateway.forwarding.sounding import Soundings
 from gateway.observe.metrics import Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.access_list import AccessList
+from gateway.policy.asking import Here
 from gateway.policy.governance import Governance
+from gateway.policy.judgement import Judgement
 from gateway.policy.limits import LimitsProfile
 from gateway.policy.overload import Overload
 from gateway.policy.principal import Kind, Principal
@@ -139,6 +141,9 @@ class Plane:
         #: What documents say of requests, and who goes by it; None where they say nothing.
         self.governance = Governance()
         self.governor: Governor | None = None
+        #: Who may do what, by `Access` documents; false where there are none. `role`: edge or central, for those.
+        self.judgement = Judgement()
+        self.role = "edge"
         #: Whether every request is watched.
         self.observing = False
         self._opened = first_number
@@ -198,13 +203,20 @@ class Plane:
                 connection.judge_again(snapshot)
 
     def govern(self, governance: Governance) -> None:
-        """Go by other documents from now on: what was decided under those before is forgotten."""
+        """Go by other documents from now on: what was decided under those before is forgotten, and what is open and
+        would not be opened any more ends."""
         if governance == self.governance:
             return
+        judges = governance.access != self.governance.access
         self.governance = governance
+        if judges:
+            here = Here(self.node, self.role, tuple(sorted(self.labels.items())))
+            self.judgement = Judgement(governance.access, here)
         self.governor = Governor(governance, self.governor) if governance.services else None
         for connection in list(self.connections.values()):
             connection.forget_decisions()
+            if judges:
+                connection.judged_otherwise()
 
     def drain(self) -> None:
         """Take no new requests; tell every peer that this connection will close when its streams are done."""

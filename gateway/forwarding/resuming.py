@@ -251,6 +251,7 @@ class Resumption:
         outbox.attach(carrier, prefixed=newcomer.outbox.prefixed)
         connection.carrier = carrier
         connection.peer = newcomer.peer
+        reached, connection.reached = connection.reached, newcomer.reached
         connection.session.last_received = plane.monotonic()
         carrier.attach(connection, Counting(connection, self.received))
         carrier.allow(connection.grant.limits.max_frame_bytes)
@@ -262,6 +263,10 @@ class Resumption:
         leasing.resume(connection)
         outbox.confirmed()
         connection.counters.sessions_resumed += 1
+        if connection.reached != reached:
+            # What was judged by how it was connected before is judged by how it is now.
+            connection.forget_decisions()
+            connection.judged_otherwise()
 
     def forget(self) -> None:
         """The session cannot be resumed any more."""

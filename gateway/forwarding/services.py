@@ -18,7 +18,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from gateway.errors import NoRoute, Overloaded, RequestInvalid
-from gateway.forwarding import acceptor
+from gateway.forwarding import acceptor, judging
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.exchanges import Exchanges, Handler
 from gateway.routing.route import Route
@@ -178,6 +178,7 @@ class RouteFeed:
     def _show(self, event: Event) -> None:
         exchange = self._exchange
         route = event.route
-        if exchange.caller.grant.may_call(route.service or route.subject):
+        name = route.service or route.subject
+        if exchange.caller.grant.may_call(name) and judging.may_see(exchange.caller, name):
             frame = joined(self._plane, route) if isinstance(event, Joined) else _removed(self._plane, route.route_id)
             exchange.send(brokering.encode(frame))

@@ -52,7 +52,11 @@ def form_of(metadata_mime: str) -> Form:
 
 def principal_entry(principal: Principal, node: str) -> bytes:
     """The composite entry that tells a responder who asks."""
-    identity = {"subject": principal.subject, "kind": str(principal.kind), "node": node}
+    identity: dict[str, object] = {"subject": principal.subject, "kind": str(principal.kind), "node": node}
+    if principal.groups:
+        identity["groups"] = principal.groups
+    if principal.labels:
+        identity["labels"] = dict(principal.labels)
     return encode_composite([(PRINCIPAL, json.dumps(identity, separators=(",", ":")).encode())])
 
 

@@ -10,7 +10,7 @@ cdef class Stream:
     cdef public Endpoint requester, responder
     cdef public long answering, coming, requester_id, responder_id
     cdef public ServiceStats stats
-    cdef public object watch
+    cdef public object decision, watch
 
 
 cpdef Stream new_stream(int interaction, Endpoint requester, long requester_id, Endpoint responder, long responder_id, ServiceStats stats, double opened_at)

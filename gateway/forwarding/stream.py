@@ -13,6 +13,7 @@ from gateway.wire.frames import FrameType
 if TYPE_CHECKING:
     from gateway.forwarding.call import Call
     from gateway.forwarding.credit import Credit
+    from gateway.forwarding.decision import Decision
     from gateway.forwarding.endpoint import Endpoint
     from gateway.observe.metrics import ServiceStats
 
@@ -34,12 +35,13 @@ class Stream:
     """`down` is the credit for the responder's items, `up` for the requester's (channels only).
 
     `coming`, `answering`: bytes of the unfinished message in fragments from the requester and from the responder.
-    `watch`: who is told of its end; mostly nobody.
+    `watch`: who is told of its end; mostly nobody. `decision`: what it was opened by; None where the node opens it.
     """
 
     __slots__ = (
         "answering",
         "coming",
+        "decision",
         "down",
         "interaction",
         "opened_at",
@@ -62,6 +64,7 @@ class Stream:
     opened_at: float
     coming: int
     answering: int
+    decision: Decision | None
     state: int
     down: Credit | None
     up: Credit | None
@@ -95,4 +98,5 @@ def new_stream(
     stream.down = None
     stream.up = None
     stream.watch = None
+    stream.decision = None
     return stream

@@ -20,6 +20,7 @@ def told(metrics: Metrics) -> dict[str, Any]:
             label: [_durations(stats), [getattr(stats, name) for name in _OUTCOMES]]
             for label, stats in metrics.services.items()
         },
+        "policies": [[*key, count] for key, count in metrics.policies.items()],
         "lag": _durations(metrics.lag),
         "lag_latest": metrics.lag_latest,
         "updates": asdict(metrics.updates),
@@ -36,6 +37,7 @@ def heard(figures: dict[str, Any]) -> Metrics:
         _take(stats, durations)
         for name, value in zip(_OUTCOMES, outcomes, strict=True):
             setattr(stats, name, value)
+    metrics.policies = {(policy, outcome): count for policy, outcome, count in figures["policies"]}
     _take(metrics.lag, figures["lag"])
     metrics.lag_latest = figures["lag_latest"]
     said = figures["updates"]

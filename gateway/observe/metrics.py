@@ -180,12 +180,14 @@ class ServiceStats(Durations):
 class Metrics:
     """All that one node counts. The composition root makes one and hands it to whoever counts."""
 
-    __slots__ = ("counters", "lag", "lag_latest", "services", "updates")
+    __slots__ = ("counters", "lag", "lag_latest", "policies", "services", "updates")
 
     def __init__(self) -> None:
         self.counters = Counters()
         self.services: dict[str, ServiceStats] = {}
         """By label. It only grows: a service that comes back finds its counters."""
+        self.policies: dict[tuple[str, str], int] = {}
+        """What `Access` documents said, by their name and what became of it: denied, audited, dry_run."""
         self.lag = Durations()
         self.lag_latest = 0.0
         self.updates = UpdateCounters()
@@ -205,6 +207,11 @@ class Metrics:
             if stats is None:
                 stats = self.services[label] = ServiceStats()
         return stats
+
+    def judged(self, policy: str, outcome: str) -> None:
+        """An `Access` document has decided, or was told of, something. There are as many as a node has documents."""
+        key = policy, outcome
+        self.policies[key] = self.policies.get(key, 0) + 1
 
     def loop_lag(self, seconds: float) -> None:
         """How much later than it asked a timer of the event loop ran."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from gateway.policy.access import full_route
 from gateway.policy.authorization import Act
@@ -20,10 +21,22 @@ class Here:
     labels: Tags = ()
 
 
+class Reached(NamedTuple):
+    """What a connection is like; None where that is not known here. `ip`: empty for what has none."""
+
+    tls: bool | None = None
+    transport: str | None = None
+    ip: str | None = None
+
+
+#: What is inside a node: nobody can listen, and it comes from nowhere.
+INSIDE: Final = Reached(True, "internal", "")
+UNKNOWN: Final = Reached()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `node`: the name of the node it is connected to. `tls`, `transport` and `ip`: None where they are not
-    known here; `ip` is empty for what has none."""
+    """Who asks. `node`: the name of the node it is connected to; `tls`, `transport`, `ip` as in `Reached`."""
 
     subject: str
     kind: str
@@ -35,9 +48,8 @@ class Caller:
     ip: str | None = None
 
     @classmethod
-    def of(cls, principal: Principal, node: str = "") -> Caller:
-        """Of whose connection nothing is known here."""
-        return cls(principal.subject, str(principal.kind), principal.groups, principal.labels, node)
+    def of(cls, principal: Principal, node: str, reached: Reached = UNKNOWN) -> Caller:
+        return cls(principal.subject, str(principal.kind), principal.groups, principal.labels, node, *reached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from gateway.policy.access import is_reserved
 from gateway.policy.access_matching import Condition, Source, Target
 from gateway.policy.asking import Ask, Caller, Here
-from gateway.policy.authorization import TOPIC_ACTS, AccessPolicy, AccessRule, Act, Action
+from gateway.policy.authorization import REQUESTS, TOPIC_ACTS, AccessPolicy, AccessRule, Act, Action
 
 
 class Step(NamedTuple):
@@ -55,7 +55,7 @@ YES: Final = Verdict(True)
 class Judgement:
     """All documents of one snapshot, ready to be asked. False where there are none."""
 
-    __slots__ = ("_allow", "_audit", "_deny", "here", "policies", "topics")
+    __slots__ = ("_allow", "_audit", "_deny", "by_interaction", "here", "policies", "topics")
 
     def __init__(self, policies: Iterable[AccessPolicy] = (), here: Here | None = None) -> None:
         self.policies = tuple(policies)
@@ -66,6 +66,13 @@ class Judgement:
         self._audit = tuple(each for each in compiled if each.action is Action.AUDIT)
         #: Whether any of them speaks of topics.
         self.topics = any(each.about_topics for each in compiled)
+        #: Whether it makes a difference by which interaction a service is asked.
+        self.by_interaction = any(
+            target.acts & REQUESTS not in (frozenset(), REQUESTS)
+            for policy in self.policies
+            for rule in policy.rules
+            for target in rule.targets
+        )
 
     def __bool__(self) -> bool:
         return bool(self.policies)

@@ -1,7 +1,8 @@
 """Who is on a connection.
 
 A principal is what a verified token says about its holder, and nothing more: no socket, no clock, no rights worked out.
-``policy.access`` turns it into a grant. It never travels: the wire carries only subject, kind and node.
+``policy.access`` turns it into a grant. It never travels: the wire carries subject, kind and
+node, and groups and labels where there are any, by which other nodes judge.
 """
 
 from __future__ import annotations

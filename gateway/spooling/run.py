@@ -153,7 +153,7 @@ class Run:
             self._lose("revoked", message)
             return None
         try:
-            way = courier.way(envelope.metadata, message.key)
+            way = courier.way(envelope.metadata, message.key, envelope.interaction)
         except NoRoute as error:
             outlet.ask_upward(error.address)
             raise

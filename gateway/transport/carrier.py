@@ -23,6 +23,7 @@ from gateway.errors import ConnectionFailed, RejectedSetup
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.plane import Plane
+from gateway.policy.asking import Reached
 from gateway.transport.admission import TOKENS_REFUSED, Refusal, Visitor
 from gateway.wire.sink import FrameSink
 
@@ -331,6 +332,13 @@ class SocketCarrier(asyncio.Protocol):
         assert self.transport is not None
         peer = self.transport.get_extra_info("peername")
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+
+    def reached(self, transport: str) -> Reached:
+        """As access rules ask for it."""
+        assert self.transport is not None
+        peer = self.transport.get_extra_info("peername")
+        tls = self.transport.get_extra_info("ssl_object") is not None
+        return Reached(tls, transport, str(peer[0]) if isinstance(peer, tuple) else "")
 
     def _gone(self, reason: CloseReason) -> None:
         self.closing = True

@@ -36,6 +36,7 @@ class TcpCarrier(SocketCarrier):
             prefixed=True,
         )
         self.connection = Connection(plane, self, outbox, peer=f"tcp {self.peer_name()}")
+        self.connection.reached = self.reached("tcp")
         self.reader = FrameReader(
             self.connection,
             self._failure,

@@ -212,6 +212,7 @@ class WebSocketCarrier(SocketCarrier):
         outbox = Outbox(self, plane.flusher, plane.counters, limits.high_water_bytes, limits.hard_water_bytes)
         outbox.masked = self.dialled
         self.connection = Connection(plane, self, outbox, peer=f"websocket {self.peer_name()}")
+        self.connection.reached = self.reached("websocket")
         self.connection.credential = credential
         self.reader = MessageReader(
             self.connection,

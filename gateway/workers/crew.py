@@ -228,7 +228,9 @@ class Crew:
             authority=self._authority.decode(),
             listening=[(name, len(sockets)) for name, sockets in listening],
         )
-        channel.send("documents", standing=[document.body for document in self._front.governed_by])
+        channel.send(
+            "documents", standing=[document.body for document in self._front.governed_by], role=self._front.plane.role
+        )
         hand.teller = Teller(channel)
         hand.teller.publish(replace(self._front.published, subjects=None))
         return await hand.process.wait()
@@ -268,7 +270,9 @@ class Crew:
 
     def govern(self) -> None:
         """Other documents stand."""
-        self.tell("documents", standing=[document.body for document in self._front.governed_by])
+        self.tell(
+            "documents", standing=[document.body for document in self._front.governed_by], role=self._front.plane.role
+        )
 
     def take_settings(self, config: Config) -> None:
         self.tell("settings", settings=_settings(config))

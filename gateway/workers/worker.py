@@ -143,6 +143,7 @@ class Worker(Front):
                 assert self.configuring is not None
                 self.configuring.changed(message["devices"])
             case "documents":
+                self.plane.role = message["role"]
                 self.govern(tuple(understand(body) for body in message["standing"]))
             case "certificate":
                 self.reload_certificate()

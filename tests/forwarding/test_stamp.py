@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,11 +38,13 @@ def test_forms(mime: str, form: Form) -> None:
 
 
 def test_the_principals_entry() -> None:
-    """Protocol 1: subject, kind, node, and nothing else of the token."""
-    principal = Principal("thermo-1", Kind.DEVICE, "jti", 0.0, 9.0, ("s",), ("r",), ("g",), (("l", "v"),))
-    assert decode_composite(principal_entry(principal, "edge-1")) == [
-        (PRINCIPAL, b'{"subject":"thermo-1","kind":"device","node":"edge-1"}')
-    ]
+    """Protocol 1: subject, kind, node; groups and labels where it has any (ADR 22); nothing else of the token."""
+    principal = Principal("thermo-1", Kind.DEVICE, "jti", 0.0, 9.0, ("s",), ("r",))
+    identity = '{"subject":"thermo-1","kind":"device","node":"edge-1"'
+    assert decode_composite(principal_entry(principal, "edge-1")) == [(PRINCIPAL, f"{identity}}}".encode())]
+    principal = replace(principal, groups=("g",), labels=(("l", "v"),))
+    more = f'{identity},"groups":["g"],"labels":{{"l":"v"}}}}'
+    assert decode_composite(principal_entry(principal, "edge-1")) == [(PRINCIPAL, more.encode())]
 
 
 def test_the_principals_entry_is_json_whatever_the_names_are() -> None:

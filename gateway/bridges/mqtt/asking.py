@@ -92,11 +92,12 @@ class Asker:
             if known is None:
                 if len(self._ways) >= _WAYS:
                     self._ways.clear()
-                known = self._ways[metadata] = (decide_on(connection, metadata), {})
+                known = self._ways[metadata] = (decide_on(connection, metadata, REQUEST_FNF), {})
             decision, sections = known
             if decision.generation != plane.table.generation:
                 decision.refresh(plane, connection)
-            if decision.told or decision.leased:
+            if decision.told or decision.leased or decision.noted:
+                del self._ways[metadata]
                 return False
             route = decision.pick(plane)
         except RequestError:
