@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.forwarding import flow_log
+
 if TYPE_CHECKING:
     from gateway.forwarding.awaiting import Request
     from gateway.forwarding.decision import Decision
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from gateway.forwarding.governed import Governed
     from gateway.forwarding.stream import Stream
     from gateway.routing.route import Route
+
+# What `ending.finish` calls it, which cannot be imported here.
+_OK = 0
 
 
 class Call:
@@ -60,6 +65,8 @@ class Call:
 
     def passed_on(self) -> None:
         """Fire-and-forget: it is sent, and over with that."""
+        if self.requester.plane.flows is not None:
+            flow_log.ended(self.requester.plane.flows, self, None, _OK)
 
     def failed(self, stream: Stream, code: int, text: bytes) -> bool:
         """The attempt ends with an ERROR frame, or its responder is gone.
@@ -73,3 +80,5 @@ class Call:
     def ended(self, stream: Stream, outcome: int) -> None:
         """Its hops are gone, and it is not tried again; `outcome` as for `finish`."""
         self.stream = None
+        if self.requester.plane.flows is not None:
+            flow_log.ended(self.requester.plane.flows, self, stream, outcome)

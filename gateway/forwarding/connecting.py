@@ -64,7 +64,7 @@ def connect(
         sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
         stamped = section(decision, sent, varying, connection.form, form, stamp)
     counters = connection.counters
-    stats = decision.stats or plane.stats_of(route)
+    stats = decision.stats or plane.stats_of(route, connection, decision.identity)
     if connection.outbox.blocked:
         _slow_down(connection, kind, stats)
     if call is not None:

@@ -143,7 +143,7 @@ class Courier(InternalConnection):
         if key and decision.leased and not leasing.may_send(target, self.plane.monotonic()):
             raise leasing.exhausted()
         section = self._section(metadata, target.form, entry)
-        stats = decision.stats or self.plane.stats_of(route)
+        stats = decision.stats or self.plane.stats_of(route, self)
         stats.requests += 1
         responder_id = target.ids.allocate(target.serving)
         if ended is None:

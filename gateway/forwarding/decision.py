@@ -280,7 +280,8 @@ class Decision:
         )
         self.governed = govern(plane, requester, self, self._candidates)
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
-        labels = {plane.stats_of(candidate) for candidate in self._candidates.routes}
+        rule = "" if self.governed is None or self.governed.rule is None else self.governed.rule.name
+        labels = {plane.stats_of(each, requester, self.identity, rule) for each in self._candidates.routes}
         self.stats = labels.pop() if len(labels) == 1 else None
 
 

@@ -18,7 +18,7 @@ from gateway.errors import (
     RequestError,
     RequestInvalid,
 )
-from gateway.forwarding import deadline, leasing
+from gateway.forwarding import deadline, flow_log, leasing
 from gateway.forwarding.assembly import BREAKING
 from gateway.forwarding.awaiting import await_route
 from gateway.forwarding.connecting import connect
@@ -53,6 +53,7 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
     if connection.budgets is not None:
         connection.budgets.asked += 1
     at = start + 6
+    metadata = b""
     if kind == REQUEST_CHANNEL and head & _FOLLOWS_COMPLETE == _FOLLOWS_COMPLETE:
         head &= ~FOLLOWS  # P34
     try:
@@ -66,7 +67,6 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
             n = _n(data, start + 6)[0]
             if not 0 < n <= MAX_REQUEST_N:
                 raise RequestInvalid(f"initial request n {n} is not within 1 to {MAX_REQUEST_N}", reason="zero_n")
-        metadata = b""
         if head & METADATA:
             if at + 3 > end:
                 raise FrameError("metadata length is cut short")
@@ -85,13 +85,13 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
         if error.address is None or not _await(
             connection, kind, head, stream_id, cast("Address", error.address), data[start:end]
         ):
-            _refuse(connection, kind, head, stream_id, error)
+            _refuse(connection, kind, head, stream_id, error, metadata)
     except RequestError as error:
-        _refuse(connection, kind, head, stream_id, error)
+        _refuse(connection, kind, head, stream_id, error, metadata)
     except FrameError as error:
         if not head & IGNORE:
             raise
-        _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
+        _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason), metadata)
 
 
 def _await(connection: Endpoint, kind: int, head: int, stream_id: int, address: Address, frame: bytes) -> bool:
@@ -243,12 +243,13 @@ def resume_partial(connection: Endpoint, partial: Partial, head: int, data: byte
         _open(connection, kind, first, stream_id, partial.n, metadata, data, at, end)
     except RequestError as error:
         drop_partial(connection, stream_id)
-        _refuse(connection, kind, head, stream_id, error)
+        _refuse(connection, kind, head, stream_id, error, partial.metadata)
     except FrameError as error:
         if not head & IGNORE:
             raise
         drop_partial(connection, stream_id)
-        _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason))
+        wrong = RequestInvalid(str(error), reason=error.reason)
+        _refuse(connection, kind, head, stream_id, wrong, partial.metadata)
 
 
 def grant_partial(connection: Endpoint, partial: Partial, data: bytes, start: int, end: int) -> None:
@@ -264,8 +265,12 @@ def grant_partial(connection: Endpoint, partial: Partial, data: bytes, start: in
     _refuse(connection, partial.kind, FOLLOWS, partial.stream_id, error)
 
 
-def _refuse(connection: Endpoint, kind: int, head: int, stream_id: int, error: RequestError) -> None:
+def _refuse(
+    connection: Endpoint, kind: int, head: int, stream_id: int, error: RequestError, metadata: bytes = b""
+) -> None:
     connection.plane.counters.refuse(error.reason)
+    if connection.plane.flows is not None:
+        flow_log.refused(connection, kind, stream_id, metadata, error)
     if head & FOLLOWS:
         connection.strays.drop_rest(stream_id, connection.grant.limits)
     if kind != REQUEST_FNF:  # P35: never answered, not even by an error

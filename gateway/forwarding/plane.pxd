@@ -1,10 +1,12 @@
 from gateway.forwarding.outbox cimport Flusher
+from gateway.observe.flows cimport FlowRing
 from gateway.observe.metrics cimport Counters
 from gateway.routing.table cimport RoutingTable
 
 
 cdef class Plane:
     cdef public Counters counters
+    cdef public FlowRing flows
     cdef public Flusher flusher
     cdef public RoutingTable table
     cdef public bint draining, observing

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.forwarding import leasing
+from gateway.forwarding import callers, leasing
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.governor import Governor
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Flusher
 from gateway.forwarding.register import Register
 from gateway.forwarding.sounding import Soundings
-from gateway.observe.metrics import Metrics, ServiceStats
+from gateway.observe.metrics import MAX_PATHS, Metrics, ServiceStats
 from gateway.policy.access import Grant
 from gateway.policy.access_list import AccessList
 from gateway.policy.asking import Here
@@ -35,8 +35,10 @@ from gateway.session.setup import SetupRules
 
 if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
+    from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.links import Links
+    from gateway.observe.flows import FlowRing
 
 #: The kind of a connection without a socket.
 INTERNAL = "internal"
@@ -146,8 +148,10 @@ class Plane:
         self.role = "edge"
         #: Whether every request is watched.
         self.observing = False
+        #: Where what becomes of requests is written; None while nobody wants it.
+        self.flows: FlowRing | None = None
         self._opened = first_number
-        self._stats: dict[tuple[str, bool], ServiceStats] = {}
+        self._stats: dict[tuple[str, bool, str, str, str, str], ServiceStats] = {}
 
     def wake(self) -> float:
         """Look at the clock; carriers do at every read. Returns the time."""
@@ -180,15 +184,24 @@ class Plane:
             if connection.side != LOCAL and self.links is not None:
                 self.links.ended(connection, text or reason.label)
 
-    def stats_of(self, route: Route) -> ServiceStats:
-        """The counters that a request to this route belongs to; no label holds a device's id."""
+    def stats_of(
+        self,
+        route: Route,
+        requester: Endpoint | None = None,
+        identity: bytes | None = None,
+        rule: str = "",
+        subset: str = "",
+    ) -> ServiceStats:
+        """The counters that a request to this route belongs to, by whom it is of and which rule of a document it goes
+        by; no label holds a device's id. `identity`: the principal entry of what came over a link."""
         owner = route.owner
         by_device = getattr(owner, "by_device", False)
-        key = ("" if by_device else route.service, by_device)
+        source = "" if requester is None else callers.label(self.table, requester, identity)
+        key = ("" if by_device else route.service, by_device, source, callers.neighbour(owner), rule, subset)
         stats = self._stats.get(key)
         if stats is None:
             stats = self.metrics.service_stats(*key)
-            if len(self._stats) < 1024:
+            if len(self._stats) < MAX_PATHS:
                 self._stats[key] = stats
         return stats
 
@@ -217,6 +230,11 @@ class Plane:
             connection.forget_decisions()
             if judges:
                 connection.judged_otherwise()
+
+    def record(self, flows: FlowRing | None) -> None:
+        """Write what becomes of each request there from now on; None: nowhere."""
+        self.flows = flows
+        self.observing = flows is not None
 
     def drain(self) -> None:
         """Take no new requests; tell every peer that this connection will close when its streams are done."""

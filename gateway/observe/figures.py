@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from gateway.observe.metrics import Counters, Durations, Metrics, ServiceStats
+from gateway.observe.metrics import Counters, Durations, Metrics, Path
 from gateway.observe.updates import UpdateCounters
 
 _OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
@@ -16,10 +16,10 @@ def told(metrics: Metrics) -> dict[str, Any]:
     counters = metrics.counters
     return {
         "counters": {name: getattr(counters, name) for name in Counters.__slots__},
-        "services": {
-            label: [_durations(stats), [getattr(stats, name) for name in _OUTCOMES]]
-            for label, stats in metrics.services.items()
-        },
+        "paths": [
+            [path, _durations(stats), [getattr(stats, name) for name in _OUTCOMES]]
+            for path, stats in metrics.paths.items()
+        ],
         "policies": [[*key, count] for key, count in metrics.policies.items()],
         "lag": _durations(metrics.lag),
         "lag_latest": metrics.lag_latest,
@@ -32,8 +32,8 @@ def heard(figures: dict[str, Any]) -> Metrics:
     metrics = Metrics()
     for name, value in figures["counters"].items():
         setattr(metrics.counters, name, value)
-    for label, (durations, outcomes) in figures["services"].items():
-        stats = metrics.services[label] = ServiceStats()
+    for path, durations, outcomes in figures["paths"]:
+        stats = metrics.enter(Path(*path))
         _take(stats, durations)
         for name, value in zip(_OUTCOMES, outcomes, strict=True):
             setattr(stats, name, value)

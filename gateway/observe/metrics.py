@@ -7,12 +7,16 @@ a word of this program or a service's name, never a device's id (``DEVICES``), a
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
 from gateway.observe.updates import UpdateCounters
 
 MAX_SERVICES: Final = 512
 """Service names that get a label of their own; those that come later share ``OTHER``."""
+
+MAX_PATHS: Final = 4096
+"""Ways from a kind of caller to a service that are counted apart; those that come later only by service."""
 
 MAX_REASONS: Final = 128
 """Words that one table of reasons or kinds holds; past it they are counted as ``OTHER``."""
@@ -153,6 +157,11 @@ class Durations:
     def count(self) -> int:
         return sum(self.buckets)
 
+    def add(self, other: Durations) -> None:
+        """Count what the other one has counted, too."""
+        self.sum_seconds += other.sum_seconds
+        self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
+
 
 class ServiceStats(Durations):
     """One service's requests and how long they took.
@@ -177,35 +186,91 @@ class ServiceStats(Durations):
         return self.requests - self.ok - self.failed - self.canceled - self.refused
 
 
+class Path(NamedTuple):
+    """From whom to where: `source` is a service's name, or a kind of caller with its first group; `service` a label of
+    `Metrics.services`; `node` the neighbour that it goes to, "" for this one; `rule` and `subset` are what a `Service`
+    document calls them, "" without one. None of it is a device's id."""
+
+    source: str
+    service: str
+    node: str = ""
+    rule: str = ""
+    subset: str = ""
+
+
+class Totals(Mapping[str, ServiceStats]):
+    """The services by label, each with all of its paths together. Who asks for one may add to it only while it has one
+    path; the sum of several is made anew each time."""
+
+    __slots__ = ("_paths",)
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[ServiceStats]] = {}
+
+    def __getitem__(self, label: str) -> ServiceStats:
+        paths = self._paths[label]
+        return paths[0] if len(paths) == 1 else total(paths)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def enter(self, label: str, stats: ServiceStats) -> None:
+        self._paths.setdefault(label, []).append(stats)
+
+
+def total(parts: list[ServiceStats]) -> ServiceStats:
+    """All of these together."""
+    whole = ServiceStats()
+    for part in parts:
+        whole.add(part)
+        whole.requests += part.requests
+        whole.ok += part.ok
+        whole.failed += part.failed
+        whole.canceled += part.canceled
+        whole.refused += part.refused
+    return whole
+
+
 class Metrics:
     """All that one node counts. The composition root makes one and hands it to whoever counts."""
 
-    __slots__ = ("counters", "lag", "lag_latest", "policies", "services", "updates")
+    __slots__ = ("counters", "lag", "lag_latest", "paths", "policies", "services", "updates")
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.services: dict[str, ServiceStats] = {}
-        """By label. It only grows: a service that comes back finds its counters."""
+        self.paths: dict[Path, ServiceStats] = {}
+        """What the data plane counts requests by. It only grows: a service that comes back finds its counters."""
+        self.services = Totals()
         self.policies: dict[tuple[str, str], int] = {}
         """What `Access` documents said, by their name and what became of it: denied, audited, dry_run."""
         self.lag = Durations()
         self.lag_latest = 0.0
         self.updates = UpdateCounters()
 
-    def service_stats(self, name: str, by_device: bool) -> ServiceStats:
-        """The counters of a service; the caller keeps the object for as long as its route lives.
+    def service_stats(
+        self, name: str, by_device: bool, source: str = "", node: str = "", rule: str = "", subset: str = ""
+    ) -> ServiceStats:
+        """The counters of one path to a service; the caller keeps the object for as long as its route lives.
 
         ``by_device`` is true for a route that a device (or a person) registered: its name may be or hold that one's
         id, so all of those share the label ``(devices)``.
         """
         label = DEVICES if by_device else name or UNNAMED
-        stats = self.services.get(label)
-        if stats is None:
-            if label != DEVICES and len(self.services) >= MAX_SERVICES:
-                label = OTHER
-                stats = self.services.get(label)
-            if stats is None:
-                stats = self.services[label] = ServiceStats()
+        if label not in self.services and label != DEVICES and len(self.services) >= MAX_SERVICES:
+            label = OTHER
+        path = Path(source, label, node, rule, subset)
+        if path not in self.paths and len(self.paths) >= MAX_PATHS:
+            path = Path(OTHER, label)
+        stats = self.paths.get(path)
+        return self.enter(path) if stats is None else stats
+
+    def enter(self, path: Path) -> ServiceStats:
+        """Begin to count a path."""
+        stats = self.paths[path] = ServiceStats()
+        self.services.enter(path.service, stats)
         return stats
 
     def judged(self, policy: str, outcome: str) -> None:

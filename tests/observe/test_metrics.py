@@ -1,10 +1,13 @@
+import json
 import math
 
 import pytest
 
+from gateway.observe import figures
 from gateway.observe.metrics import (
     BUCKETS,
     DEVICES,
+    MAX_PATHS,
     MAX_REASONS,
     MAX_SERVICES,
     OTHER,
@@ -12,6 +15,7 @@ from gateway.observe.metrics import (
     Counters,
     Durations,
     Metrics,
+    Path,
     ServiceStats,
 )
 
@@ -142,6 +146,37 @@ class TestServices:
             metrics.service_stats(f"service-{number}", by_device=False)
         assert metrics.service_stats("thermostat-1", by_device=True) is metrics.services[DEVICES]
         assert metrics.service_stats("one more", by_device=False) is metrics.services[OTHER]
+
+
+class TestPaths:
+    def test_a_service_is_the_sum_of_its_paths(self) -> None:
+        metrics = Metrics()
+        for source, ok in (("device", 2), ("billing", 3)):
+            stats = metrics.service_stats("thermo", False, source)
+            stats.requests += ok + 1
+            stats.ok += ok
+            stats.observe(0.001)
+        both = metrics.services["thermo"]
+        assert (both.requests, both.ok, both.open, both.count) == (7, 5, 2, 2)
+        assert math.isclose(both.sum_seconds, 0.002)
+
+    def test_paths_are_bounded(self) -> None:
+        metrics = Metrics()
+        for number in range(MAX_PATHS + 10):
+            metrics.service_stats("thermo", False, f"source-{number}").requests += 1
+        assert len(metrics.paths) == MAX_PATHS + 1
+        assert metrics.paths[Path(OTHER, "thermo")].requests == 10
+        assert metrics.services["thermo"].requests == MAX_PATHS + 10
+
+    def test_another_process_hears_them(self) -> None:
+        metrics = Metrics()
+        stats = metrics.service_stats("thermo", False, "device", "edge-2", "set", "canary")
+        stats.requests += 1
+        stats.observe(0.5)
+        heard = figures.heard(json.loads(json.dumps(figures.told(metrics))))
+        (path,) = heard.paths
+        assert path == Path("device", "thermo", "edge-2", "set", "canary")
+        assert heard.services["thermo"].buckets == stats.buckets
 
 
 def test_loop_lag_is_a_newest_value_and_a_histogram() -> None:

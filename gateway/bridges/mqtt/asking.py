@@ -110,7 +110,7 @@ class Asker:
         if section is None:
             rewritten = rewrite(metadata, Form.COMPOSITE, target.form, connection.stamp)
             section = sections[target.form] = len(rewritten).to_bytes(3, "big") + rewritten if rewritten else b""
-        stats = decision.stats or plane.stats_of(route)
+        stats = decision.stats or plane.stats_of(route, connection)
         stats.requests += 1
         stats.ok += 1
         connection.counters.fire_and_forget += 1
