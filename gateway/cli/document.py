@@ -45,9 +45,7 @@ def apply(
     # What needs no node is said without one.
     examined = examine(text)
     if not examined.good:
-        raise GatewayError(
-            "\n".join(f"{name}:{_said(finding)}" for finding in examined.findings if not finding.warning)
-        )
+        raise GatewayError("\n".join(f"{name}:{said(finding)}" for finding in examined.findings if not finding.warning))
     answer = call.send("POST", "/documents:apply", {"text": text})
     for finding in answer["warnings"]:
         place = f"{finding['line']}: " if finding["line"] else ""
@@ -95,6 +93,6 @@ def _kind(text: str) -> str:
     return found
 
 
-def _said(finding: Any) -> str:
+def said(finding: Any) -> str:
     fix = f" (fix: {finding.fix})" if finding.fix else ""
     return printable(f"{finding}{fix}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.diagnosis import CHECKS
+from gateway.documents.findings import CODES
 from gateway.errors import GatewayError
 from gateway.problems import PROBLEMS
 
@@ -18,7 +19,10 @@ def attach(app: typer.Typer) -> None:
 
 def explain(
     slug: Annotated[
-        str, typer.Argument(help="Name of a problem or check. Without: a list of them.", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of a problem or check, or a code of the validator. Without: a list of names.", show_default=False
+        ),
     ] = "",
 ) -> None:
     """Tell more about a problem that the API or doctor has named."""
@@ -35,6 +39,8 @@ def explain(
     elif slug in CHECKS:
         check = CHECKS[slug]
         typer.echo(f"{check.title} (doctor: {check.group})\n\n{check.explanation}")
+    elif slug.upper() in CODES:
+        typer.echo(f"{slug.upper()} (documents)\n\n{CODES[slug.upper()]}\n\n`gateway document check` says where.")
     else:
-        near = get_close_matches(slug, (*PROBLEMS, *CHECKS), n=1)
+        near = get_close_matches(slug, (*PROBLEMS, *CHECKS, *CODES), n=1)
         raise GatewayError(f"nothing is called {slug!r}" + (f"; did you mean {near[0]}?" if near else ""))

@@ -22,7 +22,7 @@ from gateway.documents.topic_rules import (
     plain_topic,
 )
 from gateway.documents.units import Duration
-from gateway.documents.words import Names
+from gateway.documents.words import Names, told
 from gateway.routing.tags import SUB
 from gateway.topics.patterns import Template
 from gateway.topics.rules import Rules
@@ -98,20 +98,24 @@ class HomeAssistant(Part):
 
 
 class Bridge(Body):
+    """An MQTT broker beside this node: which topics are which routes, and who may use which."""
+
     kind: Literal["Bridge"]
-    enabled: bool = True
-    mqtt: Broker
-    topics: Annotated[tuple[TopicRule, ...], Field(max_length=MAX_RULES)] = ()
-    rpc: Annotated[tuple[Rpc, ...], Field(max_length=MAX_RULES)] = ()
-    call: Annotated[tuple[Call, ...], Field(max_length=MAX_RULES)] = ()
-    publish: Filters = ("#",)
-    subscribe: Filters = ("#",)
-    routes: Annotated[tuple[Names, ...], Field(max_length=MAX_FILTERS)] | None = None
-    loop: Loop = Loop()
-    backoff: Backoff = Backoff()
-    presence: Presence = Presence()
-    sparkplug: Literal["off", "aware"] = "off"
-    home_assistant: HomeAssistant | None = None
+    enabled: bool = told("Whether it connects.", True)
+    mqtt: Broker = told("How the broker is reached.")
+    topics: tuple[TopicRule, ...] = told("Which topics are which routes.", (), max_length=MAX_RULES)
+    rpc: tuple[Rpc, ...] = told("Topics whose messages ask for an answer.", (), max_length=MAX_RULES)
+    call: tuple[Call, ...] = told("Where answers of devices of MQTT 3.1.1 come.", (), max_length=MAX_RULES)
+    publish: Filters = told("Topics that it may publish to at all.", ("#",))
+    subscribe: Filters = told("Topics that it may subscribe to at all.", ("#",))
+    routes: tuple[Names, ...] | None = told(
+        "What it may call; not said: what its rules reach.", None, max_length=MAX_FILTERS
+    )
+    loop: Loop = told("How messages are kept from going round.", Loop())
+    backoff: Backoff = told("Between two tries to connect.", Backoff())
+    presence: Presence = told("Where it says that it is there.", Presence())
+    sparkplug: Literal["off", "aware"] = told("Whether it reads Sparkplug B.", "off")
+    home_assistant: HomeAssistant | None = told("Announce devices to Home Assistant.", None)
 
     @property
     def service(self) -> str:

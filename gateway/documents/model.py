@@ -25,7 +25,7 @@ class Body(Part):
     """What every kind has."""
 
     kind: str
-    name: Name
+    name: Name = Field(description="Of its kind there is one of this name.")
 
 
 @dataclass(frozen=True, slots=True)

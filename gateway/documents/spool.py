@@ -12,7 +12,7 @@ from pydantic import Field
 from gateway.documents.findings import Finding
 from gateway.documents.model import Body, Document, Part, Site
 from gateway.documents.units import Duration, Share, Size
-from gateway.documents.words import Names
+from gateway.documents.words import Names, told
 from gateway.policy.access import Pattern, is_reserved
 from gateway.spool.rules import DEFAULT_PRIORITY, PRIORITIES, SpoolRules, WhenFull
 
@@ -92,18 +92,20 @@ class QueueWhileOffline(Part):
 
 
 class Spool(Body):
+    """Messages that wait on disk for a service that is not there."""
+
     kind: Literal["Spool"]
-    match: tuple[Match, ...] = Field(min_length=1, max_length=64)
-    when_full: WhenFull = WhenFull.REJECT
-    max_bytes: Size = _DEFAULTS.max_bytes
-    max_age: Duration = _DEFAULTS.max_age_s
-    max_message: Size = _DEFAULTS.max_message_bytes
-    min_free: Share = _DEFAULTS.min_free
-    priority: Annotated[int, Field(ge=0, lt=PRIORITIES, strict=True)] = DEFAULT_PRIORITY
-    key: Key = Key.DEVICE
-    order: Order = Order.REPLAY_FIRST
-    acknowledge: bool = False
-    queue_while_offline: QueueWhileOffline | None = None
+    match: tuple[Match, ...] = told("Which messages; the first that fits counts.", min_length=1, max_length=64)
+    when_full: WhenFull = told("What happens when there is no room.", WhenFull.REJECT)
+    max_bytes: Size = told("For each service.", _DEFAULTS.max_bytes)
+    max_age: Duration = told("Older ones leave.", _DEFAULTS.max_age_s)
+    max_message: Size = told("Larger ones are refused.", _DEFAULTS.max_message_bytes)
+    min_free: Share = told("Of the volume, left to others.", _DEFAULTS.min_free)
+    priority: Annotated[int, Field(ge=0, lt=PRIORITIES, strict=True)] = told("0 goes first, 9 last.", DEFAULT_PRIORITY)
+    key: Key = told("What keeps its order.", Key.DEVICE)
+    order: Order = told("What goes first when the service is back.", Order.REPLAY_FIRST)
+    acknowledge: bool = told("Deliver fire-and-forget as request/response; the service must answer.", False)
+    queue_while_offline: QueueWhileOffline | None = told("How requests with an answer may wait.", None)
 
     def target(self, name: str, route: str, interaction: Interaction | None = None) -> str | None:
         """Which service a request would wait for; None where this document says nothing of it."""
