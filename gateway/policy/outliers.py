@@ -1,7 +1,7 @@
 """Which instances of one service are left out for a while, and when they come back. Pure: brings no clock.
 
 After Envoy's outlier detection, with RSocket errors in place of HTTP's. An instance is ejected for so many failures in
-a row; or when too large a share of its requests failed, or they took too long on average, within the last interval
+a row; or when too large a share of its requests failed, or half of them took too long, within the last interval
 while the others together did better: where all of them fail, leaving one out helps nobody. The share is judged at every
 failure over a window that slides in halves, so that it is known within an interval and not only at its end.
 
@@ -49,15 +49,16 @@ class Ejection(NamedTuple):
 
 
 class Span:
-    """What came in half an interval: requests, how many failed, how many answers were timed and what they took."""
+    """What came in half an interval: requests, how many failed, how many answers were timed, and how many of those took
+    too long."""
 
-    __slots__ = ("answers", "busy_s", "failures", "requests")
+    __slots__ = ("answers", "failures", "requests", "slow")
 
     def __init__(self) -> None:
         self.requests = 0
         self.failures = 0
         self.answers = 0
-        self.busy_s = 0.0
+        self.slow = 0
 
 
 class Instance:
@@ -90,8 +91,8 @@ class Instance:
         return self.span.answers + self.before.answers
 
     @property
-    def busy_s(self) -> float:
-        return self.span.busy_s + self.before.busy_s
+    def slow(self) -> int:
+        return self.span.slow + self.before.slow
 
 
 class OutlierDetector:
@@ -145,11 +146,12 @@ class OutlierDetector:
             each.proving -= 1
         if seconds >= 0.0:
             each.span.answers += 1
-            each.span.busy_s += seconds
             self._all.span.answers += 1
-            self._all.span.busy_s += seconds
-            if 0.0 < self.rules.latency_s < seconds and self._slow(each):
-                return self._eject(each, Cause.LATENCY, now, hosts)
+            if 0.0 < self.rules.latency_s < seconds:
+                each.span.slow += 1
+                self._all.span.slow += 1
+                if self._slow(each):
+                    return self._eject(each, Cause.LATENCY, now, hosts)
         return None
 
     def failed(self, key: bytes, now: float, hosts: int) -> Ejection | None:
@@ -212,12 +214,11 @@ class OutlierDetector:
         return others > 0 and self._all.failures - failures < share * others - 1e-9
 
     def _slow(self, each: Instance) -> bool:
-        limit_s = self.rules.latency_s
-        answers, busy_s = each.answers, each.busy_s
-        if answers < self.rules.min_requests or busy_s <= limit_s * answers:
+        answers, slow = each.answers, each.slow
+        if answers < self.rules.min_requests or 2 * slow < answers:
             return False
         others = self._all.answers - answers
-        return others > 0 and self._all.busy_s - busy_s <= limit_s * others
+        return others > 0 and 2 * (self._all.slow - slow) < others
 
     def _eject(self, each: Instance, cause: Cause, now: float, hosts: int) -> Ejection | None:
         rules = self.rules
@@ -241,7 +242,7 @@ class OutlierDetector:
             everybody.requests -= span.requests
             everybody.failures -= span.failures
             everybody.answers -= span.answers
-            everybody.busy_s -= span.busy_s
+            everybody.slow -= span.slow
         each.span, each.before = Span(), Span()
         each.row = 0
 

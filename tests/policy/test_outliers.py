@@ -117,6 +117,15 @@ def test_one_that_takes_too_long_while_the_others_do_not_is_out() -> None:
     assert machine.succeeded(A, 0.5, 1000.0, 3) == Ejection(A, Cause.LATENCY, 1000.0, 1030.0)
 
 
+@pytest.mark.parametrize(("slow", "out"), [(24, False), (25, True)])
+def test_it_takes_half_of_them_to_be_slow(slow: int, out: bool) -> None:
+    machine = detector(latency_s=0.2)
+    work(machine, (B, C), 1000.0, 50, 0.05)
+    work(machine, (A,), 1000.0, 25, 0.05)
+    work(machine, (A,), 1000.0, slow, 0.3)
+    assert (A in machine.out) is out
+
+
 def test_where_all_are_slow_nobody_is_out_for_that() -> None:
     machine = detector(latency_s=0.2)
     work(machine, (A, B, C), 1000.0, 50, 0.5)
@@ -266,6 +275,6 @@ def test_the_totals_are_the_sum_of_the_instances(seed: int) -> None:
         assert everybody.requests == sum(each.requests for each in known)
         assert everybody.failures == sum(each.failures for each in known)
         assert everybody.answers == sum(each.answers for each in known)
-        assert everybody.busy_s == pytest.approx(sum(each.busy_s for each in known), abs=1e-6)
+        assert everybody.slow == sum(each.slow for each in known)
         assert len(machine.out) <= 3
         assert machine.returns_at == min((each.until for each in machine.out.values()), default=float("inf"))
