@@ -11,6 +11,7 @@ the text is for a person. Anything outside this tree is a bug.
             ConnectionFailed ConnectionEnded FrameError
         RequestError        ends one stream
             NoRoute NotPermitted RateLimited Overloaded ResponderGone DeadlineExceeded RequestInvalid BrokerRefused
+            FaultInjected
         ControlError        the control plane refuses; nothing was changed
             NotFound AlreadyExists StaleVersion InvalidChange InvalidDocument NotAllowed LoginRefused TooManyAttempts
             EnrolmentRefused
@@ -89,7 +90,7 @@ class FrameError(ProtocolError):
 class RequestError(GatewayError):
     """One request is refused or ended: its code goes out in an ERROR frame on its stream; the connection lives."""
 
-    code: ClassVar[int] = 0x202
+    code: int = 0x202
     reason = "request_error"
     #: The document that refuses it, as `Access/ops-only`; empty where none does.
     policy = ""
@@ -127,6 +128,17 @@ class ResponderGone(RequestError):
 class DeadlineExceeded(RequestError):
     code = 0x203
     reason = "deadline_exceeded"
+
+
+class FaultInjected(RequestError):
+    """Whatever code a document says: a fault that somebody injects on purpose."""
+
+    reason = "fault_abort"
+
+    def __init__(self, text: str, code: int, policy: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.policy = policy
 
 
 class RequestInvalid(RequestError):

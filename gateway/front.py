@@ -25,6 +25,7 @@ from gateway.errors import ConfigError
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.multicast import Multicast
+from gateway.forwarding.nowhere import Nowhere
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
 from gateway.observe.loggers import structlog
@@ -143,6 +144,7 @@ class Front(ABC):
             self.plane.labels = labels
         self.services = NodeServices(self.plane)
         self.plane.multicast = Multicast(self.plane)
+        self.plane.nowhere = Nowhere(self.plane)
 
     def make_listeners(self, authority: bytes) -> None:
         """`authority`: the PEM of the certificate that clients trust, where the node shows one of its own."""

@@ -9,6 +9,7 @@ nobody has processed it, so it is looked up once more and goes another way if th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import Overloaded, RequestError
@@ -52,11 +53,12 @@ Offer = tuple["Address", Request]
 
 
 class Awaiting:
-    """The frames of one stream, held `since` then. `avoid`: where it has been in vain."""
+    """The frames of one stream, held `since` then. `avoid`: where it has been in vain. `address`: who is looked for;
+    None: nobody, its time has not come."""
 
     __slots__ = ("address", "avoid", "frames", "since", "size")
 
-    def __init__(self, address: Address, frame: bytes, since: float, avoid: Endpoint | None = None) -> None:
+    def __init__(self, address: Address | None, frame: bytes, since: float, avoid: Endpoint | None = None) -> None:
         self.address = address
         self.avoid = avoid
         self.since = since
@@ -69,6 +71,27 @@ def await_route(connection: Endpoint, stream_id: int, address: Address, frame: b
     if connection.plane.links is None or connection.side != LOCAL or connection.asking_again:
         return False
     return _hold(connection, stream_id, Awaiting(address, frame, connection.plane.now))
+
+
+def hold_back(connection: Endpoint, stream_id: int, frame: bytes, seconds: float) -> None:
+    """Hold a request for a while, whoever serves it. Raises Overloaded when there is no room."""
+    plane = connection.plane
+    waiting = connection.awaiting
+    if waiting is None:
+        waiting = connection.awaiting = {}
+    held = Awaiting(None, frame, plane.now)
+    if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
+        raise Overloaded("too much of yours is held back", reason="held_back")
+    waiting[stream_id] = held
+    plane.later(seconds, partial(_release, connection, stream_id, held))
+
+
+def _release(connection: Endpoint, stream_id: int, held: Awaiting) -> None:
+    connection.held_since = held.since
+    try:
+        _go_on(connection, stream_id, held)
+    finally:
+        connection.held_since = 0.0
 
 
 def keep(connection: Endpoint, stream_id: int, frame: bytes) -> None:
@@ -129,11 +152,15 @@ def _hold(connection: Endpoint, stream_id: int, held: Awaiting) -> bool:
         raise _no_room()
     waiting[stream_id] = held
     within_s = left_s(held.frames[0]) - (connection.plane.now - held.since)
-    if links is not None and links.resolve(
-        held.address,
-        lambda: _go_on(connection, stream_id, held),
-        within_s=within_s,
-        afresh=held.avoid is not None,
+    if (
+        links is not None
+        and held.address is not None
+        and links.resolve(
+            held.address,
+            lambda: _go_on(connection, stream_id, held),
+            within_s=within_s,
+            afresh=held.avoid is not None,
+        )
     ):
         return True
     if held.avoid is None:

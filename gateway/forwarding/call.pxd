@@ -1,5 +1,8 @@
+cimport cython
+
 from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.endpoint cimport Endpoint
+from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
 from gateway.routing.route cimport Route
 
@@ -13,8 +16,14 @@ cdef class Call:
     cdef public Endpoint requester
     cdef public Route route
     cdef public Stream stream
-    cdef public object governed, request
+    cdef public object governed, guard, request
+    cdef public long ticket
 
+    @cython.locals(plane=Plane, requester=Endpoint)
+    cpdef admit(self)
+    cpdef give_up(self)
+    cpdef tried(self, int verdict)
+    cdef _over(self, int verdict, double seconds)
     cpdef begun(self, Stream stream)
     cpdef passed_on(self)
     cpdef bint failed(self, Stream stream, long code, bytes text) except -1

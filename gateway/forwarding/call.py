@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.forwarding import flow_log
+from gateway.forwarding.admitting import UNKNOWN, WELL, verdict_of
+from gateway.forwarding.stream import REQUEST_RESPONSE
 
 if TYPE_CHECKING:
+    from gateway.forwarding.admitting import Guard
     from gateway.forwarding.awaiting import Request
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.endpoint import Endpoint
@@ -26,13 +29,14 @@ class Call:
     """`attempt`: from 1. `opened_at`: when the first one began, by the plane's clock. `size`: bytes of the request's
     data. `code`: of the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be
     sent once more. `route`, `stream`: of the attempt under way; `stream` is None before it and after its end, and for
-    fire-and-forget that is only passed on."""
+    fire-and-forget that is only passed on. `guard`: who let it go on, by `ticket`, and is to be told of its end."""
 
     __slots__ = (
         "attempt",
         "code",
         "decision",
         "governed",
+        "guard",
         "kind",
         "opened_at",
         "request",
@@ -41,6 +45,7 @@ class Call:
         "route",
         "size",
         "stream",
+        "ticket",
     )
 
     def __init__(
@@ -58,6 +63,39 @@ class Call:
         self.route: Route | None = None
         self.stream: Stream | None = None
         self.request: Request | None = None
+        self.guard: Guard | None = None
+        self.ticket = 0
+
+    def admit(self) -> None:
+        """Ask whoever guards the service whether it may go on. Raises RateLimited, Overloaded."""
+        governed = self.governed
+        if governed is not None and governed.state.guard is not None:
+            guard = governed.state.guard
+            requester = self.requester
+            plane = requester.plane
+            self.ticket = guard.admit(
+                requester, self.decision, self.kind, governed.priority, governed.here, plane.now, plane.overload
+            )
+            self.guard = guard
+
+    def give_up(self) -> None:
+        """It was admitted, and is not sent: nobody is to blame."""
+        self._over(UNKNOWN, -1.0)
+
+    def tried(self, verdict: int) -> None:
+        """The attempt under way is over, well or not, as far as its instance is concerned."""
+        stream, governed = self.stream, self.governed
+        if self.guard is not None and stream is not None and self.route is not None and governed is not None:
+            now = stream.requester.plane.now
+            seconds = now - stream.opened_at if self.kind == REQUEST_RESPONSE else -1.0
+            self.guard.tried(self.route, verdict, seconds, now, len(governed.candidates))
+
+    def _over(self, verdict: int, seconds: float) -> None:
+        guard, governed = self.guard, self.governed
+        if guard is not None and governed is not None:
+            self.guard = None
+            now = self.requester.plane.now
+            guard.over(self.ticket, governed.priority, governed.here, self.kind, verdict, seconds, now)
 
     def begun(self, stream: Stream) -> None:
         """Its pair of hops is set; the request goes out next."""
@@ -65,6 +103,7 @@ class Call:
 
     def passed_on(self) -> None:
         """Fire-and-forget: it is sent, and over with that."""
+        self._over(UNKNOWN, -1.0)
         if self.requester.plane.flows is not None:
             flow_log.ended(self.requester.plane.flows, self, None, _OK)
 
@@ -79,6 +118,10 @@ class Call:
 
     def ended(self, stream: Stream, outcome: int) -> None:
         """Its hops are gone, and it is not tried again; `outcome` as for `finish`."""
+        if self.guard is not None:
+            verdict = WELL if outcome == 0 else verdict_of(self.code) if outcome == 1 else UNKNOWN
+            self.tried(verdict)
+            self._over(verdict, self.requester.plane.now - self.opened_at)
         self.stream = None
         if self.requester.plane.flows is not None:
             flow_log.ended(self.requester.plane.flows, self, stream, outcome)

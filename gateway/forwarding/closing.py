@@ -37,6 +37,7 @@ class CloseReason(Enum):
     OVERLOAD = ("overload", CloseCode.TRY_AGAIN_LATER)
     KICKED = ("kicked", CloseCode.POLICY)
     DRAINED = ("drained", CloseCode.SERVICE_RESTART)
+    FAULT_INJECTED = ("fault_injected", CloseCode.TRY_AGAIN_LATER)
     BUG = ("internal_error", CloseCode.INTERNAL_ERROR)
 
     def __init__(self, label: str, code: CloseCode) -> None:
@@ -65,6 +66,7 @@ _BY_ERROR_REASON = {
     "keepalive_burst": CloseReason.POLICY,
     "premature_ends": CloseReason.POLICY,
     "max_memory_bytes": CloseReason.POLICY,
+    "fault_disconnect": CloseReason.FAULT_INJECTED,
 }
 
 

@@ -51,7 +51,8 @@ class Endpoint(FrameSink):
     leases that this node gave the peer and got from it, where SETUP asked for leases. `side`: which side of this
     node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`: its requests for
     which a route is looked for; `asking_again`: one of them is gone through again, `avoided` is where it has been.
-    `offered`: of a link, requests of clients to which nothing has come back, by its stream ids."""
+    `held_since`: since when the one that is gone through was held back on purpose, else 0. `offered`: of a link,
+    requests of clients to which nothing has come back, by its stream ids."""
 
     __slots__ = (
         "__weakref__",
@@ -71,6 +72,7 @@ class Endpoint(FrameSink):
         "grant",
         "granted",
         "held",
+        "held_since",
         "ids",
         "latest",
         "latest_metadata",
@@ -117,6 +119,7 @@ class Endpoint(FrameSink):
         self.awaiting: dict[int, Awaiting] | None = None
         self.asking_again = False
         self.avoided: Endpoint | None = None
+        self.held_since = 0.0
         self.offered: dict[int, Offer] | None = None
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1

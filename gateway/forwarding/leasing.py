@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import NoRoute, Overloaded, RateLimited
+from gateway.forwarding.admitting import promised
 from gateway.policy.overload import Overload
 from gateway.session.lease import GrantedLease, HeldLease
 from gateway.wire.frames import Lease, decode, encode
@@ -144,6 +145,7 @@ def _allowance(connection: Lifecycle, now: float) -> int:
     if limits.requests_per_second:
         refill(connection, now)
         allowance = max(0, int(connection.tokens))
+    allowance = min(allowance, promised(connection, now))
     return -(-allowance // _SHARE[overload])
 
 

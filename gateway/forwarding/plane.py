@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.links import Links
+    from gateway.forwarding.nowhere import Nowhere
     from gateway.observe.flows import FlowRing
 
 #: The kind of a connection without a socket.
@@ -138,6 +139,8 @@ class Plane:
         #: Takes what is to wait for who is not there; None where nothing is.
         self.intake: Intake | None = None
         self.soundings = Soundings()
+        #: Where requests go that are lost on purpose; None where none can be.
+        self.nowhere: Nowhere | None = None
         #: Who looks after links to other nodes; None where the node has none.
         self.links: Links | None = None
         #: What documents say of requests, and who goes by it; None where they say nothing.
@@ -225,9 +228,11 @@ class Plane:
         if judges:
             here = Here(self.node, self.role, tuple(sorted(self.labels.items())))
             self.judgement = Judgement(governance.access, here)
-        self.governor = Governor(governance, self.governor) if governance.services else None
+        self.governor = Governor(self, governance, self.governor) if governance.services else None
+        self.metrics.guarded(self.governor)
         for connection in list(self.connections.values()):
             connection.forget_decisions()
+            leasing.lend_less(connection)
             if judges:
                 connection.judged_otherwise()
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.errors import RequestError
+from gateway.forwarding import faults
 from gateway.forwarding.call import Call
 from gateway.forwarding.connecting import connect
+from gateway.routing.balancer import pick
+from gateway.routing.group import Group
 
 if TYPE_CHECKING:
     from gateway.forwarding.decision import Decision
@@ -30,15 +34,36 @@ def open_watched(
 ) -> None:
     """Open the stream of a request that is governed, has a deadline, or is seen. Raises RequestError."""
     plane = connection.plane
-    call = Call(connection, stream_id, kind, decision, plane.now, end - at)
-    route = choose(plane, connection, decision, call)
-    connect(connection, decision, route, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, call)
+    governed = decision.governed
+    nowhere = None
+    if governed is not None and governed.fault is not None:
+        becomes = faults.draw(connection, governed, governed.fault)
+        if becomes == faults.HOLD:
+            delay_s = governed.fault.delay_s
+            faults.hold(connection, delay_s, kind, head, stream_id, n, metadata, data, at, end)
+            return
+        nowhere = plane.nowhere if becomes == faults.LOSE else None
+    call = Call(connection, stream_id, kind, decision, connection.held_since or plane.now, end - at)
+    call.admit()
+    try:
+        route = nowhere.route if nowhere is not None else choose(plane, connection, decision, call)
+        connect(
+            connection, decision, route, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, call
+        )
+    except RequestError:
+        call.give_up()
+        raise
 
 
 def choose(plane: Plane, connection: Endpoint, decision: Decision, call: Call) -> Route:
     """Which candidate serves this attempt. Raises NoRoute, Overloaded."""
     if decision.multicast:
         return decision.first
+    if call.governed is not None and call.governed.state.left_out:
+        left_out = call.governed.state.left_out
+        others = [route for route in call.governed.candidates.routes if route.route_id not in left_out]
+        if others:
+            return pick(Group(others), decision.method, plane.random)
     if connection.avoided is not None:
         route = decision.pick(plane)
         return decision.pick_other(plane, connection.avoided) if route.owner is connection.avoided else route

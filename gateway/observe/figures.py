@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from gateway.observe.guards import GuardFigures
 from gateway.observe.metrics import Counters, Durations, Metrics, Path
 from gateway.observe.updates import UpdateCounters
 
@@ -13,6 +14,7 @@ _OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
 
 
 def told(metrics: Metrics) -> dict[str, Any]:
+    metrics.measure()
     counters = metrics.counters
     return {
         "counters": {name: getattr(counters, name) for name in Counters.__slots__},
@@ -24,6 +26,7 @@ def told(metrics: Metrics) -> dict[str, Any]:
         "lag": _durations(metrics.lag),
         "lag_latest": metrics.lag_latest,
         "updates": asdict(metrics.updates),
+        "guards": {label: asdict(each) for label, each in metrics.guards.items()},
     }
 
 
@@ -43,6 +46,9 @@ def heard(figures: dict[str, Any]) -> Metrics:
     said = figures["updates"]
     counted = {name: Counter(said[name]) for name in ("downloads", "reports")}
     metrics.updates = UpdateCounters(**said | counted)
+    for label, guarded in figures["guards"].items():
+        tables = {name: Counter(guarded[name]) for name in ("refused", "faults", "ejections")}
+        metrics.guards[label] = GuardFigures(**guarded | tables)
     return metrics
 
 

@@ -8,8 +8,9 @@ a word of this program or a service's name, never a device's id (``DEVICES``), a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+from gateway.observe.guards import GuardFigures
 from gateway.observe.updates import UpdateCounters
 
 MAX_SERVICES: Final = 512
@@ -234,10 +235,19 @@ def total(parts: list[ServiceStats]) -> ServiceStats:
     return whole
 
 
+class Guards(Protocol):
+    """Whoever guards services, by the labels under which their figures are."""
+
+    @property
+    def labels(self) -> set[str]: ...
+
+    def measure(self) -> None: ...
+
+
 class Metrics:
     """All that one node counts. The composition root makes one and hands it to whoever counts."""
 
-    __slots__ = ("counters", "lag", "lag_latest", "paths", "policies", "services", "updates")
+    __slots__ = ("_guards", "counters", "guards", "lag", "lag_latest", "paths", "policies", "services", "updates")
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -249,6 +259,9 @@ class Metrics:
         self.lag = Durations()
         self.lag_latest = 0.0
         self.updates = UpdateCounters()
+        self.guards: dict[str, GuardFigures] = {}
+        """By service that a document protects, or by document where that speaks of any number of them."""
+        self._guards: Guards | None = None
 
     def service_stats(
         self, name: str, by_device: bool, source: str = "", node: str = "", rule: str = "", subset: str = ""
@@ -277,6 +290,26 @@ class Metrics:
         """An `Access` document has decided, or was told of, something. There are as many as a node has documents."""
         key = policy, outcome
         self.policies[key] = self.policies.get(key, 0) + 1
+
+    def guarded(self, by: Guards | None) -> None:
+        """Who guards services from now on; what was counted stays."""
+        self._guards = by
+        for label in self.guards.keys() - (by.labels if by is not None else set()):
+            self.guards[label].forget()
+
+    def measure(self) -> None:
+        """Bring `guards` up to date, which hold figures of this moment, too."""
+        if self._guards is not None:
+            self._guards.measure()
+
+    def guard_figures(self, label: str) -> GuardFigures:
+        """What protects one service, as it is counted."""
+        if label not in self.guards and len(self.guards) >= MAX_SERVICES:
+            label = OTHER
+        figures = self.guards.get(label)
+        if figures is None:
+            figures = self.guards[label] = GuardFigures()
+        return figures
 
     def loop_lag(self, seconds: float) -> None:
         """How much later than it asked a timer of the event loop ran."""

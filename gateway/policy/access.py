@@ -109,6 +109,10 @@ class Pattern:
             at = found + len(part)
         return True
 
+    def reaches(self, service: str) -> bool:
+        """Whether it may match a name that begins with this one. True where that is not certain."""
+        return self._prefix.startswith(service) or (self._suffix is not None and service.startswith(self._prefix))
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -155,6 +159,12 @@ class Grant:
         return is_name(name) and (
             is_reserved(name)
             or (_any(self._calls, name) and (not self._bounds or all(_any(routes, name) for _, routes in self._bounds)))
+        )
+
+    def may_call_into(self, service: str) -> bool:
+        """Whether there can be a route of a service that the principal may call. True where that is not certain."""
+        return any(each.reaches(service) for each in self._calls) and all(
+            any(each.reaches(service) for each in calls) for _, calls in self._bounds
         )
 
     def allows_calls_of(self, other: Grant) -> bool:

@@ -93,6 +93,14 @@ class Rates:
             others = len(bucket.borrowers) - (borrower in bucket.borrowers)
         return max(0, int((bucket.left + 1e-9) / (1 + others)))
 
+    def leave_of(self, borrower: int, now: float) -> int:
+        """The least that may be promised to `borrower` of any bucket that it has lately taken from by lease."""
+        least = int(self._burst)
+        for key, bucket in self._buckets.items():
+            if bucket.borrowers and borrower in bucket.borrowers:
+                least = min(least, self.leave(key, now, borrower))
+        return least
+
     def retry_after_s(self, key: str, now: float) -> float:
         """Seconds until `key` has a token again."""
         bucket = self._buckets.get(self._known(key))

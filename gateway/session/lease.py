@@ -32,6 +32,7 @@ class GrantedLease:
     """
 
     __slots__ = (
+        "_absorbed",
         "_again_at",
         "_ends_at",
         "_fraction",
@@ -59,6 +60,7 @@ class GrantedLease:
         self._ends_at = 0.0
         self._older_left = 0
         self._older_ends_at = 0.0
+        self._absorbed = 0
         self._low = 0
         self._renew_at = 0.0
         self._again_at = 0.0
@@ -67,7 +69,8 @@ class GrantedLease:
         """Whether `renew` would send a lease, given an allowance. Cheap, for after each request."""
         if not self._given or now >= self._renew_at:
             return True
-        return self._left <= self._low and now >= self._again_at
+        # What was charged to an older lease may have been sent under this one: the requester has that much less left.
+        return self._left - self._absorbed <= self._low and now >= self._again_at
 
     def renew(self, now: float, allowance: int) -> Lease | None:
         """The lease to send now, if any. `allowance`: the requests that may come until it ends.
@@ -82,6 +85,7 @@ class GrantedLease:
             return None
         self._set_aside(now)
         self._given = True
+        self._absorbed = 0
         self._left = min(allowance, _MAX_U31)
         self._low = int(self._left * self._fraction)
         self._ends_at = now + self._ttl_s
@@ -101,6 +105,7 @@ class GrantedLease:
         if self._older_left:
             if now < self._older_ends_at:
                 self._older_left -= 1
+                self._absorbed += 1
                 return True
             self._older_left = 0
         if self._left and now < self._ends_at:

@@ -142,6 +142,15 @@ class TestRenewal:
         lease.renew(now, 5)
         assert spend_all(lease, now) == taken
 
+    def test_what_was_charged_to_an_older_one_may_be_of_the_newest(self) -> None:
+        """P36: a requester with nothing under way, whose newest lease is the smaller one, is not left without."""
+        lease = GrantedLease()
+        lease.renew(0.0, 20)
+        spend_all(lease, 0.0, 15)
+        assert lease.renew(1.0, 8) == Lease(30_000, 8)
+        assert spend_all(lease, 1.0, 8) == 8
+        assert lease.due(1.0 + GAP_S)
+
     def test_one_that_ended_long_ago_leaves_nothing(self) -> None:
         lease = GrantedLease(ttl_s=10.0)
         lease.renew(0.0, 100)
