@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.documents import access_conflicts
 from gateway.documents.access import Access, Condition, Target
 from gateway.documents.findings import Finding
 from gateway.documents.model import Document, Site
@@ -31,6 +32,7 @@ def check(document: Document, standing: Sequence[Document], site: Site | None) -
             yield from _of_target(target, f"{place}/to/{number}")
         for number, condition in enumerate(rule.when):
             yield from _of_condition(condition, f"{place}/when/{number}")
+    yield from access_conflicts.check(document, standing)
 
 
 def _of_target(target: Target, place: str) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.documents.service import Match, Source
-from gateway.policy.access import Pattern
+from gateway.policy.access import SUBJECT, Pattern
 
 
 def pattern_covers(wide: str, narrow: str) -> bool:
-    """A star in a name can only be met by a star, so what matches a pattern's text matches all that it stands for."""
-    pattern = Pattern(wide, "")
+    """A star in a name can only be met by a star, so what matches a pattern's text matches all that it stands for.
+    `{sub}` is met by itself alone."""
+    pattern = Pattern(wide, SUBJECT)
     return pattern.matches(narrow) and (not narrow.endswith((".*", "/*")) or pattern.matches(narrow[:-2]))
 
 

@@ -59,7 +59,13 @@ CODES = MappingProxyType(
         "GW0163": "A part of an `Access` that can never do anything.",
         "GW0164": "An `Access` refuses everything of everybody.",
         "GW0165": "The node's own services, under `gateway`, are out of reach of `Access`: devices must reach renewal.",
+        "GW0166": "A rule rules out all that it asks for.",
+        "GW0167": "A rule fits nothing that one before it does not.",
+        "GW0168": "No `Bridge` has the topics.",
+        "GW0169": "A DENY refuses to everybody what an ALLOW is about.",
         "GW0181": "Another document of the node says it already.",
+        "GW0183": "The filter of the flow log cannot be read.",
+        "GW0184": "A flow has no such field, or it cannot be left out.",
     }
 )
 

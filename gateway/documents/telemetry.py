@@ -13,7 +13,7 @@ from gateway.documents.units import Size
 from gateway.documents.words import Percent, Value, shares, told
 from gateway.policy import telemetry
 
-Named = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
+Named = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")]
 
 
 def _url(text: str) -> str:

@@ -40,6 +40,11 @@ def test_a_telemetry_means_what_it_says() -> None:
         (telemetry("tracing: {endpoint: 'http://collector:x'}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'http://c', randomSamplingPercentage: 101}"), "GW0103", 3),
         (telemetry("flowLog: {capacity: 0}"), "GW0103", 3),
+        (telemetry("flowLog: {filter: 'verdict ='}"), "GW0183", 3),
+        (telemetry("flowLog: {filter: 'colour == 1'}"), "GW0183", 3),
+        (telemetry("flowLog: {redact: [routes]}"), "GW0184", 3),
+        (telemetry("flowLog: {redact: [verdict]}"), "GW0184", 3),
+        (telemetry("flowLog: {file: {fields: [payload]}}"), "GW0184", 3),
     ],
 )
 def test_what_is_wrong_is_said_with_its_code_and_line(text: str, code: str, line: int) -> None:
