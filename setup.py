@@ -13,6 +13,7 @@ from setuptools.command.build_ext import build_ext
 MODULES = [
     "forwarding/admitting",
     "forwarding/call",
+    "forwarding/choosing",
     "forwarding/connecting",
     "forwarding/connection",
     "forwarding/credit",

@@ -1,5 +1,6 @@
 cimport cython
 
+from gateway.forwarding.choosing cimport Part
 from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.endpoint cimport Endpoint
 from gateway.forwarding.plane cimport Plane
@@ -16,6 +17,7 @@ cdef class Call:
     cdef public Endpoint requester
     cdef public Route route
     cdef public Stream stream
+    cdef public Part part
     cdef public object governed, guard, request
     cdef public long ticket
 

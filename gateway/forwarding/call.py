@@ -15,6 +15,7 @@ from gateway.forwarding.stream import REQUEST_RESPONSE
 if TYPE_CHECKING:
     from gateway.forwarding.admitting import Guard
     from gateway.forwarding.awaiting import Request
+    from gateway.forwarding.choosing import Part
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.governed import Governed
@@ -28,8 +29,9 @@ _OK = 0
 class Call:
     """`attempt`: from 1. `opened_at`: when the first one began, by the plane's clock. `size`: bytes of the request's
     data. `code`: of the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be
-    sent once more. `route`, `stream`: of the attempt under way; `stream` is None before it and after its end, and for
-    fire-and-forget that is only passed on. `guard`: who let it go on, by `ticket`, and is to be told of its end."""
+    sent once more. `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way;
+    `stream` is None before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go
+    on, by `ticket`, and is to be told of its end."""
 
     __slots__ = (
         "attempt",
@@ -39,6 +41,7 @@ class Call:
         "guard",
         "kind",
         "opened_at",
+        "part",
         "request",
         "requester",
         "requester_id",
@@ -60,6 +63,7 @@ class Call:
         self.size = size
         self.attempt = 1
         self.code = 0
+        self.part: Part | None = None
         self.route: Route | None = None
         self.stream: Stream | None = None
         self.request: Request | None = None

@@ -1,6 +1,7 @@
 cimport cython
 
 from gateway.forwarding.call cimport Call
+from gateway.forwarding.choosing cimport Part
 from gateway.forwarding.credit cimport Credit
 from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.endpoint cimport Endpoint
@@ -16,7 +17,7 @@ cdef int COMPLETE, FOLLOWS
 cdef int REQUEST_CHANNEL, REQUEST_FNF, REQUEST_RESPONSE, REQUEST_STREAM, REQUEST_UNFINISHED
 
 
-@cython.locals(counters=Counters, form=long, ids=StreamIds, plane=Plane, responder_id=long, sent=bytes, stamped=bytes, stats=ServiceStats, stream=Stream, target=Endpoint)
+@cython.locals(counters=Counters, form=long, ids=StreamIds, part=Part, plane=Plane, responder_id=long, sent=bytes, stamped=bytes, stats=ServiceStats, stream=Stream, target=Endpoint)
 cpdef connect(Endpoint connection, Decision decision, Route route, int kind, int head, long stream_id, long n, bytes metadata, bint varying, long deadline_at, bytes data, Py_ssize_t at, Py_ssize_t end, Call call)
 
 cdef _after_send(Endpoint connection, Outbox outbox)

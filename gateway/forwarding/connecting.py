@@ -10,6 +10,7 @@ from gateway.forwarding.awaiting import Request, offer
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.decision import section
 from gateway.forwarding.links import LOCAL
+from gateway.forwarding.stamp import lengthened
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
     REQUEST_FNF,
@@ -64,7 +65,13 @@ def connect(
         sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
         stamped = section(decision, sent, varying, connection.form, form, stamp)
     counters = connection.counters
-    stats = decision.stats or plane.stats_of(route, connection, decision.identity)
+    part = None if call is None else call.part
+    if part is None:
+        stats = decision.stats or plane.stats_of(route, connection, decision.identity)
+    else:
+        stats = part.stats or plane.stats_of(route, connection, decision.identity, part.rule, part.subset)
+        if part.entry and target.side != LOCAL:
+            stamped = lengthened(stamped, part.entry)
     if connection.outbox.blocked:
         _slow_down(connection, kind, stats)
     if call is not None:

@@ -6,7 +6,7 @@ from gateway.routing.route cimport Route
 
 
 cdef class Decision:
-    cdef public object address, governed, identity, method, shard_key, tags
+    cdef public object address, governed, hashed, identity, method, shard_key, subset, tags
     cdef public dict variants
     cdef public int interaction
     cdef public ServiceStats stats

@@ -19,7 +19,7 @@ from gateway.routing.balancer import Method, fan_out, pick, shard
 from gateway.routing.group import Group
 from gateway.routing.locator import locate
 from gateway.routing.route import Route
-from gateway.routing.tags import Tag
+from gateway.routing.tags import Tag, canonical_tag, query_of
 from gateway.wire import brokering
 from gateway.wire.brokering import Cast
 from gateway.wire.metadata import decode_routing
@@ -47,7 +47,8 @@ class Decision:
     over a link. `governed`: what a `Service` document says of the requests; None: nothing. `variants`: where documents
     make a difference between interactions, a decision for each (`interaction`: its request's frame type; 0: it is for
     all). `tags`: all that its requests carry, as access rules ask for them. `noted`: an access rule wants to be told of
-    each request, so each is decided anew."""
+    each request, so each is decided anew. `subset`: the part of the service that the node before has drawn; `hashed`:
+    the value of the tag that a document balances by."""
 
     __slots__ = (
         "_candidates",
@@ -57,6 +58,7 @@ class Decision:
         "address",
         "generation",
         "governed",
+        "hashed",
         "identity",
         "interaction",
         "leased",
@@ -67,6 +69,7 @@ class Decision:
         "sections",
         "shard_key",
         "stats",
+        "subset",
         "tags",
         "told",
         "variants",
@@ -81,6 +84,8 @@ class Decision:
         posted: bool = False,
         interaction: int = 0,
         tags: tuple[Tag, ...] = (),
+        subset: str = "",
+        hashed: str | None = None,
     ) -> None:
         self.address = address
         self.posted = posted
@@ -96,6 +101,8 @@ class Decision:
         self.interaction = interaction
         self.tags = tags
         self.noted = False
+        self.subset = subset
+        self.hashed = hashed
         self.governed: Governed | None = None
         self.variants: dict[int, Decision] | None = None
         self._group: Group | None = None
@@ -144,6 +151,8 @@ class Decision:
                 posted=self.posted,
                 interaction=interaction,
                 tags=self.tags,
+                subset=self.subset,
+                hashed=self.hashed,
             )
         if found.generation != plane.table.generation:
             found.refresh(plane, requester)
@@ -239,7 +248,9 @@ class Decision:
         denied = None
         noted = False
         if plane.links is not None:
-            ahead = toward(requester, group.routes, everywhere=self.multicast or self.shard_key is not None)
+            # Where a document splits, subsets are looked for everywhere, and who is near is seen then.
+            everywhere = self.multicast or self.shard_key is not None or plane.governs(group.routes[0].service)
+            ahead = toward(requester, group.routes, everywhere=everywhere)
             if not ahead:
                 raise self._nobody(plane)
             if len(ahead) < len(group):
@@ -278,8 +289,8 @@ class Decision:
             candidate.owner.judges_topics  # type: ignore[attr-defined]
             for candidate in self._candidates.routes
         )
-        self.governed = govern(plane, requester, self, self._candidates)
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
+        self.governed = govern(plane, requester, self, self._candidates)
         rule = "" if self.governed is None or self.governed.rule is None else self.governed.rule.name
         labels = {plane.stats_of(each, requester, self.identity, rule) for each in self._candidates.routes}
         self.stats = labels.pop() if len(labels) == 1 else None
@@ -305,8 +316,20 @@ def decide(plane: Plane, deciding: Deciding, requester: Endpoint, max_route_byte
     carried = [(key, value) for key, separator, value in pairs if separator]
     if broker_address is not None:
         carried += broker_address.tags
+    subset, hashed = "", None
+    if deciding.subset is not None:
+        subset, *labels = decode_routing(deciding.subset) or ("",)
+        address = address.narrowed(query_of(canonical_tag(*label.partition("=")[::2]) for label in labels))
+    if plane.governor is not None:
+        address, hashed = plane.governor.keyed(plane.table, address)
     decision = Decision(
-        address, plane.balancing, deciding.identity, posted=deciding.posted, tags=tuple(dict.fromkeys(carried))
+        address,
+        plane.balancing,
+        deciding.identity,
+        posted=deciding.posted,
+        tags=tuple(dict.fromkeys(carried)),
+        subset=subset,
+        hashed=hashed,
     )
     decision.refresh(plane, requester)
     return decision

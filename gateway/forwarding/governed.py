@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from gateway.forwarding.admitting import ORDINARY
+from gateway.forwarding.choosing import WHOLE_SERVICE, Choices, Chooser
 from gateway.forwarding.links import LOCAL
 
 if TYPE_CHECKING:
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 class ServiceState:
     """What this node remembers of one service that a document governs. It outlives new documents that say the same of
-    it. `guard`: what protects it, where the document asks for anything of the kind. `left_out`: route ids of its
-    ejected instances. `faults`: how many were injected, by kind."""
+    it. `guard`: what protects it, where the document asks for anything of the kind. `choices`: what choosing its
+    instances remembers. `faults`: how many were injected, by kind."""
 
-    __slots__ = ("faults", "guard", "left_out", "name", "rules")
+    __slots__ = ("choices", "faults", "guard", "name", "rules")
 
     def __init__(self, name: str, rules: ServiceRules) -> None:
         self.name = name
         self.rules = rules
+        self.choices = Choices()
         self.guard: Guard | None = None
-        self.left_out: frozenset[bytes] = frozenset()
         self.faults: Counter[str] = Counter()
 
     @property
@@ -39,19 +40,22 @@ class ServiceState:
 
     def leave_out(self, instances: frozenset[bytes]) -> None:
         """Pass these over from now on, while there are others."""
-        self.left_out = instances
+        self.choices.leave_out(instances)
 
 
 class Governed:
     """`rule`: the one that holds for the requests of a decision; None: the document has none for them. `here`: their
     caller is connected to this node, so what is done once a request is done here. `priority`, `fault`: the rule's."""
 
-    __slots__ = ("candidates", "fault", "here", "priority", "rule", "state")
+    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "rule", "state")
 
-    def __init__(self, state: ServiceState, rule: RouteRule | None, candidates: Group, *, here: bool) -> None:
+    def __init__(
+        self, state: ServiceState, rule: RouteRule | None, candidates: Group, chooser: Chooser, *, here: bool
+    ) -> None:
         self.state = state
         self.rule = rule
         self.candidates = candidates
+        self.chooser = chooser
         self.here = here
         self.fault = None if rule is None else rule.fault
         self.priority = ORDINARY if rule is None else rule.priority
@@ -69,4 +73,5 @@ def govern(plane: Plane, requester: Endpoint, decision: Decision, candidates: Gr
     if state is None:
         return None
     rule = governor.rule(state, requester, decision)
-    return Governed(state, rule, candidates, here=requester.side == LOCAL)
+    chooser = Chooser(plane, requester, decision, state.rules, state.choices, rule or WHOLE_SERVICE, candidates.routes)
+    return Governed(state, rule, candidates, chooser, here=requester.side == LOCAL)

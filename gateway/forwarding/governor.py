@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 from gateway.forwarding.admitting import Guard, Rated, guards
 from gateway.forwarding.governed import ServiceState
+from gateway.forwarding.judging import caller_of
 from gateway.policy.access import is_reserved
 from gateway.policy.matching import rule_for
+from gateway.routing.locator import longest_name
+from gateway.routing.tags import SERVICE_NAME, canonical_key
 
 if TYPE_CHECKING:
     from gateway.forwarding.decision import Decision
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from gateway.forwarding.plane import Plane
     from gateway.policy.governance import Governance
     from gateway.policy.traffic import RouteRule
+    from gateway.routing.address import Address
+    from gateway.routing.table import RoutingTable
 
 #: Services of which something is remembered; one document with a pattern may speak of any number.
 MAX_STATES = 4096
@@ -89,5 +94,19 @@ class Governor:
 
     def rule(self, state: ServiceState, requester: Endpoint, decision: Decision) -> RouteRule | None:
         """The first route rule that fits the requests of a decision."""
-        principal = requester.grant.principal
-        return rule_for(state.rules, decision.interaction, state.name, decision.address.route, principal)
+        caller = caller_of(requester, decision.identity)
+        return rule_for(state.rules, decision.interaction, state.name, decision.address.route, caller)
+
+    def keyed(self, table: RoutingTable, address: Address) -> tuple[Address, str | None]:
+        """Where a service is balanced by a tag of the request, that says which instance, and not what it must have:
+        the address without it, and its value."""
+        if not address.tags:
+            return address, None
+        service = address.tag(SERVICE_NAME) or longest_name(table.by_service, address.route) or ""
+        state = self.state(service)
+        balancer = None if state is None else state.rules.balancer
+        if balancer is None or not balancer.hash_key:
+            return address, None
+        key = canonical_key(balancer.hash_key)
+        value = None if key == SERVICE_NAME else address.tag(key)
+        return (address, None) if value is None else (address.without(key), value)

@@ -241,6 +241,10 @@ class Plane:
         self.flows = flows
         self.observing = flows is not None
 
+    def governs(self, service: str) -> bool:
+        """Whether a `Service` document says how requests to a service are treated."""
+        return self.governor is not None and self.governor.state(service) is not None
+
     def drain(self) -> None:
         """Take no new requests; tell every peer that this connection will close when its streams are done."""
         self.draining = True

@@ -24,15 +24,16 @@ from gateway.wire.mimetypes import (
     PRINCIPAL,
     ROUTING,
     SPOOLED,
+    SUBSET,
     encode_mime,
     normalise,
 )
 
 _CREDENTIALS = frozenset({AUTHENTICATION})
 #: What only a node says: whoever believes a message's id drops what has it already.
-_WITHHELD = _CREDENTIALS | {PRINCIPAL, SPOOLED}
+_WITHHELD = _CREDENTIALS | {PRINCIPAL, SPOOLED, SUBSET}
 _POSTED = encode_mime(POST)
-_DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL})
+_DECIDING = frozenset({ROUTING, BROKER_FRAME, AUTHENTICATION, PRINCIPAL, SUBSET})
 
 
 class Form(IntEnum):
@@ -66,10 +67,11 @@ class Deciding:
     `routing`, `broker` and `identity` (the principal) are their contents or None; `varying` says whether other entries
     (tracing, MIME types) came along, which differ from request to request and must not be part of a cache key. `key` is
     the raw bytes of the deciding entries. `deadline_at`: where in the metadata its deadline is; 0: it has none.
-    `posted`: it comes out of an outbox, with an id by which it is known again.
+    `posted`: it comes out of an outbox, with an id by which it is known again. `subset`: the part of the service
+    that the node before has drawn.
     """
 
-    __slots__ = ("broker", "deadline_at", "identity", "key", "posted", "routing", "varying")
+    __slots__ = ("broker", "deadline_at", "identity", "key", "posted", "routing", "subset", "varying")
 
     def __init__(self, metadata: bytes, form: int, max_entries: int, *, foreign: bool = True) -> None:
         """`foreign`: it comes from no node, whatever principal it names.
@@ -79,6 +81,7 @@ class Deciding:
         self.routing: bytes | None = None
         self.broker: bytes | None = None
         self.identity: bytes | None = None
+        self.subset: bytes | None = None
         self.deadline_at = 0
         self.varying = False
         self.posted = False
@@ -110,6 +113,8 @@ class Deciding:
                 if self.identity is not None:
                     raise RequestInvalid("two principals in one request", reason="principal")
                 self.identity = metadata[entry.content_start : entry.end]
+            elif entry.mime == SUBSET and not foreign:
+                self.subset = metadata[entry.content_start : entry.end]
         if self.varying:
             # A post goes another way than what is addressed like it; no metadata ends with half an entry.
             self.key = b"".join((*kept, _POSTED) if self.posted else kept)
@@ -132,6 +137,11 @@ def rewrite(metadata: bytes, source: int, target: int, stamp: bytes | None) -> b
     if target != Form.COMPOSITE:
         return metadata
     return (encode_composite([(ROUTING, metadata)]) if source == Form.ROUTING else b"") + stamp
+
+
+def lengthened(section: bytes, entry: bytes) -> bytes:
+    """The metadata section of a request with one more entry at its end."""
+    return (len(section) - 3 + len(entry)).to_bytes(3, "big") + section[3:] + entry
 
 
 def _forwarded(metadata: bytes, withheld: frozenset[str]) -> Iterator[bytes]:

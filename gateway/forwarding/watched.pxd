@@ -1,6 +1,7 @@
 cimport cython
 
 from gateway.forwarding.call cimport Call
+from gateway.forwarding.choosing cimport Chooser
 from gateway.forwarding.connecting cimport connect
 from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.endpoint cimport Endpoint
@@ -11,5 +12,5 @@ from gateway.routing.route cimport Route
 @cython.locals(call=Call, plane=Plane, route=Route)
 cpdef open_watched(Endpoint connection, Decision decision, int kind, int head, long stream_id, long n, bytes metadata, bint varying, long deadline_at, bytes data, Py_ssize_t at, Py_ssize_t end)
 
-@cython.locals(route=Route)
+@cython.locals(chooser=Chooser, route=Route)
 cpdef Route choose(Plane plane, Endpoint connection, Decision decision, Call call)

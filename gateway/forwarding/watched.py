@@ -8,8 +8,6 @@ from gateway.errors import RequestError
 from gateway.forwarding import faults
 from gateway.forwarding.call import Call
 from gateway.forwarding.connecting import connect
-from gateway.routing.balancer import pick
-from gateway.routing.group import Group
 
 if TYPE_CHECKING:
     from gateway.forwarding.decision import Decision
@@ -59,11 +57,14 @@ def choose(plane: Plane, connection: Endpoint, decision: Decision, call: Call) -
     """Which candidate serves this attempt. Raises NoRoute, Overloaded."""
     if decision.multicast:
         return decision.first
-    if call.governed is not None and call.governed.state.left_out:
-        left_out = call.governed.state.left_out
-        others = [route for route in call.governed.candidates.routes if route.route_id not in left_out]
-        if others:
-            return pick(Group(others), decision.method, plane.random)
+    governed = decision.governed
+    if governed is not None:
+        chooser = governed.chooser
+        route = chooser.pick(plane)
+        call.part = chooser.part
+        if connection.avoided is not None and route.owner is connection.avoided:
+            route = chooser.pick_elsewhere(plane, connection.avoided)
+        return route
     if connection.avoided is not None:
         route = decision.pick(plane)
         return decision.pick_other(plane, connection.avoided) if route.owner is connection.avoided else route

@@ -12,7 +12,7 @@ form its shard key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.errors import RequestInvalid
 from gateway.routing.balancer import Method, method_of
@@ -39,6 +39,14 @@ class Address:
     def tag(self, key: str) -> str | None:
         """The value that the address asks for under a canonical key."""
         return next((value for name, value in self.tags if name == key), None)
+
+    def narrowed(self, tags: Query) -> Address:
+        """The same, of those instances alone that have these tags, too."""
+        return replace(self, tags=query_of((*self.tags, *tags))) if tags else self
+
+    def without(self, key: str) -> Address:
+        """The same, whatever value it asks for under a canonical key."""
+        return replace(self, tags=tuple(tag for tag in self.tags if tag[0] != key))
 
     def __str__(self) -> str:
         """As an error names it: the route, or the tags by their short names."""

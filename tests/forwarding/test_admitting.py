@@ -427,7 +427,7 @@ def test_an_ejection_can_be_taken_back(site: Site) -> None:
     assert not guard.restore(bytes(16))
     assert guard.restore(key)
     assert not guard.outliers.out
-    assert site.plane.governor.state("echo").left_out == frozenset()  # type: ignore[union-attr]
+    assert site.plane.governor.state("echo").choices.out == frozenset()  # type: ignore[union-attr]
 
 
 # Documents
