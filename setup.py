@@ -26,6 +26,7 @@ MODULES = [
     "forwarding/opening",
     "forwarding/outbox",
     "forwarding/plane",
+    "forwarding/sampling",
     "forwarding/strays",
     "forwarding/watched",
     "load/calls",

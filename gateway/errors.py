@@ -94,6 +94,8 @@ class RequestError(GatewayError):
     reason = "request_error"
     #: The document that refuses it, as `Access/ops-only`; empty where none does.
     policy = ""
+    trace_id = ""
+    """Of the trace in which it is recorded already."""
 
 
 class NoRoute(RequestError):

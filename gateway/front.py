@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from gateway import __version__
 from gateway.config import Config, address
 from gateway.configuring import Configuring
 from gateway.control.registry import Publication
@@ -37,6 +38,7 @@ from gateway.observe.watchdog import Watchdog
 from gateway.policy.overload import LoopLoad, Overload
 from gateway.policy.principal import Principal
 from gateway.publishing import admission_rules, snapshot
+from gateway.tracing import Spans
 from gateway.transport.admission import LATE, NO_MEMORY, Admission
 from gateway.transport.carrier import House, SocketCarrier
 from gateway.transport.listener import Listener
@@ -80,9 +82,12 @@ class Front(ABC):
         self._load = LoopLoad(config.limits.lag_warn_ms / 1000, config.limits.lag_shed_ms / 1000)
         self._log_settings = config.log
         self._goodbyes: asyncio.Task[None] | None = None
-        self._refusals = RefusalLog(
-            self.metrics.counters, lambda reason, count: self.log.warning("refused", reason=reason, count=count)
-        )
+        self._refusals = RefusalLog(self.metrics.counters, self._say_refused)
+
+    def _say_refused(self, reason: str, count: int) -> None:
+        trace_id = self.spans.trace_of(reason)
+        more = {"trace_id": trace_id} if trace_id else {}
+        self.log.warning("refused", reason=reason, count=count, **more)
 
     # What each process knows in its own way
 
@@ -142,6 +147,7 @@ class Front(ABC):
             if len(config.node.name.encode()) <= MAX_TAG_BYTES:
                 labels.setdefault("edge", config.node.name)
             self.plane.labels = labels
+        self.spans = Spans(self.plane, config.node.name, __version__)
         self.services = NodeServices(self.plane)
         self.plane.multicast = Multicast(self.plane)
         self.plane.nowhere = Nowhere(self.plane)
@@ -212,7 +218,9 @@ class Front(ABC):
     def govern(self, documents: tuple[Document, ...]) -> None:
         """Let the data plane go by what these documents say of requests."""
         self.governed_by = documents
-        self.plane.govern(governance(documents))
+        rules = governance(documents)
+        self.spans.take(rules.telemetry.tracing)
+        self.plane.govern(rules)
 
     def checks(self) -> dict[str, Callable[[], str | None]]:
         """What readiness asks: None, or why not."""

@@ -245,6 +245,7 @@ class Node(Front):
         await self.links.stop()
         for listener in self.listeners.values():
             await listener.stop()
+        await self.spans.close()
         if self.workers is not None:
             await self.workers.close()
         if self.telemetry is not None:

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -265,9 +265,16 @@ class Servant:
             self.client.send(*[item] * n)
 
 
-async def call(client: RawClient, route: str = "echo.it", data: bytes = b"hello", timeout: float = 20) -> bytes:
+async def call(
+    client: RawClient,
+    route: str = "echo.it",
+    data: bytes = b"hello",
+    timeout: float = 20,
+    *,
+    entries: Iterable[tuple[str, bytes]] = (),
+) -> bytes:
     """Ask and return the answer's data; frames of other streams that come in between are dropped."""
-    number = client.request(route, data)
+    number = client.request(route, data, entries=entries)
     while True:
         frame = await client.recv(timeout)
         if getattr(frame, "stream_id", 0) == number:

@@ -189,6 +189,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("reason",),
     ),
     Family(
+        "gateway_spans_total",
+        "counter",
+        "Spans of traces by what became of them: delivered, failed (the collector did not take them), dropped (the "
+        "queue was full).",
+        lambda r: _table(r.metrics.counters.spans),
+        ("outcome",),
+    ),
+    Family(
         "gateway_outbox_bytes",
         "gauge",
         "Bytes that wait to leave on all connections.",

@@ -64,6 +64,7 @@ CODES = MappingProxyType(
         "GW0168": "No `Bridge` has the topics.",
         "GW0169": "A DENY refuses to everybody what an ALLOW is about.",
         "GW0181": "Another document of the node says it already.",
+        "GW0182": "What delivers spans is not installed on this node: it records none.",
         "GW0183": "The filter of the flow log cannot be read.",
         "GW0184": "A flow has no such field, or it cannot be left out.",
     }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
 from gateway.documents.model import Body, Part
 from gateway.documents.units import Size
-from gateway.documents.words import Percent, Value, shares, told
+from gateway.documents.words import Names, Percent, Value, shares, told
 from gateway.policy import telemetry
 
+#: Where a collector takes spans (OTLP over HTTP).
+TRACES_PATH = "/v1/traces"
 Named = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")]
 
 
@@ -29,19 +31,32 @@ def _url(text: str) -> str:
     return text
 
 
+class ServiceTracing(Part):
+    service: Names = told("A service, or several by `*`.")
+    random_sampling_percentage: Percent = told("Of the traces that begin with a request to it.")
+
+
 class Tracing(Part):
     endpoint: Annotated[str, Field(max_length=1024), AfterValidator(_url)] = told(
-        "Where spans go, OTLP over HTTP, as http://collector:4318."
+        "Where spans go, OTLP over HTTP, as http://collector:4318. Without a path: /v1/traces."
     )
-    random_sampling_percentage: Percent = told(
-        "Of the traces that begin here; those of callers go by what they say.", 1.0
+    random_sampling_percentage: Percent = told("Of the traces that begin here.", 1.0)
+    respect_caller: bool = told(
+        "Whether a trace that a client brings along goes by what the client has decided on it.", True, strict=True
     )
+    services: tuple[ServiceTracing, ...] = told("Other shares; the first that fits holds.", (), max_length=256)
     custom_tags: Annotated[dict[Named, Value], Field(max_length=32)] = told("Put on every span.", default_factory=dict)
 
     @property
     def rules(self) -> telemetry.Tracing:
+        parts = urlsplit(self.endpoint)
+        endpoint = self.endpoint if parts.path.strip("/") else urlunsplit(parts._replace(path=TRACES_PATH))
+        others = tuple(
+            telemetry.ServiceSampling(other.service, shares(other.random_sampling_percentage))
+            for other in self.services
+        )
         tags = tuple(sorted(self.custom_tags.items()))
-        return telemetry.Tracing(self.endpoint, shares(self.random_sampling_percentage), tags)
+        return telemetry.Tracing(endpoint, shares(self.random_sampling_percentage), tags, others, self.respect_caller)
 
 
 class FlowFile(Part):

@@ -10,6 +10,7 @@ from gateway.documents.model import Document, Site
 from gateway.documents.telemetry import FlowLog, Telemetry
 from gateway.observe.flow_fields import FIELDS, unknown
 from gateway.observe.flow_filter import FilterError, FlowFilter
+from gateway.observe.spans import missing
 
 
 def check(document: Document, standing: Sequence[Document], site: Site | None) -> Iterator[Finding]:
@@ -23,6 +24,8 @@ def check(document: Document, standing: Sequence[Document], site: Site | None) -
         ):
             if here is not None and there is not None:
                 yield Finding("GW0181", f"{other.id} has {part}, too", f"/{part}", fix="one document of the two")
+    if spec.tracing is not None and site is not None and (what := missing()):
+        yield Finding("GW0182", what, "/tracing", fix="install it beside the node", warning=True)
     if spec.flow_log is not None:
         yield from _check_flow_log(spec.flow_log)
 

@@ -18,7 +18,7 @@ cdef class Call:
     cdef public Route route
     cdef public Stream stream
     cdef public Part part
-    cdef public object governed, guard, request
+    cdef public object governed, guard, request, trace
     cdef public long ticket
 
     @cython.locals(plane=Plane, requester=Endpoint)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.governed import Governed
     from gateway.forwarding.stream import Stream
+    from gateway.forwarding.tracing import Trace
     from gateway.routing.route import Route
 
 # What `ending.finish` calls it, which cannot be imported here.
@@ -31,7 +32,7 @@ class Call:
     data. `code`: of the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be
     sent once more. `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way;
     `stream` is None before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go
-    on, by `ticket`, and is to be told of its end."""
+    on, by `ticket`, and is to be told of its end. `trace`: what is recorded of it; None: nothing."""
 
     __slots__ = (
         "attempt",
@@ -49,6 +50,7 @@ class Call:
         "size",
         "stream",
         "ticket",
+        "trace",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class Call:
         self.request: Request | None = None
         self.guard: Guard | None = None
         self.ticket = 0
+        self.trace: Trace | None = None
 
     def admit(self) -> None:
         """Ask whoever guards the service whether it may go on. Raises RateLimited, Overloaded."""
@@ -110,6 +113,8 @@ class Call:
         self._over(UNKNOWN, -1.0)
         if self.requester.plane.flows is not None:
             flow_log.ended(self.requester.plane.flows, self, None, _OK)
+        if self.trace is not None:
+            self.trace.ended(0)
 
     def failed(self, stream: Stream, code: int, text: bytes) -> bool:
         """The attempt ends with an ERROR frame, or its responder is gone.
@@ -118,6 +123,8 @@ class Call:
         told nothing.
         """
         self.code = code
+        if self.trace is not None:
+            self.trace.text = text
         return False
 
     def ended(self, stream: Stream, outcome: int) -> None:
@@ -129,3 +136,5 @@ class Call:
         self.stream = None
         if self.requester.plane.flows is not None:
             flow_log.ended(self.requester.plane.flows, self, stream, outcome)
+        if self.trace is not None:
+            self.trace.ended(outcome, self.code)

@@ -19,6 +19,7 @@ from gateway.forwarding.stream import (
     REQUEST_UNFINISHED,
     new_stream,
 )
+from gateway.forwarding.tracing import traced_section
 from gateway.wire.frames import COMPLETE, FOLLOWS
 from gateway.wire.octets import cut
 
@@ -57,13 +58,17 @@ def connect(
     if target.outbox.slow:
         raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
     form = target.form
-    stamped = None if varying else decision.sections[form]
+    trace = None if call is None else call.trace
+    stamped = None if varying or trace is not None else decision.sections[form]
     if stamped is None:
         # What came over a link was stamped by the node that its caller is connected to.
         theirs = decision.identity is not None and connection.side != LOCAL
         stamp = None if theirs else connection.stamp
         sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
-        stamped = section(decision, sent, varying, connection.form, form, stamp)
+        if call is None or trace is None:
+            stamped = section(decision, sent, varying, connection.form, form, stamp)
+        else:
+            stamped = traced_section(call, trace, sent, form, stamp)
     counters = connection.counters
     part = None if call is None else call.part
     if part is None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.governed import Governed
     from gateway.forwarding.plane import Plane
+    from gateway.forwarding.sampling import Sampler
     from gateway.observe.metrics import ServiceStats
 
 #: Decisions kept a connection; a client that addresses more at random pays for the misses itself.
@@ -48,7 +49,7 @@ class Decision:
     make a difference between interactions, a decision for each (`interaction`: its request's frame type; 0: it is for
     all). `tags`: all that its requests carry, as access rules ask for them. `noted`: an access rule wants to be told of
     each request, so each is decided anew. `subset`: the part of the service that the node before has drawn; `hashed`:
-    the value of the tag that a document balances by."""
+    the value of the tag that a document balances by. `sampler`: which are recorded as parts of a trace; None: none."""
 
     __slots__ = (
         "_candidates",
@@ -66,6 +67,7 @@ class Decision:
         "multicast",
         "noted",
         "posted",
+        "sampler",
         "sections",
         "shard_key",
         "stats",
@@ -105,6 +107,7 @@ class Decision:
         self.hashed = hashed
         self.governed: Governed | None = None
         self.variants: dict[int, Decision] | None = None
+        self.sampler: Sampler | None = None
         self._group: Group | None = None
         self._version = -1
         self._follows = False
@@ -265,6 +268,7 @@ class Decision:
                     self._candidates = group
                     self.variants = {}
                     self.governed = None
+                    self.sampler = None
                     return
                 verdicts[name] = grant.may_call(name, route)
                 if caller is not None and verdicts[name]:
@@ -289,6 +293,7 @@ class Decision:
             candidate.owner.judges_topics  # type: ignore[attr-defined]
             for candidate in self._candidates.routes
         )
+        self.sampler = None if plane.tracing is None else plane.tracing.sampler(self._candidates.routes[0])
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
         self.governed = govern(plane, requester, self, self._candidates)
         rule = "" if self.governed is None or self.governed.rule is None else self.governed.rule.name

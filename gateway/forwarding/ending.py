@@ -98,6 +98,8 @@ def withdraw(stream: Stream) -> None:
     counters = responder.plane.counters
     counters.streams_open -= 1
     stream.stats.requests -= 1
+    if stream.watch is not None and stream.watch.trace is not None:
+        stream.watch.trace.ended(FAILED, text="asked again elsewhere")
     stream.watch = None
 
 

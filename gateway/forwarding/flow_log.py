@@ -84,7 +84,7 @@ def ended(ring: FlowRing, call: Call, stream: Stream | None, outcome: int) -> No
         reason,
         None if call.governed is None else call.governed.state.rules,
         None,
-        None,
+        None if call.trace is None else call.trace.trace_id,
         None,
     )
 

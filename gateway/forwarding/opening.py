@@ -27,6 +27,7 @@ from gateway.forwarding.links import LOCAL
 from gateway.forwarding.partial import Partial
 from gateway.forwarding.stamp import Deciding, Form
 from gateway.forwarding.stream import REQUEST_CHANNEL, REQUEST_FNF, REQUEST_STREAM
+from gateway.forwarding.traced import open_traced
 from gateway.forwarding.watched import open_watched
 from gateway.wire.frames import COMPLETE, FOLLOWS, IGNORE, MAX_REQUEST_N, METADATA, Error, encode
 from gateway.wire.octets import cut, equal
@@ -140,8 +141,18 @@ def _open(
     if decision.variants is not None:
         decision = decision.variant(kind, plane, connection)
         varying = varying or decision.noted
+    sampler = decision.sampler
+    if sampler is not None:
+        trace = sampler.begin(metadata, varying, connection.form, connection.side)
+        if trace is not None:
+            open_traced(
+                connection, decision, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, trace
+            )
+            return
     if decision.governed is not None or deadline_at or plane.observing:
-        open_watched(connection, decision, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end)
+        open_watched(
+            connection, decision, kind, head, stream_id, n, metadata, varying, deadline_at, data, at, end, None
+        )
         return
     if decision.multicast:
         route = decision.first
@@ -268,9 +279,12 @@ def grant_partial(connection: Endpoint, partial: Partial, data: bytes, start: in
 def _refuse(
     connection: Endpoint, kind: int, head: int, stream_id: int, error: RequestError, metadata: bytes = b""
 ) -> None:
-    connection.plane.counters.refuse(error.reason)
-    if connection.plane.flows is not None:
+    plane = connection.plane
+    plane.counters.refuse(error.reason)
+    if plane.flows is not None:
         flow_log.refused(connection, kind, stream_id, metadata, error)
+    if plane.tracing is not None:
+        plane.tracing.refused(metadata, connection.form, kind, error)
     if head & FOLLOWS:
         connection.strays.drop_rest(stream_id, connection.grant.limits)
     if kind != REQUEST_FNF:  # P35: never answered, not even by an error

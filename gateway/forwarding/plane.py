@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.links import Links
     from gateway.forwarding.nowhere import Nowhere
+    from gateway.forwarding.tracing import Tracing
     from gateway.observe.flows import FlowRing
 
 #: The kind of a connection without a socket.
@@ -149,6 +150,8 @@ class Plane:
         #: Who may do what, by `Access` documents; false where there are none. `role`: edge or central, for those.
         self.judgement = Judgement()
         self.role = "edge"
+        #: What is recorded of requests; None where no document asks for it.
+        self.tracing: Tracing | None = None
         #: Whether every request is watched.
         self.observing = False
         #: Where what becomes of requests is written; None while nobody wants it.

@@ -10,7 +10,7 @@ from gateway.routing.route cimport Route
 
 
 @cython.locals(call=Call, plane=Plane, route=Route)
-cpdef open_watched(Endpoint connection, Decision decision, int kind, int head, long stream_id, long n, bytes metadata, bint varying, long deadline_at, bytes data, Py_ssize_t at, Py_ssize_t end)
+cpdef open_watched(Endpoint connection, Decision decision, int kind, int head, long stream_id, long n, bytes metadata, bint varying, long deadline_at, bytes data, Py_ssize_t at, Py_ssize_t end, object trace)
 
 @cython.locals(chooser=Chooser, route=Route)
 cpdef Route choose(Plane plane, Endpoint connection, Decision decision, Call call)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.plane import Plane
+    from gateway.forwarding.tracing import Trace
     from gateway.routing.route import Route
 
 
@@ -29,6 +30,7 @@ def open_watched(
     data: bytes,
     at: int,
     end: int,
+    trace: Trace | None,
 ) -> None:
     """Open the stream of a request that is governed, has a deadline, or is seen. Raises RequestError."""
     plane = connection.plane
@@ -42,6 +44,7 @@ def open_watched(
             return
         nowhere = plane.nowhere if becomes == faults.LOSE else None
     call = Call(connection, stream_id, kind, decision, connection.held_since or plane.now, end - at)
+    call.trace = trace
     call.admit()
     try:
         route = nowhere.route if nowhere is not None else choose(plane, connection, decision, call)

@@ -60,6 +60,7 @@ class Counters:
         "resumes_refused",
         "sessions_parked",
         "sessions_resumed",
+        "spans",
         "streams_open",
         "tokens_refused",
     )
@@ -95,6 +96,8 @@ class Counters:
         self.sessions_parked = 0
         """Sessions that have lost their link and wait for another; their connections count as open."""
         self.sessions_resumed = 0
+        self.spans: dict[str, int] = {}
+        """Spans of traces by what became of them: delivered, failed (the collector did not take them), dropped."""
         self.resumes_refused: dict[str, int] = {}
         """RESUME frames that got a "no", by reason."""
 
@@ -125,6 +128,9 @@ class Counters:
 
     def refuse_token(self, reason: str) -> None:
         _count(self.tokens_refused, reason)
+
+    def span(self, outcome: str, n: int = 1) -> None:
+        _count(self.spans, outcome, n)
 
     def refuse_resume(self, reason: str) -> None:
         _count(self.resumes_refused, reason)

@@ -187,6 +187,7 @@ class Worker(Front):
             self._reporting.cancel()
         for listener in self.listeners.values():
             await listener.stop()
+        await self.spans.close()
         await self.renewal.stop()
         await self.enrolling.stop()
         assert self.configuring is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.documents.model import Site
 from gateway.documents.validation import examine, understand
 from gateway.policy.telemetry import FlowFile, FlowLog, TelemetryRules, Tracing
 
@@ -24,7 +25,7 @@ def test_a_telemetry_means_what_it_says() -> None:
     assert examined.findings == ()
     (document,) = examined.documents
     assert document.spec.rules == TelemetryRules(
-        Tracing("http://collector:4318", 0.1, (("site", "7"),)),
+        Tracing("http://collector:4318/v1/traces", 0.1, (("site", "7"),)),
         FlowLog(1024, 'verdict != "FORWARDED" || latency_ms > 500', ("route",), FlowFile(8 << 20, 3)),
     )
     assert understand(document.body) == document
@@ -36,6 +37,7 @@ def test_a_telemetry_means_what_it_says() -> None:
         (telemetry("flowLog: {}\n---\nkind: Telemetry\nname: b\nflowLog: {}"), "GW0181", 7),
         (telemetry("tracing: {randomSamplingPercentage: 1}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'collector:4318'}"), "GW0103", 3),
+        (telemetry("tracing: {endpoint: 'http://c', services: [{service: 'a b*?'}]}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'http://me:secret@collector'}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'http://collector:x'}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'http://c', randomSamplingPercentage: 101}"), "GW0103", 3),
@@ -50,3 +52,22 @@ def test_a_telemetry_means_what_it_says() -> None:
 def test_what_is_wrong_is_said_with_its_code_and_line(text: str, code: str, line: int) -> None:
     findings = examine(text).findings
     assert (code, line) in [(finding.code, finding.line) for finding in findings], findings
+
+
+def test_shares_by_service() -> None:
+    more = "services: [{service: 'lab.*', randomSamplingPercentage: 100}, {service: '*', randomSamplingPercentage: 5}]"
+    (document,) = examine(telemetry(f"tracing: {{endpoint: 'https://c/otlp', respectCaller: false, {more}}}")).documents
+    tracing = document.spec.rules.tracing
+    assert (tracing.endpoint, tracing.parent_based) == ("https://c/otlp", False)
+    assert (tracing.share("lab.x"), tracing.share("thermo")) == (1.0, 0.05)
+    (document,) = examine(telemetry("tracing: {endpoint: 'https://c'}")).documents
+    assert document.spec.rules.tracing.share("thermo") == 0.01
+
+
+def test_a_node_that_cannot_deliver_spans_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.observe.spans.find_spec", lambda name: None)
+    text = telemetry("tracing: {endpoint: 'http://c'}")
+    assert examine(text).findings == ()
+    (finding,) = examine(text, site=Site(1, 1)).findings
+    assert (finding.code, finding.warning) == ("GW0182", True)
+    assert "rsocket-edge-gateway[otlp]" in finding.text
