@@ -59,6 +59,7 @@ def reason_for_violation(code: CloseCode) -> CloseReason:
 
 _BY_ERROR_REASON = {
     "not_permitted": CloseReason.FORBIDDEN,
+    "access_denied": CloseReason.FORBIDDEN,
     "draining": CloseReason.DRAINED,
     "broken_messages": CloseReason.TOO_BIG,
     "ignored_frames": CloseReason.POLICY,

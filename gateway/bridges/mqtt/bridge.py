@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.bridges.mqtt.asking import Asker
 from gateway.bridges.mqtt.calls import Calls
 from gateway.bridges.mqtt.client import Arrival, Backoff, Client
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.inbound import Inbound, Store
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.memory import Memory
@@ -31,10 +32,12 @@ from gateway.bridges.mqtt.sparkplug import Births, Lives
 from gateway.bridges.mqtt.subscription import Subscriptions
 from gateway.errors import BridgeError, NoRoute, RequestInvalid
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.ending import OK, finish
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.exchanges import Exchanges, Handler, route_of
 from gateway.forwarding.outbox import NoCarrier
 from gateway.forwarding.stamp import Form, principal_entry
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_UNFINISHED, Stream
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.policy.principal import Kind, Principal
 from gateway.routing.route import Route
@@ -45,6 +48,7 @@ from gateway.wire.frames import FrameType, Request, RequestFnf, peek_stream_id, 
 
 if TYPE_CHECKING:
     from gateway.documents.bridge import Bridge as Spec
+    from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane, Snapshot
 
 _ASKED = (FrameType.REQUEST_RESPONSE, FrameType.REQUEST_FNF)
@@ -80,6 +84,8 @@ class Bridge(Exchanges):
     __slots__ = (
         "_asker",
         "_calls",
+        "_fired_by",
+        "_gate",
         "_handlers",
         "_house",
         "_inbound",
@@ -96,6 +102,8 @@ class Bridge(Exchanges):
         "spec",
     )
 
+    judges_topics = True
+
     def __init__(self, spec: Spec, house: House, prepare: Callable[[], Dial], counters: BridgeCounters) -> None:
         """`prepare` makes what to connect with, anew for each try. Raises BridgeError when its files cannot be had."""
         plane = house.plane
@@ -108,6 +116,8 @@ class Bridge(Exchanges):
         self.spec = spec
         self.counters_of_mqtt = counters
         self._house = house
+        self._gate = Gate(plane, lambda: self.caller)
+        self._fired_by: dict[int, Connection] = {}
         self._memory = Memory(house.directory, spec.name)
         self._asker = Asker(self)
         self._routes: list[Route] = []
@@ -131,7 +141,7 @@ class Bridge(Exchanges):
         )
         aware = spec.sparkplug == "aware"
         births, lives = (Births(), Lives()) if aware else (None, None)
-        self._rpc = Rpc(spec.rules, self._asker, self.client, guard, counters)
+        self._rpc = Rpc(spec.rules, self._asker, self.client, guard, self._gate, counters)
         self._inbound = Inbound(
             spec.name,
             spec.rules,
@@ -143,6 +153,7 @@ class Bridge(Exchanges):
             principal,
             self._rpc,
             births,
+            self._gate,
             cached=cached,
             version=spec.mqtt.version,
             clock=plane.monotonic,
@@ -155,19 +166,20 @@ class Bridge(Exchanges):
             self.client,
             guard,
             counters,
+            self._gate,
             cached=cached,
             lives=lives,
             clock=plane.monotonic,
         )
         self._calls = Calls(
-            spec.name, house.node_id, spec.mqtt.version, spec.rules, self.client, self._outbound, counters
+            spec.name, house.node_id, spec.mqtt.version, spec.rules, self.client, self._outbound, self._gate, counters
         )
         self._presence = Presence(spec, plane, self.client, lives, counters)
         filters = (*spec.rules.filters, *self._calls.filters, *self._presence.filters)
         self._subscribed = Subscribed(filters, identifiers=spec.mqtt.version == VERSION_5)
         self.client.want([Filter(each.topic, each.qos, each.number) for each in self._subscribed.asked])
         self._subscriptions = Subscriptions(
-            spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum, births
+            spec.name, spec.rules, spec.mqtt.endpoints, prepare, counters, spec.mqtt.receive_maximum, self._gate, births
         )
         self.carrier = _Brake(self.client)
         self._handlers: dict[str, tuple[tuple[FrameType, ...], Handler]] = {
@@ -203,6 +215,16 @@ class Bridge(Exchanges):
         """Its rights are its document's; their limits are the settings'."""
         self.hold(snapshot.grant(self.principal))
         self._asker.forget_ways()
+
+    def forget_decisions(self) -> None:
+        super().forget_decisions()
+        if hasattr(self, "_asker"):
+            self._asker.forget_ways()
+
+    def judged_otherwise(self) -> None:
+        super().judged_otherwise()
+        self._gate.changed()
+        self._rpc.judge()
 
     def _route(self, service: str) -> Route:
         return Route(uuid.uuid4().bytes, service, self, subject=self.spec.service, tags=((UNNARROWED, "1"),))
@@ -272,13 +294,24 @@ class Bridge(Exchanges):
             raise RequestInvalid(f"{route} is a {wanted}, not a {exchange.interaction.name}")
         return handler
 
+    def spread(self, stream: Stream, routes: list[Route]) -> None:
+        """Remember who a whole fire-and-forget is from; it needs no more of a stream than that."""
+        if stream.interaction == REQUEST_FNF and not stream.state & REQUEST_UNFINISHED:
+            self._fired_by[stream.responder_id] = cast("Connection", stream.requester)
+            finish(stream, OK)
+
     def fired(self, request: Request) -> None:
         assert isinstance(request, RequestFnf)
         route, metadata = route_of(request), request.metadata or b""
+        connection = self._fired_by.pop(request.stream_id, None)
         if route == f"{self.spec.service}.publish":
-            self._outbound.fired_publish(metadata, request.data)
+            self._outbound.fired_publish(metadata, request.data, connection)
         else:
-            self._outbound.fired(metadata, request.data)
+            self._outbound.fired(metadata, request.data, connection)
+
+    def _ended(self, exchange: Exchange) -> None:
+        super()._ended(exchange)
+        self._gate.ended(exchange)
 
     # What an operator sees
 

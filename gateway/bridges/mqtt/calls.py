@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.bridges.mqtt import packets
 from gateway.bridges.mqtt.client import Client
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbound import Outbound, refusal
 from gateway.bridges.mqtt.properties import END, ERROR, ERROR_TEXT, Asked, asked_of, payload_metadata
@@ -30,6 +31,7 @@ from gateway.errors import (
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
+from gateway.policy.authorization import Act
 from gateway.topics.rules import CallRule, Rules
 from gateway.wire.frames import FrameType
 
@@ -62,6 +64,7 @@ class Calls:
         rules: Rules,
         client: Client,
         outbound: Outbound,
+        gate: Gate,
         counters: BridgeCounters,
     ) -> None:
         self.reply_topic = f"gateway/reply/{node_id}/{name}"
@@ -71,6 +74,7 @@ class Calls:
         self._client = client
         self._outbound = outbound
         self._counters = counters
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[tuple[str, bytes], _Call] = {}
         self._topics: dict[str, int] = {}
@@ -89,6 +93,7 @@ class Calls:
         if asked.topic is None:
             raise RequestInvalid("name the topic: routing tag topic=…", reason="mqtt_topic")
         self._outbound.check_topic(asked.topic)
+        self._gate.admit(exchange, Act.PUBLISH, asked.topic)
         if len(self._waiting) >= MAX_CALLS:
             raise Overloaded(f"bridge {self._name} has {MAX_CALLS} calls open", reason="mqtt_calls")
         self._counters.rpc += 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from gateway.bridges.mqtt import packets
 from gateway.bridges.mqtt.asking import Asker, Done
 from gateway.bridges.mqtt.client import Arrival, Client
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.properties import metadata_of
 from gateway.bridges.mqtt.rpc import Rpc
@@ -94,6 +95,7 @@ class Inbound:
         principal: Principal,
         rpc: Rpc,
         births: Births | None,
+        gate: Gate,
         *,
         cached: bool,
         version: int,
@@ -117,6 +119,7 @@ class Inbound:
         self._wall = wall
         self._rpc = rpc
         self._births = births
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._known: dict[object, bytes] = {}
         self._held: set[_Held] = set()
@@ -149,6 +152,10 @@ class Inbound:
             self._client.acknowledge(arrival)
             return
         rule = matched.rule
+        if not self._gate.takes(message.topic):
+            self._counters.dropped["access_denied"] += 1
+            self._client.acknowledge(arrival, packets.NOT_AUTHORIZED)
+            return
         try:
             metadata = self._metadata(arrival, matched)
         except ValueError:
@@ -211,6 +218,9 @@ class Inbound:
 
     def _go(self, held: _Held) -> None:
         rule = held.matched.rule
+        if held.tries and not self._gate.takes(held.arrival.message.topic):
+            self._refuse(held, "access_denied", packets.NOT_AUTHORIZED)
+            return
         if isinstance(rule, InRule) and rule.spool is not None:
             if not self._parcels:
                 self._loop.call_soon(self._store_all)

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.bridges.mqtt import packets
 from gateway.bridges.mqtt.client import Client
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.outgoing import LOST, UNSENT
@@ -29,6 +30,7 @@ from gateway.errors import (
     RequestInvalid,
     ResponderGone,
 )
+from gateway.forwarding.connection import Connection
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
 from gateway.topics.rules import OutRule, Retain, Rules
@@ -51,6 +53,7 @@ class Outbound:
         client: Client,
         guard: LoopGuard,
         counters: BridgeCounters,
+        gate: Gate,
         *,
         cached: bool,
         lives: Lives | None,
@@ -63,6 +66,7 @@ class Outbound:
         self._client = client
         self._guard = guard
         self._counters = counters
+        self._gate = gate
         self._cached = cached
         self._lives = lives
         self._clock = clock
@@ -76,16 +80,18 @@ class Outbound:
         """A request on a route of an out rule. Raises RequestError."""
         metadata = exchange.request.metadata or b""
         message, _ = self._mapped(metadata, exchange.data, answered=exchange.interaction is FrameType.REQUEST_RESPONSE)
+        self._gate.check(lambda: self._gate.caller(exchange), message.topic)
         if exchange.interaction is FrameType.REQUEST_FNF:
             exchange.cancel()
             self._fire(message, metadata)
         else:
             self.confirm(message, exchange)
 
-    def fired(self, metadata: bytes, data: bytes) -> None:
-        """The same of a fire-and-forget that came in one piece."""
+    def fired(self, metadata: bytes, data: bytes, connection: Connection | None = None) -> None:
+        """The same of a fire-and-forget that came in one piece, over `connection` where that is known."""
         try:
             message, _ = self._mapped(metadata, data, answered=False)
+            self._gate.check(lambda: self._gate.named(metadata, connection), message.topic)
         except RequestError as error:
             self._counters.dropped[error.reason] += 1
             return
@@ -131,15 +137,17 @@ class Outbound:
         """Raises RequestError."""
         metadata = exchange.request.metadata or b""
         message = self._asked_for(metadata, exchange.data, exchange.interaction)
+        self._gate.check(lambda: self._gate.caller(exchange), message.topic)
         if exchange.interaction is FrameType.REQUEST_FNF:
             exchange.cancel()
             self._fire(message, metadata)
         else:
             self.confirm(message, exchange)
 
-    def fired_publish(self, metadata: bytes, data: bytes) -> None:
+    def fired_publish(self, metadata: bytes, data: bytes, connection: Connection | None = None) -> None:
         try:
             message = self._asked_for(metadata, data, FrameType.REQUEST_FNF)
+            self._gate.check(lambda: self._gate.named(metadata, connection), message.topic)
         except RequestError as error:
             self._counters.dropped[error.reason] += 1
             return

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Final
 from gateway.bridges.mqtt import packets
 from gateway.bridges.mqtt.asking import Asker
 from gateway.bridges.mqtt.client import Arrival, Client
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.loop_guard import LoopGuard
 from gateway.bridges.mqtt.message import Message, Properties
 from gateway.bridges.mqtt.properties import answer_properties, error_properties
 from gateway.errors import RequestError, RequestInvalid
+from gateway.forwarding.ending import RIGHTS_CHANGED
 from gateway.observe.bridges import BridgeCounters
+from gateway.policy.authorization import Act
 from gateway.policy.mqtt_filters import is_topic
 from gateway.wire.frames import MAX_REQUEST_N, ErrorCode
 
@@ -34,11 +37,14 @@ _WORDS: Final = {int(code): code.name.lower() for code in ErrorCode}
 class Rpc:
     """The requests of one bridge."""
 
-    def __init__(self, rules: Rules, asker: Asker, client: Client, guard: LoopGuard, counters: BridgeCounters) -> None:
+    def __init__(
+        self, rules: Rules, asker: Asker, client: Client, guard: LoopGuard, gate: Gate, counters: BridgeCounters
+    ) -> None:
         self._rules = rules
         self._asker = asker
         self._client = client
         self._guard = guard
+        self._gate = gate
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._open: set[_Open] = set()
@@ -48,7 +54,8 @@ class Rpc:
         self._counters.rpc += 1
         properties = arrival.message.properties
         topic = properties.response_topic or ""
-        if not is_topic(topic) or not self._rules.may_publish(topic) or len(self._open) >= MAX_OPEN:
+        may = is_topic(topic) and self._rules.may_publish(topic) and self._gate.takes(topic, Act.PUBLISH)
+        if not may or len(self._open) >= MAX_OPEN:
             # There is nowhere to say so.
             self._counters.rpc_failed += 1
             self._counters.dropped["mqtt_response_topic"] += 1
@@ -70,6 +77,13 @@ class Rpc:
             )
         except RequestInvalid as error:
             each.over((error.code, str(error)))
+
+    def judge(self) -> None:
+        """End what came on topics that the bridge may not take any more."""
+        for each in list(self._open):
+            if not self._gate.takes(each.arrival.message.topic):
+                self.cancel(each.number)
+                each.over((int(ErrorCode.REJECTED), RIGHTS_CHANGED))
 
     def more(self, number: int) -> None:
         self._asker.more(number, 1)

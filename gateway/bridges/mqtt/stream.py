@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.bridges.mqtt import packets
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.bridges.mqtt.properties import payload_metadata
@@ -56,12 +57,20 @@ class _Held:
 class Stream:
     """`join` it, let it `live`; `empty` is called when its last consumer has gone."""
 
-    def __init__(self, topic: str, counters: BridgeCounters, window: int, empty: Callable[[], None]) -> None:
-        """`window`: the Receive Maximum of its connection."""
+    def __init__(
+        self,
+        topic: str,
+        counters: BridgeCounters,
+        window: int,
+        gate: Gate,
+        empty: Callable[[], None],
+    ) -> None:
+        """`window`: the Receive Maximum of its connection. `gate`: who may have which topic."""
         self._topic = topic
         self._counters = counters
         self._window = window
         self._empty = empty
+        self._gate = gate
         self._session: Session | None = None
         self._members: set[_Member] = set()
         #: Those that have credit; the last one's turn was at `_turn`.
@@ -160,7 +169,16 @@ class Stream:
         if not self._begun:
             return
         while self._waiting and self._ready:
-            self._give(self._waiting.popleft())
+            ready, topic = self._ready, self._waiting[0].message.topic
+            if self._gate.judges:
+                ready = [each for each in ready if self._gate.gives(each.exchange, topic)]
+            if ready:
+                self._give(self._waiting.popleft(), self._next(ready))
+            elif any(self._gate.gives(each.exchange, topic) for each in self._members):
+                break  # whoever may have it has no credit for now
+            else:
+                self._counters.dropped["access_denied"] += 1
+                self._waiting.popleft()
         session = self._session
         if session is None or not self._members:
             return
@@ -179,8 +197,7 @@ class Stream:
         else:
             session.link.resume()
 
-    def _give(self, held: _Held) -> None:
-        member = self._next()
+    def _give(self, held: _Held, member: _Member) -> None:
         if held.packet_id:
             held.member = member
             member.pending += 1
@@ -190,8 +207,7 @@ class Stream:
         self._counters.forwarded += 1
         member.exchange.send(held.message.payload, payload_metadata(held.message))
 
-    def _next(self) -> _Member:
-        ready = self._ready
+    def _next(self, ready: list[_Member]) -> _Member:
         turn = self._turn = (self._turn + 1) % len(ready)
         best = ready[turn]
         for member in (*ready[turn + 1 :], *ready[:turn]) if best.pending else ():

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.bridges.mqtt import packets
+from gateway.bridges.mqtt.gate import Gate
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.packets import Acknowledged, Arriving
 from gateway.bridges.mqtt.properties import asked_of, payload_metadata
@@ -36,6 +37,7 @@ from gateway.errors import (
 )
 from gateway.forwarding.exchange import Exchange
 from gateway.observe.bridges import BridgeCounters
+from gateway.policy.authorization import Act
 from gateway.policy.mqtt_filters import SHARE, is_filter, is_group, is_topic
 from gateway.topics.rules import Rules
 
@@ -56,10 +58,12 @@ class Subscriptions:
         prepare: Callable[[], Dial],
         counters: BridgeCounters,
         receive_maximum: int,
+        gate: Gate,
         births: Births | None = None,
     ) -> None:
         """`births`: where the bridge is aware of Sparkplug, whose births no broker retains."""
         self._births = births
+        self._gate = gate
         self._name = name
         self._rules = rules
         self._places = places
@@ -85,6 +89,7 @@ class Subscriptions:
             raise RequestInvalid(f"{group!a} is no name of a group: no / + #", reason="mqtt_topic")
         qos = 1 if asked.qos is None else asked.qos
         self._check(pattern)
+        self._gate.admit(exchange, Act.SUBSCRIBE, pattern, wide=True)
         if group:
             self._share(exchange, group, Filter(pattern, qos, no_local=False, retained=0))
         else:
@@ -115,7 +120,7 @@ class Subscriptions:
         def before() -> Sequence[Message]:
             return () if group or self._births is None else list(self._births.known(asked.topic))
 
-        stream = Stream(asked.topic, self._counters, window, empty)
+        stream = Stream(asked.topic, self._counters, window, self._gate, empty)
         task = self._run(stream.live(self._connect, asked, group, self._name, before))
         stream.join(exchange)
         return stream
@@ -127,6 +132,7 @@ class Subscriptions:
         if not is_topic(topic):
             raise RequestInvalid("name a topic: routing tag topic=…, or the data", reason="mqtt_topic")
         self._check(topic)
+        self._gate.admit(exchange, Act.SUBSCRIBE, topic)
         for birth in () if self._births is None else self._births.known(topic):
             exchange.reply(birth.payload, payload_metadata(birth))
             return
