@@ -35,18 +35,19 @@ _WELL_KNOWN: Final = "io.rsocket.broker."
 
 
 class Names:
-    """Patterns of one field, as far as they can be compiled without knowing who asks."""
+    """Patterns of one field, as far as they can be compiled without knowing who asks. `asked`: of what is asked for,
+    where `{sub}` stands for whoever asks."""
 
     __slots__ = ("_exact", "_given", "_own", "_patterns", "text")
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], *, asked: bool = False) -> None:
         texts = tuple(texts)
         self._given = bool(texts)
         self.text = ", ".join(texts)
-        self._own = tuple(text for text in texts if SUBJECT in text)
-        rest = [text for text in texts if SUBJECT not in text]
+        self._own = tuple(text for text in texts if asked and SUBJECT in text)
+        rest = [text for text in texts if text not in self._own]
         self._exact = frozenset(text for text in rest if "*" not in text)
-        self._patterns = tuple(Pattern(text, "") for text in rest if "*" in text)
+        self._patterns = tuple(Pattern(text, SUBJECT) for text in rest if "*" in text)
 
     def __bool__(self) -> bool:
         return self._given
@@ -101,11 +102,11 @@ class Target:
     def __init__(self, target: To, allows: bool) -> None:
         self.acts = target.acts
         self._allows = allows
-        self._services = Names(target.services)
-        self._routes = Names(target.routes)
+        self._services = Names(target.services, asked=True)
+        self._routes = Names(target.routes, asked=True)
         self._topics = target.topics
-        self._not_services = Names(target.not_services)
-        self._not_routes = Names(target.not_routes)
+        self._not_services = Names(target.not_services, asked=True)
+        self._not_routes = Names(target.not_routes, asked=True)
         self._not_topics = target.not_topics
 
     def in_scope(self, caller: Caller, ask: Ask) -> bool:

@@ -36,7 +36,7 @@ _TOPICS = ("cmd/d1", "cmd/d2", "state", "cmd", "$SYS/x")
 # The oracle: no compiling, no shortcuts.
 
 
-def _text(patterns: tuple[str, ...], name: str, subject: str = "") -> bool:
+def _text(patterns: tuple[str, ...], name: str, subject: str = "{sub}") -> bool:
     for pattern in patterns:
         parts = [re.escape(part.replace("{sub}", subject)) for part in pattern.split("*")]
         whole = ".*".join(parts)
