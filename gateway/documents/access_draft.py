@@ -87,11 +87,11 @@ def _rules(operations: Mapping[tuple[str, str], set[Flow]], service: str) -> lis
     acts: dict[tuple[tuple[str, ...], tuple[str, ...], str], set[str]] = defaultdict(set)
     for (what, act), flows in operations.items():
         acts[(*_sources(flows), what)].add(act)
-    whats: dict[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+    together: dict[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for (groups, principals, what), done in acts.items():
-        whats[groups, principals, tuple(sorted(done))].append(what)
+        together[groups, principals, tuple(sorted(done))].append(what)
     rules = []
-    for (groups, principals, done_by), found in sorted(whats.items()):
+    for (groups, principals, done_by), found in sorted(together.items()):
         targets = list(_targets(sorted(found), list(done_by), service))
         for some in _batches(targets, MAX_LISTED):
             rules.append({"from": list(_from(groups, principals)), "to": list(some)})

@@ -283,6 +283,10 @@ class Place:
                 }
             case "put_mapping":
                 return {"json": {"pattern": self.fresh("topic"), "direction": "in"}}
+            case "check_policy":
+                return {"json": {"subject": "d1", "service": "thermostat", "route": "get"}}
+            case "draft_policy":
+                return {"json": {"flows": [{"subject": "d1", "service": "thermostat", "route": "get"}]}}
             case "check_mapping":
                 return {"json": {"topic": "a/b"}}
             case "list_spool_messages":
