@@ -112,6 +112,7 @@ class Linking:
         """The node goes: its links are over when their requests are."""
         if self.membership is not None:
             self.membership.refusing.drain()
+            self.membership.distributing.drain()
             self.membership.federation.drain()
 
     async def stop(self) -> None:

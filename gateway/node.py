@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.activating import Activating
 from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
 from gateway.bridging import Bridging
@@ -25,6 +26,7 @@ from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
 from gateway.control.registry import Publication
 from gateway.control.runtime import Runtime, birth_of
+from gateway.documents.bundles import Facts
 from gateway.documents.model import Document
 from gateway.enrolling import Enrolling, redeemed
 from gateway.errors import ConfigError
@@ -33,6 +35,7 @@ from gateway.front import Front
 from gateway.governing import Governing
 from gateway.linking import Linking
 from gateway.policy.access_list import AccessList
+from gateway.policy.health import Vitals
 from gateway.publishing import access_rules
 from gateway.renewal import Renewal, Renewals
 from gateway.spooling.depot import Depot
@@ -66,6 +69,7 @@ class Node(Front):
         self.renewal: Renewal | None = None
         self.enrolling: Enrolling | None = None
         self.updates: Downloads | None = None
+        self.activating: Activating | None = None
         self._desk: UpdateDesk | None = None
         self._calling: Calling | None = None
         self.governing = Governing(self.govern)
@@ -118,6 +122,7 @@ class Node(Front):
                 )
             self.governing.open(self.control.documents)
             await self._open()
+            await self._start_activating()
             await self.links.start(self.advertised_url, self.tcp_port)
             self.bridges.open(config, self.plane, self.identity, self.control, lambda: self.depot)
             if self.workers is not None:
@@ -145,6 +150,38 @@ class Node(Front):
         desk.on_start, desk.on_stop = calling.call, stopped
         desk.start()
         return desk
+
+    async def _start_activating(self) -> None:
+        """Act by bundles, if this node belongs to a federation."""
+        membership = self.links.membership
+        if membership is None:
+            return
+        assert self.control is not None
+        node = self.config.node
+        facts = Facts(self.identity.node_id, node.name, membership.role, node.labelled)
+        self.activating = Activating(facts, self.control, self._vitals, time.monotonic)
+        await self.activating.start()
+        distributing = membership.distributing
+        self.activating.said, self.activating.again = distributing.said, distributing.again
+        distributing.attach(self.activating)
+
+    async def _vitals(self) -> Vitals:
+        """How this node is, all of its processes."""
+        metrics = [self.metrics]
+        if self.workers is not None:
+            metrics += [reading.metrics for _, reading in await self.workers.readings("")]
+        services = [stats for each in metrics for stats in each.services.values()]
+        refused = sum(sum(each.counters.refusals.values()) for each in metrics)
+        failed = sum(stats.failed for stats in services)
+        found = {name: check() for name, check in self.checks().items()}
+        membership = self.links.membership
+        return Vitals(
+            ended=failed + refused + sum(stats.ok + stats.canceled for stats in services),
+            failed=failed,
+            refused=refused,
+            failing={name: why for name, why in found.items() if why is not None},
+            uplink=membership is not None and membership.federation.uplink is not None,
+        )
 
     def _spool_figures(self) -> list[SpoolFigures]:
         return [] if self.depot is None else self.depot.figures()
@@ -252,7 +289,15 @@ class Node(Front):
             await self.telemetry.stop()
         if self.admin is not None:
             await self.admin.stop()
-        for part in (self.renewal, self.enrolling, self.configuring, self.updates, self._calling, self._desk):
+        for part in (
+            self.renewal,
+            self.enrolling,
+            self.configuring,
+            self.updates,
+            self._calling,
+            self._desk,
+            self.activating,
+        ):
             if part is not None:
                 await part.stop()
         if self.depot is not None:
@@ -314,6 +359,8 @@ class Node(Front):
 
     def check(self, now: float) -> None:
         self._renew_certificate(asyncio.get_running_loop(), now)
+        if self.activating is not None:
+            self.activating.look(now)
         super().check(now)
 
     def _renew_certificate(self, loop: asyncio.AbstractEventLoop, now: float) -> None:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "spool": ("spool", "Messages that wait for a service that is not there."),
     "mqtt": ("mqtt", "Bridges to MQTT brokers."),
     "policy": ("policy", "Who may do what, by Access documents."),
+    "bundle": ("bundle", "Documents for the nodes of a federation, as versions."),
     "config": ("config", "The settings of a running node, with where each value comes from."),
     "document": ("declaring", "What documents can say, and what is wrong with them."),
     "apply": ("document", "Store the documents of a file, all of them or none."),

@@ -16,6 +16,7 @@ COLUMNS = (
     Column("KIND", "kind"),
     Column("NAME", "name"),
     Column("VERSION", "version"),
+    Column("ORIGIN", "origin"),
     Column("UPDATED", "updated_at"),
     Column("BY", "updated_by"),
 )

@@ -61,7 +61,8 @@ class Node(Section):
     labels: Labels = setting(
         (),
         'Where this node is: `["site=7", "region=eu"]`. Services registered here have them as tags, and `edge=` '
-        "and the node's name, unless they say otherwise; `Service` documents choose by them (docs/governance.md).",
+        "and the node's name, unless they say otherwise; `Service` documents choose by them (docs/governance.md), "
+        "and a bundle has documents for nodes with certain labels (docs/bundles.md).",
     )
     workers: int = setting(
         1,
@@ -69,6 +70,11 @@ class Node(Section):
         ge=1,
         le=64,
     )
+
+    @property
+    def labelled(self) -> dict[str, str]:
+        """The labels by name."""
+        return {name: value for name, _, value in (label.partition("=") for label in self.labels)}
 
     @model_validator(mode="after")
     def _can_share(self) -> Node:

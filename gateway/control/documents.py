@@ -1,6 +1,9 @@
 """The documents of a node: validated before they are stored, stored before anybody acts by them.
 
 Who acts by documents of a kind subscribes and is told all that stand, at the start and after every change.
+
+A node of a federation has documents from a bundle, too (`held_bundles`). Of two of one kind and name that of the bundle
+acts; the node's own one is kept, and acts again when the bundle has none.
 """
 
 from __future__ import annotations
@@ -38,6 +41,15 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingDocument(StoredDocument):
+    """`origin`: local, or bundle, where `version` is that of the bundle. `shadows`: the node has one of its own of this
+    kind and name, by which it does not act."""
+
+    origin: str
+    shadows: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """`outcome`: created, changed or unchanged."""
 
@@ -53,11 +65,12 @@ class Application:
     warnings: tuple[Finding, ...]
 
 
+_OWN = Listing("documents", "id", {}, {}, ())
 _LISTING = Listing(
-    "documents",
+    "all_documents",
     "id",
     {"id": "id", "updated_at": "updated_at"},
-    {"kind": exactly("kind")},
+    {"kind": exactly("kind"), "origin": exactly("origin")},
     ("id", "body"),
 )
 Listener = Callable[[tuple[Document, ...]], None]
@@ -74,7 +87,10 @@ class Documents:
         self._database = changes.database
         self._wall = wall
         self._alarm = alarm
-        self._table = Table(StoredDocument, "document", _LISTING)
+        self._table = Table(StoredDocument, "document", _OWN)
+        self._all = Table(StandingDocument, "document", _LISTING)
+        self._own: dict[str, Document] = {}
+        self._bundled: Mapping[str, Document] = {}
         self._standing: dict[str, Document] = {}
         self._listeners: dict[str, list[Listener]] = {}
 
@@ -82,10 +98,26 @@ class Documents:
         for row in connection.execute("SELECT * FROM documents"):
             stored = self._table.of(row)
             try:
-                self._standing[stored.id] = understand(stored.body)
+                self._own[stored.id] = understand(stored.body)
             except ValueError as error:
                 # Of a newer program, which has been replaced by this one: the others still hold.
                 self._alarm("document_not_understood", f"{stored.id} is not acted by: {error}")
+        self._standing = {**self._own, **self._bundled}
+
+    @property
+    def own(self) -> tuple[Document, ...]:
+        """Those of this node alone, whether it acts by them or not."""
+        return tuple(self._own.values())
+
+    def all(self) -> tuple[Document, ...]:
+        """Those by which it acts, of every kind."""
+        return tuple(self._standing.values())
+
+    def govern(self, bundled: Mapping[str, Document]) -> None:
+        """Act by these documents of a bundle from now on, by their ids, and by none of another one."""
+        before, self._bundled = self._bundled, bundled
+        changed = {key for key in before.keys() | bundled.keys() if before.get(key) != bundled.get(key)}
+        self._settle({key.partition("/")[0] for key in changed})
 
     def standing(self, kind: str) -> tuple[Document, ...]:
         """The documents of a kind, in the order in which they act: that of their names."""
@@ -104,14 +136,12 @@ class Documents:
         sort: str = "id",
         q: str | None = None,
         **filters: object,
-    ) -> Page[StoredDocument]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
+    ) -> Page[StandingDocument]:
+        return await self._database.read(lambda connection: self._all.page(connection, cursor, limit, sort, q, filters))
 
-    async def get(self, kind: str, name: str) -> StoredDocument:
+    async def get(self, kind: str, name: str) -> StandingDocument:
         """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, f"{kind}/{name}"))
+        return await self._database.read(lambda connection: self._all.get(connection, f"{kind}/{name}"))
 
     def examine(self, text: str) -> Examined:
         """What the validator says of a text, besides what stands and on this node."""
@@ -143,6 +173,8 @@ class Documents:
     ) -> None:
         """Raises NotFound, StaleVersion, and InvalidDocument where others need it."""
         key = f"{kind}/{name}"
+        if key in self._bundled:
+            raise InvalidDocument((_bundled(key),))
         going = self._standing.get(key)
         if going is not None:
             needed = examine_removal(going, self._standing.values(), self.site())
@@ -157,8 +189,9 @@ class Documents:
         await self._changes.make(by, "document.delete", work, dry_run=dry_run, reserve=True)
 
     async def _store(self, examined: Examined, by: Actor, expected: Mapping[str, int], dry_run: bool) -> Application:
-        if not examined.good:
-            raise InvalidDocument(examined.findings)
+        bundled = [_bundled(document.id) for document in examined.documents if document.id in self._bundled]
+        if bundled or not examined.good:
+            raise InvalidDocument((*bundled, *examined.findings))
         added = {document.id for document in examined.documents} - self._standing.keys()
         if len(self._standing) + len(added) > MAX_DOCUMENTS:
             raise InvalidDocument((Finding("GW0103", f"a node has at most {MAX_DOCUMENTS} documents"),))
@@ -205,12 +238,20 @@ class Documents:
     def _changed(self, documents: Iterable[Document], gone: Iterable[str]) -> None:
         kinds = set()
         for document in documents:
-            self._standing[document.id] = document
+            self._own[document.id] = document
             kinds.add(document.kind)
         for key in gone:
-            if self._standing.pop(key, None) is not None:
+            if self._own.pop(key, None) is not None:
                 kinds.add(key.partition("/")[0])
+        self._settle(kinds)
+
+    def _settle(self, kinds: Iterable[str]) -> None:
+        self._standing = {**self._own, **self._bundled}
         for kind in kinds:
             standing = self.standing(kind)
             for listener in self._listeners.get(kind, ()):
                 listener(standing)
+
+
+def _bundled(key: str) -> Finding:
+    return Finding("GW0194", "it comes from the bundle", document=key, fix="gateway bundle publish, on a central node")

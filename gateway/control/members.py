@@ -70,6 +70,16 @@ class Member:
 _LISTING = Listing(
     "members", "id", {"id": "id", "name": "name", "role": "role"}, {"removed": flag("removed")}, ("id", "name")
 )
+#: What a node has from others, and forgets when it stands alone.
+_OF_OTHERS = (
+    "members",
+    "refusals",
+    "refusal_ledgers",
+    "bundles",
+    "bundle_nodes",
+    "held_bundles",
+    "bundle_documents",
+)
 _FIELDS = tuple(field.name for field in dataclasses.fields(Member))
 
 
@@ -203,12 +213,12 @@ class Members:
         return await self._changes.make(by, "peer.remove", work, dry_run=dry_run, reserve=True)
 
     async def leave(self, *, by: Actor) -> Member:
-        """Forget all members, this node among them, and what they refuse: for a node that is stopped, which stands
-        alone at its next start. Raises NotFound: it does so already."""
+        """Forget all members, this node among them, what they refuse and their bundles: for a node that is stopped,
+        which stands alone at its next start. Raises NotFound: it does so already."""
 
         def work(connection: sqlite3.Connection) -> Change[Member]:
             own = self._table.get(connection, self._identity.node_id)
-            for table in ("members", "refusals", "refusal_ledgers"):
+            for table in _OF_OTHERS:
                 connection.execute(f"DELETE FROM {table}")
             return Change(own, f"node:{own.id}", before=public(own))
 

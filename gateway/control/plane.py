@@ -19,6 +19,7 @@ from gateway.control.api_keys import ApiKey, ApiKeys
 from gateway.control.attempts import Attempts
 from gateway.control.audit import KEPT_S, Actor, Audit
 from gateway.control.backups import DATABASE, Backups
+from gateway.control.bundles import Bundles
 from gateway.control.changes import Changes
 from gateway.control.config_history import ConfigHistory
 from gateway.control.credentials import Credentials
@@ -29,6 +30,7 @@ from gateway.control.documents import Documents
 from gateway.control.enrolments import Enrolments
 from gateway.control.firmware import DIRECTORY, Firmwares
 from gateway.control.fleets import Fleets
+from gateway.control.held_bundles import HeldBundles
 from gateway.control.idempotency import Idempotency
 from gateway.control.identity import Identity
 from gateway.control.issuers import Issuers
@@ -141,6 +143,8 @@ class ControlPlane:
         self.api_keys = ApiKeys(changes, wall)
         self.config_history = ConfigHistory(changes, wall)
         self.documents = Documents(changes, wall, alarm)
+        self.bundles = Bundles(changes, self.members, identity, wall)
+        self.held_bundles = HeldBundles(changes, self.documents, self.members, wall, alarm)
         self.idempotency = Idempotency(database, wall)
         self.backups = Backups(database, schema(), self.audit, identity.directory, wall)
 
@@ -285,6 +289,8 @@ class ControlPlane:
         self.api_keys.load(connection)
         self.sessions.load(connection)
         self.documents.load(connection)
+        self.bundles.load(connection)
+        self.held_bundles.load(connection)
 
     async def _keep_house(self) -> None:
         pruned_at = float("-inf")

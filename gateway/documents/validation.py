@@ -43,6 +43,13 @@ def examine_value(value: Any, standing: Iterable[Document] = (), site: Site | No
     return _examined([Raw(value)], [], standing, site)
 
 
+def examine_replacement(
+    raws: Sequence[Raw], before: Iterable[Document], kept: Iterable[Document], site: Site | None = None
+) -> Examined:
+    """The same of documents that would stand together with `kept` alone: of what stood `before`, the rest goes."""
+    return _examined(raws, [], kept, site, tuple(before))
+
+
 def examine_removal(document: Document, standing: Iterable[Document], site: Site | None = None) -> tuple[Finding, ...]:
     """What would be wrong with others if a document that stands did not."""
     before = {each.id: each for each in standing}
@@ -59,8 +66,13 @@ def understand(value: Any) -> Document:
 
 
 def _examined(
-    raws: Sequence[Raw], findings: list[Finding], standing: Iterable[Document], site: Site | None
+    raws: Sequence[Raw],
+    findings: list[Finding],
+    standing: Iterable[Document],
+    site: Site | None,
+    before: tuple[Document, ...] | None = None,
 ) -> Examined:
+    """`before`: what stood, where that is not `standing` alone."""
     documents: dict[str, Document] = {}
     origin: dict[str, Raw] = {}
     for raw in raws:
@@ -79,9 +91,11 @@ def _examined(
         for finding in KINDS[document.kind].check(document, beside, site):
             line = origin[document.id].line(finding.pointer)
             findings.append(replace(finding, document=document.id, line=line))
+    before = standing if before is None else before
+    gone = {document.kind for document in before if document.id not in together}
     findings += _left_alone(
-        {document.kind for document in documents.values()},
-        {document.id: document for document in standing},
+        gone | {document.kind for document in documents.values()},
+        {document.id: document for document in before},
         together,
         documents.keys(),
         site,

@@ -83,7 +83,7 @@ class Shared(Protocol):
 
 class Federation:
     """`uplink`: the parent in use, if any; `parents`: whether there should be one. `on_up`, `on_down`, `on_drain` are
-    told of links that this side has dialled."""
+    told of links that this side has dialled, `on_use` of the parent in use."""
 
     def __init__(
         self, plane: Plane, services: NodeServices, loop: asyncio.AbstractEventLoop, options: Options, roster: Roster
@@ -99,6 +99,7 @@ class Federation:
         self.down_since = plane.wall()
         self.on_lost: Callable[[Link, str], None] = lambda link, text: None
         self.on_up: Callable[[Link], None] = lambda link: None
+        self.on_use: Callable[[Link | None], None] = lambda link: None
         #: When this process began, in Unix milliseconds: of two that claim to be one node the later one is it.
         self.began_ms = int(time.time() * 1000)
         #: Which life of this node the centre takes it to be in; 0 before a parent has said.
@@ -250,6 +251,7 @@ class Federation:
         self._asking.clear()
         for key in wanted if link is not None else ():
             self._ask(key, [])
+        self.on_use(link)
 
     # What the data plane asks
 

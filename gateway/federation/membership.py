@@ -18,6 +18,7 @@ from gateway.errors import StorageError
 from gateway.federation import survey
 from gateway.federation.acquainting import Acquainting
 from gateway.federation.dialling import Dial, LinkDialler
+from gateway.federation.distributing import Distributing
 from gateway.federation.federation import Federation, Options
 from gateway.federation.joining import Joining
 from gateway.federation.link import Link
@@ -114,7 +115,9 @@ class Membership:
         self.probing = Probing(self.federation, services)
         central = own.role == CENTRAL
         self.refusing = Refusing(self.federation, services, control.refusals, control.members, central=central)
-        self.federation.on_up = self.refusing.up
+        self.distributing = Distributing(self.federation, services, control.bundles, control.members, central=central)
+        self.federation.on_up = self._up
+        self.federation.on_use = self.distributing.use
         self.joining = Joining(services, control.members) if own.role == CENTRAL else None
 
     async def start(self, urls: tuple[str, ...], peer_url: str) -> None:
@@ -145,6 +148,7 @@ class Membership:
         await self.peers.stop()
         await self.probing.stop()
         await self.refusing.stop()
+        await self.distributing.stop()
         if self.joining is not None:
             await self.joining.stop()
         if self.sharing is not None:
@@ -181,6 +185,7 @@ class Membership:
     def _members_changed(self) -> None:
         self._tls = None
         self.refusing.members_changed()
+        self.distributing.members_changed()
         self._acquainting.members_changed()
         if self.role == CENTRAL:
             self._centrals_changed()
@@ -195,8 +200,13 @@ class Membership:
             {uuid.UUID(each.id).bytes: here.get(each.name) or each.peer_url for each in self._members.centrals()}
         )
 
+    def _up(self, link: Link) -> None:
+        self.refusing.up(link)
+        self.distributing.up(link)
+
     def _lost(self, link: Link, text: str) -> None:
         self.refusing.down(link)
+        self.distributing.down(link)
         self.parents.lost(link, text)
         self.peers.lost(link)
 

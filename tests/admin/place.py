@@ -29,6 +29,7 @@ NOBODY = {
     "connections": "999999",
     "routes": "00000000-0000-0000-0000-000000000001",
     "config": "999999",
+    "bundles": "999999",
     "backups": "20260101T000000.000000Z.tar",
     "mqtt/mappings": "nobody:topics:0",
     "device-configs": "device:nobody",
@@ -157,6 +158,17 @@ class Place:
         await self.api.send("POST", "/documents:apply", json={"text": text})
         return name
 
+    def new_bundle(self) -> dict[str, Any]:
+        text = (
+            f"kind: Spool\nname: bundled\nmatch: [{{service: {self.fresh('service')}}}]\nminFree: 0%\nmaxBytes: 1MiB\n"
+        )
+        return {"texts": [text], "labels": ["site=nowhere"]}
+
+    async def bundle(self) -> str:
+        """One that reaches no node."""
+        made = await self.api.send("POST", "/bundles", 201, json=self.new_bundle())
+        return str(made["bundle"]["version"])
+
     async def bridge(self) -> str:
         """One whose broker is not there, with one rule; it is always the same one."""
         name = "plant"
@@ -202,6 +214,7 @@ class Place:
             "config": self.revision,
             "backups": self.backup,
             "documents": self.document,
+            "bundles": self.bundle,
             "mqtt/bridges": self.bridge,
             "mqtt/mappings": self.mapping,
             "device-configs": self.device_config,
@@ -271,6 +284,12 @@ class Place:
             case "apply_documents":
                 match = f"match: [{{service: {self.fresh('service')}}}]"
                 return {"json": {"text": f"kind: Spool\nname: a\n{match}\nmaxBytes: 1MiB\nminFree: 0%"}}
+            case "publish_bundle":
+                return {"json": self.new_bundle()}
+            case "change_bundle":
+                return {"json": {"percentage": 5}}
+            case "diff_bundle":
+                return {"params": {"to": await self.bundle()}}
             case "put_document":
                 return {"json": {"match": [{"service": self.fresh("service")}], "minFree": "0%", "maxBytes": "1MiB"}}
             case "create_bridge":
@@ -307,7 +326,7 @@ def noun_of(path: str) -> str:
 
 def filled(path: str, name: str) -> str:
     path = path.replace("{kind}", "Spool")
-    for hole in ("{id}", "{name}", "{serial}", "{revision}"):
+    for hole in ("{id}", "{name}", "{serial}", "{revision}", "{version}"):
         path = path.replace(hole, name)
     return path
 

@@ -19,7 +19,15 @@ from gateway.control.roles import SCOPES, Action, Role, permits
 from gateway.policy.principal import Kind
 from tests.admin.api import PASSWORD, TESTER, Api, problem
 
-SAMPLES = {"serial": "1", "id": "1", "kind": "Spool", "name": "nobody", "revision": "1", "slug": "not-found"}
+SAMPLES = {
+    "serial": "1",
+    "id": "1",
+    "kind": "Spool",
+    "name": "nobody",
+    "revision": "1",
+    "version": "1",
+    "slug": "not-found",
+}
 
 
 def walk() -> list[tuple[str, str, dict[str, Any]]]:

@@ -20,8 +20,9 @@ from gateway.documents.validation import examine_value
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "schema" / "documents.json"
 SCHEMA = jsonschema_rs.validator_for(schema_of_all())
+#: A document in a bundle has the nodes that it is for beside it.
 WRITTEN = [
-    value
+    {name: part for name, part in value.items() if name != "nodes"}
     for page in sorted((ROOT / "docs").glob("*.md"))
     for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     for value in yaml.safe_load_all(block)

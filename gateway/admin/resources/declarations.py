@@ -25,7 +25,8 @@ Name = Annotated[str, Path(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z
 
 
 class DocumentView(Shown):
-    """`body`: what was written."""
+    """`body`: what was written. `origin`: local, or bundle, where `version` is that of the bundle; `shadows`: the node
+    has one of its own of this kind and name, which does not act."""
 
     kind: str
     name: str
@@ -34,6 +35,8 @@ class DocumentView(Shown):
     updated_at: Time
     updated_by: str
     version: int
+    origin: Literal["local", "bundle"] = "local"
+    shadows: bool = False
 
 
 class FindingView(Shown):
