@@ -19,7 +19,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.admin.family import Family, Reading, Row, Sources, SpoolFigures, one
-from gateway.admin.part_families import bridge_families, link_families, spool_families, table_families, update_families
+from gateway.admin.part_families import (
+    bridge_families,
+    guard_families,
+    link_families,
+    spool_families,
+    table_families,
+    update_families,
+)
 from gateway.observe.metrics import Metrics
 from gateway.observe.process import process_usage
 
@@ -208,6 +215,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     *table_families(),
     *bridge_families(),
     *update_families(),
+    *guard_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",

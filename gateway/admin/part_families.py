@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gateway.admin.family import Family, Reading, Row, one
 from gateway.observe.bridges import BridgeState, BridgeStatus
+from gateway.observe.guards import GuardFigures
 from gateway.observe.links import LinkFigures
 
 
@@ -264,5 +265,95 @@ def update_families() -> list[Family]:
             "counter",
             "Devices that were told to ask for an update.",
             lambda r: one(r.metrics.updates.calls),
+        ),
+    ]
+
+
+def guard_families() -> list[Family]:
+    def figures(reading: Reading) -> Iterable[tuple[str, GuardFigures]]:
+        reading.metrics.measure()
+        return reading.metrics.guards.items()
+
+    def by_word(name: str) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [
+            ((label, word), count) for label, each in figures(r) for word, count in getattr(each, name).items()
+        ]
+
+    def of(read: Callable[[GuardFigures], float | None]) -> Callable[[Reading], Iterable[Row]]:
+        return lambda r: [((label,), value) for label, each in figures(r) if (value := read(each)) is not None]
+
+    service = ("service",)
+    return [
+        Family(
+            "gateway_breaker_state",
+            "gauge",
+            "A service's circuit breaker: 0 closed, 1 half-open, 2 open.",
+            of(lambda each: each.breaker),
+            service,
+        ),
+        Family(
+            "gateway_breaker_opened_total",
+            "counter",
+            "How often it has opened.",
+            of(lambda each: None if each.breaker is None else each.opened),
+            service,
+        ),
+        Family("gateway_ejected_instances", "gauge", "Instances passed over now.", of(lambda e: e.ejected), service),
+        Family(
+            "gateway_ejections_total",
+            "counter",
+            "Instances ejected, by cause: consecutive_errors, failure_share, latency, probation.",
+            by_word("ejections"),
+            (*service, "cause"),
+        ),
+        Family(
+            "gateway_service_refusals_total",
+            "counter",
+            "Requests kept back by a Service document: rate, breaker_open, max_requests, adaptive_limit, max_pending, "
+            "shed.",
+            by_word("refused"),
+            (*service, "reason"),
+        ),
+        Family(
+            "gateway_rate_limited_total",
+            "counter",
+            "Requests over a service's rate.",
+            of(lambda each: each.refused.get("rate", 0)),
+            service,
+        ),
+        Family(
+            "gateway_rate_dry_run_total",
+            "counter",
+            "Requests that a rate would have refused if it were no dry run.",
+            of(lambda each: each.would_refuse),
+            service,
+        ),
+        Family(
+            "gateway_fault_injected_total",
+            "counter",
+            "Faults injected on purpose, by kind: delay, abort, drop, disconnect.",
+            by_word("faults"),
+            (*service, "fault"),
+        ),
+        Family(
+            "gateway_concurrency_limit",
+            "gauge",
+            "Requests to a service that may be open at once; an adaptive limit moves.",
+            of(lambda each: each.limit or None),
+            service,
+        ),
+        Family(
+            "gateway_concurrency_open",
+            "gauge",
+            "Requests to a protected service that are open.",
+            of(lambda each: each.open),
+            service,
+        ),
+        Family(
+            "gateway_requests_waiting",
+            "gauge",
+            "Requests to a protected service that wait.",
+            of(lambda each: each.waiting),
+            service,
         ),
     ]

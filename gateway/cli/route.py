@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -42,6 +44,15 @@ SERVICES = (
 )
 
 
+EJECTED = (
+    Column("INSTANCE", "instance"),
+    Column("SUBJECT", "subject"),
+    Column("CAUSE", "cause"),
+    Column("BACK IN", "back_in_s"),
+    Column("TIMES", "times"),
+)
+
+
 def attach(app: typer.Typer) -> None:
     route = application(help="Registrations, and where a request would go.")
     register(route, ls)
@@ -49,6 +60,8 @@ def attach(app: typer.Typer) -> None:
     app.add_typer(route, name="route")
     service = application(help="Services, and how their requests end.")
     register(service, services, "ls")
+    register(service, health)
+    register(service, reset)
     app.add_typer(service, name="service")
 
 
@@ -98,3 +111,51 @@ def services(
 ) -> None:
     """List services, their instances, and how requests to them have ended."""
     call.pages("/services", SERVICES, q=q)
+
+
+Service = Annotated[str, typer.Argument(help="The service's name.")]
+
+
+def health(call: Query, name: Service) -> None:
+    """Say what protects a service, and how that stands: breaker, ejected instances, limits, rates."""
+    answer = call.api.get(f"/services/{quote(name, safe='')}/health")
+    if not call.for_people:
+        call.show(answer)
+        return
+    if not answer["processes"]:
+        typer.echo(printable(f"no document governs {name}"))
+    for each in answer["processes"]:
+        for line in _told(each, several=len(answer["processes"]) > 1):
+            typer.echo(printable(line))
+        if each["ejected"]:
+            listing(each["ejected"], EJECTED, call.output)
+
+
+def _told(each: dict[str, Any], *, several: bool) -> Iterator[str]:
+    yield each["document"] + (f", worker {each['worker']}" if several else "")
+    if breaker := each["breaker"]:
+        tries = f", tries again in {breaker['tries_in_s']:g} s" if breaker["tries_in_s"] else ""
+        yield f"breaker: {breaker['state']}, {breaker['failures']} of {breaker['requests']} failed{tries}"
+    limit = "" if each["limit"] is None else f" of {each['limit']}"
+    yield f"open: {each['open']}{limit}"
+    if rate := each["rate"]:
+        whose = f", {rate['least_left_of']}" if rate["least_left_of"] else ""
+        yield f"rate: {rate['least_left']:g} left at least (per {rate['per']}{whose})"
+    for name in ("refused", "ejections", "faults"):
+        if each[name]:
+            yield f"{name}: " + ", ".join(f"{word} {count}" for word, count in sorted(each[name].items()))
+
+
+def reset(
+    call: Query,
+    name: Service,
+    instance: Annotated[str, typer.Option(help="Only this ejected instance, by its id.", show_default=False)] = "",
+) -> None:
+    """Let ejected instances come back now; without --instance close the service's breaker and fill its rates, too."""
+    answer = call.api.send(
+        "POST", f"/services/{quote(name, safe='')}:reset", {"instance": instance} if instance else {}
+    )
+    if call.for_people:
+        typer.echo(f"{answer['returned']} back")
+    else:
+        call.show(answer)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway import errors
-from gateway.admin import connection_rows
+from gateway.admin import connection_rows, guard_rows
 from gateway.config import Config
 from gateway.configuring import Configuring, Said
 from gateway.control.firmware import DIRECTORY
@@ -261,6 +261,10 @@ class Worker(Front):
                     after=None if after is None else (after[0], after[1]),
                     limit=message["limit"],
                 )
+            case "guard":
+                return guard_rows.row(plane, message["service"])
+            case "reset":
+                return guard_rows.reset(plane, message["service"], message["instance"])
             case "of_subject":
                 return [connection_rows.row(each) for each in connection_rows.of_subject(plane, message["subject"])]
             case "kick_subject":

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.exposition import FAMILIES, Sources, reference, render
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
+from gateway.observe.guards import GuardFigures
 from gateway.observe.links import LinkFigures, TableFigures
 from gateway.observe.metrics import Metrics
 from gateway.observe.updates import UpdateCounters
@@ -130,6 +131,33 @@ async def test_latencies_are_a_cumulative_histogram_in_seconds() -> None:
     assert counts[float("inf")] == 4
     assert samples[key("gateway_request_duration_seconds_count", service="thermo")] == 4
     assert samples[key("gateway_request_duration_seconds_sum", service="thermo")] == pytest.approx(100.50011)
+
+
+async def test_what_protects_services() -> None:
+    metrics = Metrics()
+    metrics.guards["lamp"] = GuardFigures(
+        Counter(rate=1, shed=2), 3, Counter(abort=4), Counter(latency=5), 2, 6, 7, 8, 9, 10
+    )
+    metrics.guards["rated"] = GuardFigures(Counter(rate=11))
+    samples = await scrape(metrics)
+    lamp = {name: value for (name, labels), value in samples.items() if ("service", "lamp") in labels}
+    assert lamp.pop("gateway_service_refusals_total") in (1, 2)
+    assert lamp == {
+        "gateway_rate_limited_total": 1,
+        "gateway_rate_dry_run_total": 3,
+        "gateway_fault_injected_total": 4,
+        "gateway_ejections_total": 5,
+        "gateway_breaker_state": 2,
+        "gateway_breaker_opened_total": 6,
+        "gateway_ejected_instances": 7,
+        "gateway_concurrency_limit": 8,
+        "gateway_concurrency_open": 9,
+        "gateway_requests_waiting": 10,
+    }
+    assert samples[key("gateway_service_refusals_total", service="lamp", reason="shed")] == 2
+    assert samples[key("gateway_rate_limited_total", service="rated")] == 11
+    assert key("gateway_breaker_state", service="rated") not in samples
+    assert key("gateway_concurrency_limit", service="rated") not in samples
 
 
 async def test_bridges() -> None:

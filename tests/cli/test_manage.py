@@ -101,6 +101,8 @@ async def test_status_audit_events(here: Shell) -> None:
     top = (await here.run("top", "--count", "1")).out.decode()
     assert top.startswith("up ")
     assert b"gateway" in (await here.run("service", "ls")).out
+    assert (await here.run("service", "health", "gateway")).out == b"no document governs gateway\n"
+    assert (await here.run("service", "reset", "gateway", "--instance", "0" * 32)).out == b"0 back\n"
 
 
 async def test_backup_and_restore(here: Shell, tmp_path: Path) -> None:

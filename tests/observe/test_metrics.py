@@ -186,3 +186,13 @@ def test_loop_lag_is_a_newest_value_and_a_histogram() -> None:
     assert metrics.lag_latest == 0.001
     assert metrics.lag.count == 2
     assert math.isclose(metrics.lag.sum_seconds, 0.031)
+
+
+def test_another_process_hears_what_protects_services() -> None:
+    metrics = Metrics()
+    guarded = metrics.guard_figures("thermo")
+    guarded.refused["rate"] += 3
+    guarded.ejected, guarded.breaker = 1, 2
+    heard = figures.heard(json.loads(json.dumps(figures.told(metrics))))
+    assert heard.guards == {"thermo": guarded}
+    heard.guards["thermo"].refused["shed"] += 1
