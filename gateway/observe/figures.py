@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from gateway.observe.guards import GuardFigures
@@ -25,8 +25,8 @@ def told(metrics: Metrics) -> dict[str, Any]:
         "policies": [[*key, count] for key, count in metrics.policies.items()],
         "lag": _durations(metrics.lag),
         "lag_latest": metrics.lag_latest,
-        "updates": asdict(metrics.updates),
-        "guards": {label: asdict(each) for label, each in metrics.guards.items()},
+        "updates": _fields(metrics.updates),
+        "guards": {label: _fields(each) for label, each in metrics.guards.items()},
     }
 
 
@@ -50,6 +50,12 @@ def heard(figures: dict[str, Any]) -> Metrics:
         tables = {name: Counter(guarded[name]) for name in ("refused", "faults", "ejections")}
         metrics.guards[label] = GuardFigures(**guarded | tables)
     return metrics
+
+
+def _fields(counted: UpdateCounters | GuardFigures) -> dict[str, Any]:
+    """Field by field; `asdict` counts the rows of a Counter in place of copying them."""
+    values = {each.name: getattr(counted, each.name) for each in fields(counted)}
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
 
 def _durations(durations: Durations) -> list[Any]:

@@ -196,3 +196,9 @@ def test_another_process_hears_what_protects_services() -> None:
     heard = figures.heard(json.loads(json.dumps(figures.told(metrics))))
     assert heard.guards == {"thermo": guarded}
     heard.guards["thermo"].refused["shed"] += 1
+
+
+def test_another_process_hears_of_updates() -> None:
+    metrics = Metrics()
+    metrics.updates.downloads["complete"] += 2
+    assert figures.heard(json.loads(json.dumps(figures.told(metrics)))).updates == metrics.updates
