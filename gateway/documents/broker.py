@@ -127,8 +127,8 @@ class Token(Part):
 class Broker(Part):
     address: Annotated[
         tuple[Address, ...],
-        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
         Field(min_length=1, max_length=MAX_ADDRESSES),
+        BeforeValidator(_listed, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_ADDRESSES)]),
     ]
     version: Annotated[Literal[4, 5], BeforeValidator(_version, json_schema_input_type=int | str)] = 5
     client_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None

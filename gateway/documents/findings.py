@@ -67,6 +67,7 @@ CODES = MappingProxyType(
         "GW0182": "What delivers spans is not installed on this node: it records none.",
         "GW0183": "The filter of the flow log cannot be read.",
         "GW0184": "A flow has no such field, or it cannot be left out.",
+        "GW0185": "A share of the traces is never drawn: one before it takes all of its services.",
         "GW0191": "The selector `nodes` of a document in a bundle is not what it must be.",
         "GW0192": "A `Bridge` in a bundle says by `nodes` on which nodes it runs.",
         "GW0193": "A bundle has too many documents, or is too large.",

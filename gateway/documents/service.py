@@ -31,6 +31,7 @@ from gateway.wire.header import ErrorCode
 
 MAX_ROUTES = 64
 MAX_SUBSETS = 32
+MAX_SOURCES = 16
 #: With which a fault may answer: what a responder may say.
 ABORTS = ("REJECTED", "APPLICATION_ERROR", "CANCELED", "INVALID")
 
@@ -57,9 +58,13 @@ class Match(Part):
 
     route: Names | None = told("The whole route, or what follows the service's name; with `*`.", None)
     interaction: tuple[Interaction, ...] = told("One of these; none named: all.", ())
-    source: Annotated[tuple[Source, ...], BeforeValidator(_listed, json_schema_input_type=Source | list[Source])] = (
-        told("Who asks: one of these.", (), max_length=16)
-    )
+    source: Annotated[
+        tuple[Source, ...],
+        Field(max_length=MAX_SOURCES),
+        BeforeValidator(
+            _listed, json_schema_input_type=Source | Annotated[list[Source], Field(max_length=MAX_SOURCES)]
+        ),
+    ] = told("Who asks: one of these.", ())
 
     @property
     def rules(self) -> traffic.Match:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from gateway.documents.covering import pattern_covers
 from gateway.documents.findings import Finding
 from gateway.documents.model import Document, Site
 from gateway.documents.telemetry import FlowLog, Telemetry
@@ -26,6 +27,12 @@ def check(document: Document, standing: Sequence[Document], site: Site | None) -
                 yield Finding("GW0181", f"{other.id} has {part}, too", f"/{part}", fix="one document of the two")
     if spec.tracing is not None and site is not None and (what := missing()):
         yield Finding("GW0182", what, "/tracing", fix="install it beside the node", warning=True)
+    if spec.tracing is not None:
+        names = [each.service for each in spec.tracing.services]
+        for at, name in enumerate(names):
+            if any(pattern_covers(earlier, name) for earlier in names[:at]):
+                text = "one before it takes all of its services"
+                yield Finding("GW0185", text, f"/tracing/services/{at}", fix="put it first, or leave it out")
     if spec.flow_log is not None:
         yield from _check_flow_log(spec.flow_log)
 

@@ -41,6 +41,19 @@ def test_it_takes_what_the_validator_takes(value: dict[str, Any]) -> None:
     jsonschema_rs.validator_for(schema_of(value["kind"])).validate(value)
 
 
+def test_what_may_be_one_or_a_list_is_bounded_as_a_list_alone() -> None:
+    long = {"kind": "Bridge", "name": "a", "mqtt": {"address": "mqtt://a-name-of-more-than-sixteen-characters"}}
+    SCHEMA.validate(long)
+    assert examine_value(long).good
+    sources = [{"groups": ["a"]}] * 17
+    for value in (
+        {"kind": "Bridge", "name": "a", "mqtt": {"address": ["mqtt://a"] * 17}},
+        {"kind": "Service", "name": "a", "routes": [{"match": [{"source": sources}]}]},
+    ):
+        assert not SCHEMA.is_valid(value)
+        assert not examine_value(value).good
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -42,6 +42,14 @@ def test_a_telemetry_means_what_it_says() -> None:
         (telemetry("tracing: {endpoint: 'http://collector:x'}"), "GW0103", 3),
         (telemetry("tracing: {endpoint: 'http://c', randomSamplingPercentage: 101}"), "GW0103", 3),
         (telemetry("flowLog: {capacity: 0}"), "GW0103", 3),
+        (
+            telemetry(
+                "tracing:\n  endpoint: http://c\n  services:\n"
+                "    - {service: 'a*', randomSamplingPercentage: 1}\n    - {service: ab, randomSamplingPercentage: 9}"
+            ),
+            "GW0185",
+            7,
+        ),
         (telemetry("flowLog: {filter: 'verdict ='}"), "GW0183", 3),
         (telemetry("flowLog: {filter: 'colour == 1'}"), "GW0183", 3),
         (telemetry("flowLog: {redact: [routes]}"), "GW0184", 3),
