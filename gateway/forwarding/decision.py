@@ -278,6 +278,7 @@ class Decision:
                         denied = verdict
                     elif judging.note(plane, verdict):
                         noted = True
+                        judging.tell(requester, self, candidate, verdict)
         if not any(verdicts.values()):
             if caller is not None and denied is not None:
                 raise judging.refusal(plane, caller, f"call {self.address}", denied)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.forwarding.lifecycle import Lifecycle
     from gateway.forwarding.plane import Plane
     from gateway.policy.judgement import Verdict
+    from gateway.routing.route import Route
 
 #: By request frame type; 0: where it makes no difference.
 ACTS: Final = {
@@ -78,6 +79,19 @@ def note(plane: Plane, verdict: Verdict) -> bool:
     if verdict.dry_run_denied:
         plane.metrics.judged(verdict.dry_run_denied, DRY_RUN)
     return bool(verdict.audits or verdict.dry_run_denied)
+
+
+def tell(requester: Endpoint, decision: Decision, candidate: Route, verdict: Verdict) -> None:
+    """Put what documents want to be told of into the flow log."""
+    # What fills the log needs decisions, and those need this.
+    from gateway.forwarding import flow_log
+
+    kind, address, identity = decision.interaction, decision.address, decision.identity
+    for policy in verdict.audits:
+        flow_log.audited(requester, kind, address, candidate, f"Access/{policy}", identity=identity)
+    if verdict.dry_run_denied:
+        named = f"Access/{verdict.dry_run_denied}"
+        flow_log.audited(requester, kind, address, candidate, named, "dry_run", identity)
 
 
 def refusal(plane: Plane, caller: Caller, what: str, verdict: Verdict) -> NotPermitted:

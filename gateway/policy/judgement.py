@@ -66,8 +66,8 @@ class Judgement:
         self._audit = tuple(each for each in compiled if each.action is Action.AUDIT)
         #: Whether any of them speaks of topics.
         self.topics = any(each.about_topics for each in compiled)
-        #: Whether it makes a difference by which interaction a service is asked.
-        self.by_interaction = any(
+        #: Whether it makes a difference by which interaction a service is asked, if only to whoever is told.
+        self.by_interaction = any(policy.dry_run or policy.action is Action.AUDIT for policy in self.policies) or any(
             target.acts & REQUESTS not in (frozenset(), REQUESTS)
             for policy in self.policies
             for rule in policy.rules

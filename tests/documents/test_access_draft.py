@@ -61,7 +61,7 @@ _topics = st.builds(
 
 
 @given(st.lists(st.one_of(_requests, _topics), max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_draft_is_taken_and_allows_all_that_it_was_made_from(flows: list[Flow]) -> None:
     judgement = judged(flows)
     for flow in flows:

@@ -253,7 +253,7 @@ _asks = st.one_of(
 
 
 @given(_policies, _callers, _asks)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_judgement_is_that_of_the_words(policies: tuple[AccessPolicy, ...], caller: Caller, ask: Ask) -> None:
     judgement = Judgement(policies, HERE)
     verdict = judgement.judge(caller, ask)
@@ -275,7 +275,7 @@ def test_the_judgement_is_that_of_the_words(policies: tuple[AccessPolicy, ...], 
 
 
 @given(_policies, _callers, st.sampled_from(["cmd/#", "cmd/+", "#", "state", "cmd/d1"]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_filter_is_refused_only_when_no_topic_in_it_is_allowed(
     policies: tuple[AccessPolicy, ...], caller: Caller, pattern: str
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_filter_is_refused_only_when_no_topic_in_it_is_allowed(
 
 
 @given(_policies, _callers, st.sampled_from(["thermo", "pump"]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_service_is_hidden_only_from_who_may_ask_it_nothing(
     policies: tuple[AccessPolicy, ...], caller: Caller, service: str
 ) -> None:

@@ -208,11 +208,12 @@ class Cluster:
         services: tuple[str, ...] = ("*",),
         routes: tuple[str, ...] = ("*",),
         setup: Mapping[str, Any] | None = None,
+        **said: Any,
     ) -> RawClient:
         node = self[name].running
         client = await RawClient.connect_ws(node.websocket_port)
         self.clients.append(client)
-        token = node.identity.mint(subject, kind, services, routes, 600, time.time())
+        token = node.identity.mint(subject, kind, services, routes, 600, time.time(), **said)
         client.setup(token, serving, **(setup or {}))
         await client.ready()
         return client
