@@ -23,12 +23,15 @@ from gateway.control.registry import Publication
 from gateway.documents.governing import governance
 from gateway.documents.model import Document
 from gateway.errors import ConfigError
+from gateway.flows.log import FlowLog
+from gateway.flows.service import FlowService
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.nowhere import Nowhere
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
+from gateway.observe.graph import Graph
 from gateway.observe.loggers import structlog
 from gateway.observe.logging import configure
 from gateway.observe.memory import MemoryGauge, Pressure
@@ -149,6 +152,9 @@ class Front(ABC):
             self.plane.labels = labels
         self.spans = Spans(self.plane, config.node.name, __version__)
         self.services = NodeServices(self.plane)
+        self.flow_log = FlowLog(self.plane)
+        self.flow_service = FlowService(self.services, self.flow_log)
+        self.graph = Graph(self.plane.now)
         self.plane.multicast = Multicast(self.plane)
         self.plane.nowhere = Nowhere(self.plane)
 
@@ -335,6 +341,7 @@ class Front(ABC):
         """What is looked at every few seconds; `now` is monotonic."""
         self.reload_certificate(only_if_changed=True)
         self._see_who_is_here()
+        self.graph.note(now, self.metrics.paths)
 
     def _see_who_is_here(self) -> None:
         """Note who came and who went since the last look."""

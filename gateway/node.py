@@ -30,6 +30,7 @@ from gateway.documents.bundles import Facts
 from gateway.documents.model import Document
 from gateway.enrolling import Enrolling, redeemed
 from gateway.errors import ConfigError
+from gateway.flows.keeping import Keeping
 from gateway.forwarding.connection import Connection
 from gateway.front import Front
 from gateway.governing import Governing
@@ -93,6 +94,8 @@ class Node(Front):
         config = self.config
         known = Publication(AccessList(), self.identity.verification_keys())
         self.make_plane(uuid.UUID(self.identity.node_id).bytes, known)
+        self.flows = Keeping(self.flow_log, config.node.data)
+        self.flow_log.on_want = self._want_flows
         authority = b"" if config.tls.certificate else self.identity.ca_path.read_bytes()
         self.make_listeners(authority)
         try:
@@ -204,8 +207,14 @@ class Node(Front):
 
     def govern(self, documents: tuple[Document, ...]) -> None:
         super().govern(documents)
+        self.flows.govern(self.plane.governance.telemetry.flow_log)
         if self.workers is not None:
             self.workers.govern()
+
+    def _want_flows(self) -> None:
+        """Other records are wanted than before."""
+        if self.workers is not None:
+            self.workers.want_flows()
 
     def unknown_key(self) -> None:
         if self.control is not None:
@@ -302,6 +311,7 @@ class Node(Front):
                 await part.stop()
         if self.depot is not None:
             await self.depot.stop()
+        await self.flows.stop()
         if self.control is not None:
             await self.control.close()
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.plane import Plane
     from gateway.observe.bridges import BridgeStatus, BridgeTest
+    from gateway.observe.flow_filter import FlowFilter
+    from gateway.observe.flows import FlowRing
+    from gateway.observe.graph import Graph
     from gateway.observe.links import TableFigures
     from gateway.observe.metrics import Metrics
     from gateway.routing.address import Address
@@ -91,6 +94,42 @@ class LinkControls(Protocol):
     async def latency(self, source: str, target: str, count: int) -> dict[str, Any]: ...
 
 
+class Viewing(Protocol):
+    """One viewer's place in the flow log; see `flows.log.Viewing`."""
+
+    @property
+    def last(self) -> int: ...
+    def take(self, limit: int) -> list[dict[str, Any]]: ...
+    def when_more(self, callback: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
+
+
+class FlowViews(Protocol):
+    """The flow log of this process; see `flows.log.FlowLog`."""
+
+    @property
+    def kept(self) -> FlowFilter | None: ...
+    def look(self) -> FlowRing: ...
+    def view(
+        self,
+        wanted: FlowFilter | None = None,
+        *,
+        everything: bool = False,
+        fields: tuple[str, ...] = (),
+        last: int | None = None,
+    ) -> Viewing: ...
+
+
+class Flows(Protocol):
+    """The flow log of the node; see `flows.keeping.Keeping`."""
+
+    @property
+    def log(self) -> FlowViews: ...
+    @property
+    def on_disk(self) -> bool: ...
+    async def stored(self, since: float, wanted: FlowFilter | None, limit: int) -> Sequence[dict[str, Any]]: ...
+
+
 class WorkerControls(Protocol):
     """What can be asked of a node's other processes."""
 
@@ -118,6 +157,10 @@ class NodeControls(Protocol):
     def bridges(self) -> Bridges: ...
     @property
     def links(self) -> LinkControls: ...
+    @property
+    def flows(self) -> Flows: ...
+
+    graph: Graph
 
     @property
     def workers(self) -> WorkerControls | None:

@@ -27,7 +27,7 @@ from gateway.admin.part_families import (
     table_families,
     update_families,
 )
-from gateway.observe.metrics import Metrics
+from gateway.observe.metrics import Metrics, ServiceStats, total
 from gateway.observe.process import process_usage
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "Sources", "SpoolFigures", "reference", "render"]
@@ -64,6 +64,23 @@ def _outcomes(reading: Reading) -> list[Row]:
             ((service, "canceled"), stats.canceled),
             ((service, "refused"), stats.refused),
         )
+    ]
+
+
+def _by_rule(reading: Reading) -> dict[tuple[str, str, str], ServiceStats]:
+    """What goes by a rule of a document, or to a subset of one."""
+    found: dict[tuple[str, str, str], list[ServiceStats]] = {}
+    for path, stats in reading.metrics.paths.items():
+        if path.rule or path.subset:
+            found.setdefault((path.service, path.rule, path.subset), []).append(stats)
+    return {labels: parts[0] if len(parts) == 1 else total(parts) for labels, parts in found.items()}
+
+
+def _outcomes_by_rule(reading: Reading) -> list[Row]:
+    return [
+        ((*labels, outcome), getattr(stats, outcome))
+        for labels, stats in _by_rule(reading).items()
+        for outcome in ("ok", "failed", "canceled", "refused")
     ]
 
 
@@ -147,6 +164,20 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "From a request's first frame to the frame that ends it, as this node saw them.",
         lambda r: [((service,), stats) for service, stats in r.metrics.services.items()],
         ("service",),
+    ),
+    Family(
+        "gateway_route_requests_total",
+        "counter",
+        "Requests that ended, by the route rule of the Service document that they went by, and the subset.",
+        _outcomes_by_rule,
+        ("service", "route", "subset", "outcome"),
+    ),
+    Family(
+        "gateway_route_request_duration_seconds",
+        "histogram",
+        "How long those took, as gateway_request_duration_seconds.",
+        lambda r: list(_by_rule(r).items()),
+        ("service", "route", "subset"),
     ),
     Family(
         "gateway_refusals_total",

@@ -27,7 +27,7 @@ HEARTBEAT_S: Final = 15.0
 JUDGED_S: Final = 5.0
 #: Events that are written before others get their turn.
 BATCH: Final = 100
-_HEARTBEAT: Final = b": alive\n\n"
+HEARTBEAT: Final = b": alive\n\n"
 
 
 class Audience:
@@ -95,7 +95,7 @@ async def follow(
             return
         if now - spoke >= HEARTBEAT_S:
             spoke = now
-            yield _HEARTBEAT
+            yield HEARTBEAT
         await log.wait(last, max(0.0, min(ends, spoke + HEARTBEAT_S, now + JUDGED_S) - now))
 
 

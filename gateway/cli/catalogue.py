@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("watch", "Say how the node is."),
     "top": ("watch", "Show rates and the busiest connections, again and again."),
     "events": ("watch", "List what has happened of late, or with --follow what happens."),
+    "flow": ("flow", "What becomes of requests: who asked whom for what, and how that ended."),
+    "graph": ("graph", "Show which services and kinds of callers call which services on this node."),
     "device": ("device", "Devices: who may connect, and with which credential."),
     "firmware": ("firmware", "Images that devices can be updated to."),
     "rollout": ("rollout", "Which devices get which firmware, and how far each is."),

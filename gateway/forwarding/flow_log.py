@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import FrameError, RequestError
 from gateway.forwarding.links import LOCAL
-from gateway.forwarding.stamp import Deciding
+from gateway.forwarding.stamp import Deciding, Form
 from gateway.forwarding.stream import REQUEST_FNF
-from gateway.observe.flow_fields import AUDIT, DROPPED, ERROR, FORWARDED
+from gateway.observe.flow_fields import AUDIT, DROPPED, ERROR, FORWARDED, LOOP
 from gateway.routing.address import Address, address_from
 from gateway.wire import brokering
 from gateway.wire.frames import ErrorCode
 from gateway.wire.metadata import decode_routing
+from gateway.wire.tracing import trace_id_in
 
 if TYPE_CHECKING:
     from gateway.forwarding.call import Call
     from gateway.forwarding.endpoint import Endpoint
+    from gateway.forwarding.plane import Plane
     from gateway.forwarding.stream import Stream
     from gateway.observe.flows import FlowRing
     from gateway.routing.route import Route
@@ -103,7 +105,10 @@ def refused(connection: Endpoint, kind: int, stream_id: int, metadata: bytes, er
         read, identity = _asked(connection, metadata)
         address = address or read
     service = address.route.partition(".")[0] if address is not None else None
-    _put_refusal(ring, DROPPED, connection, kind, stream_id, identity, address, service, error.reason, error.policy)
+    trace = trace_id_in(metadata) if connection.form == Form.COMPOSITE else ""
+    _put_refusal(
+        ring, DROPPED, connection, kind, stream_id, identity, address, service, error.reason, error.policy, trace
+    )
 
 
 def audited(
@@ -134,6 +139,7 @@ def _put_refusal(
     service: str | None,
     reason: str,
     policy: str,
+    trace: str = "",
 ) -> None:
     came = connection.side != LOCAL
     ring.put(
@@ -157,9 +163,18 @@ def _put_refusal(
         reason,
         policy,
         None,
-        None,
+        trace,
         None,
     )
+
+
+def looped(plane: Plane, bridge: str, topic: str, reason: str) -> None:
+    """A message of a broker came round, and was dropped."""
+    if plane.flows is not None:
+        plane.flows.put(
+            LOOP, plane.now, -1.0, 0, 0, False, False, False, 0, -1, 0,
+            bridge, None, None, None, None, topic, reason, f"Bridge/{bridge}", None, None, None,
+        )  # fmt: skip
 
 
 def _asked(connection: Endpoint, metadata: bytes) -> tuple[Address | None, bytes | None]:

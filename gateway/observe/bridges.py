@@ -6,6 +6,7 @@ A leaf: knows no broker. Health is how long ago the far side last acknowledged s
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -72,9 +73,13 @@ class BridgeCounters:
     last_loops: deque[Loop] = field(default_factory=lambda: deque(maxlen=LOOPS))
     """The latest of `loops`, oldest first."""
 
+    on_loop: Callable[[Loop], None] | None = field(default=None, repr=False, compare=False)
+
     def looped(self, loop: Loop) -> None:
         self.loops[loop.reason] += 1
         self.last_loops.append(loop)
+        if self.on_loop is not None:
+            self.on_loop(loop)
 
     def rule(self, number: int) -> RuleCounters:
         found = self.rules.get(number)

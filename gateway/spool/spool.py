@@ -8,7 +8,7 @@ handed out again after `put_back`. Sending is `Delivery`'s; the file, group comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,8 @@ class Spool:
         #: Posts that came once more, and other nodes' messages.
         self.came_again = 0
         self.lost: dict[str, int] = {}
+        #: Told of what is lost: by which reason, and how many.
+        self.on_lost: Callable[[str, int], None] | None = None
         self.refused: dict[str, int] = {}
         self._store = store
         self._turns = Turns(rules.lower_share)
@@ -313,6 +315,8 @@ class Spool:
 
     def lose(self, reason: str, messages: int) -> None:
         self.lost[reason] = self.lost.get(reason, 0) + messages
+        if self.on_lost is not None:
+            self.on_lost(reason, messages)
 
     def refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -42,6 +42,7 @@ from gateway.spool.inbox import Arrived, Receipt
 from gateway.spool.message import Batch, Message, MessageId, Waiting
 from gateway.spool.pace import Pace
 from gateway.spool.spool import Spool
+from gateway.spooling import flow_log
 from gateway.spooling.crossing import Beyond, Crossing
 from gateway.spooling.envelope import Envelope, Origin, opening, written
 from gateway.spooling.run import Run
@@ -105,6 +106,7 @@ class Outlet:
         self.govern(spec)
         self._intake = intake
         self._crossing = crossing
+        spool.on_lost = self._lost
         # Of what was found at the start nobody knows any more who handed it over.
         self._found = {lane.id: lane.head.number - 1 for lane in spool.lanes if lane.messages}
         self._came: dict[str, dict[int, int]] = {}
@@ -130,6 +132,14 @@ class Outlet:
         if spec is not None:
             self._max_message = spec.max_message
             self._priority = spec.priority
+
+    @property
+    def name(self) -> str:
+        return f"{self.document}/{self.target}"
+
+    def _lost(self, reason: str, count: int) -> None:
+        if self.plane.flows is not None:
+            flow_log.lost(self.plane.flows, self.plane.now, self.name, reason, count)
 
     # In
 
@@ -198,7 +208,10 @@ class Outlet:
 
     def _stored(self, requests: list[Kept], on_disk: asyncio.Future[list[MessageId | SpoolFull | None]]) -> None:
         self._storing -= len(requests)
-        for request, verdict in zip(requests, _verdicts(on_disk, len(requests)), strict=True):
+        verdicts = _verdicts(on_disk, len(requests))
+        if self.plane.flows is not None:
+            flow_log.queued(self.plane.flows, self.plane.now, self.name, requests, verdicts)
+        for request, verdict in zip(requests, verdicts, strict=True):
             if isinstance(verdict, GatewayError):
                 self._intake.refused(request, _refusal(verdict))
             else:
@@ -378,6 +391,8 @@ class Outlet:
         gone = run.arrived.difference(*run.lost.values())
         arrived = tuple(message for message in batch.messages if message.number in gone)
         if arrived:
+            if self.plane.flows is not None:
+                flow_log.delivered(self.plane.flows, self.plane.now, self.name, arrived)
             self.spool.settle(replace(batch, messages=arrived))
         self._tried |= run.written - run.arrived
         self._tried -= run.arrived

@@ -274,6 +274,11 @@ class Crew:
             "documents", standing=[document.body for document in self._front.governed_by], role=self._front.plane.role
         )
 
+    def want_flows(self) -> None:
+        """Other records of requests are wanted."""
+        log = self._front.flow_log
+        self.tell("flows", want=log.wanted, capacity=log.capacity)
+
     def take_settings(self, config: Config) -> None:
         self.tell("settings", settings=_settings(config))
 
@@ -364,6 +369,8 @@ class Crew:
             case "lines":
                 for kind, *line in message["lines"]:
                     self._note(hand, kind, line)
+            case "flows":
+                self._front.flow_log.hear(message["records"])
             case "firmware_received" | "firmware_damaged":
                 updates.heard(self._desk, message)
             case "unknown_key":

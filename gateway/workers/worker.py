@@ -26,6 +26,7 @@ from gateway.federation.link import Link
 from gateway.forwarding.connection import Connection
 from gateway.front import Front
 from gateway.observe import figures
+from gateway.observe.graph import told
 from gateway.observe.logging import configure
 from gateway.observe.loop_lag import LoopLagProbe
 from gateway.observe.process import process_usage
@@ -34,6 +35,7 @@ from gateway.renewal import Renewal, Wanted
 from gateway.transport.dialer import Dialer
 from gateway.updating.downloads import Downloads
 from gateway.workers.channel import Channel, Message
+from gateway.workers.flows import FlowTeller
 from gateway.workers.household import Household, worker_id
 from gateway.workers.reporting import Reporter
 from gateway.workers.telling import Hearer
@@ -97,6 +99,7 @@ class Worker(Front):
         self.make_plane(worker_id(node_id, self.index), nothing, first_number=self._hello["first_number"])
         self.make_listeners(self._hello["authority"].encode())
         self.plane.register.watcher = self._reporter
+        self._flows = FlowTeller(self._channel, self.flow_log, self.index)
         self.renewal = Renewal(self.services, self._renew)
         self.enrolling = Enrolling(self.services, self._enroll)
         self.configuring = Configuring(self.services, self._look, self._keep)
@@ -142,6 +145,8 @@ class Worker(Front):
             case "configured":
                 assert self.configuring is not None
                 self.configuring.changed(message["devices"])
+            case "flows":
+                self._flows.want(message["want"], message["capacity"])
             case "documents":
                 self.plane.role = message["role"]
                 self.govern(tuple(understand(body) for body in message["standing"]))
@@ -182,6 +187,7 @@ class Worker(Front):
         await self.say_goodbye()
         await self.let_finish()
         self.stop_clock()
+        self._flows.stop()
         self._lag.stop()
         if self._reporting is not None:
             self._reporting.cancel()
@@ -249,6 +255,9 @@ class Worker(Front):
                     "routes": len(plane.table),
                     "process": process_usage(),
                 }
+            case "graph":
+                now = plane.monotonic()
+                return told(self.graph.traffic(now, self.metrics.paths, message["window"]))
             case "connections":
                 found = connection_rows.matching(
                     plane, self.is_inside, message["subject"], message["kind"], message["q"]

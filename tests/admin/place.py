@@ -314,7 +314,7 @@ class Place:
                 return {"json": {"spool": await self.spool()}}
             case "measure_latency":
                 return {"json": {"target": "edge-1", "count": 1}}
-            case "stream_events" | "stream_stats":
+            case "stream_events" | "stream_stats" | "stream_flows":
                 return {"params": {"ttl": 0}}
         return {} if path.startswith("/api/v1/auth/") else {"json": {}}
 

@@ -108,6 +108,21 @@ def test_a_refusal_by_a_document_names_it(site: Site, echo: Peer, ring: FlowRing
     assert (audited["verdict"], audited["policy"], audited["reason"]) == ("AUDIT", "Access/seen", "dry_run")
 
 
+def test_a_message_that_came_round_is_told_by_its_topic(site: Site, ring: FlowRing) -> None:
+    flow_log.looped(site.plane, "plant", "a/b", "via")
+    (record,) = records(ring)
+    assert (record["verdict"], record["topic"], record["reason"], record["policy"]) == (
+        "LOOP",
+        "a/b",
+        "via",
+        "Bridge/plant",
+    )
+    assert "route" not in record
+    site.plane.record(None)
+    flow_log.looped(site.plane, "plant", "a/b", "via")
+    assert ring.latest == 1
+
+
 def test_what_a_document_governs_is_told_with_its_name(site: Site, echo: Peer, ring: FlowRing) -> None:
     site.plane.govern(Governance((ServiceRules("echo", routes=(RouteRule("all"),)),)))
     caller = site.connect()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest_asyncio
 
 from gateway.control.audit import Actor
+from gateway.observe.flow_filter import FlowFilter
 from gateway.spooling.outlet import Outlet
 from gateway.wire import frames
 from gateway.wire.metadata import decode_composite
@@ -104,6 +105,32 @@ async def test_a_message_waits_for_its_service_and_is_delivered_once(spooling: S
     await until(lambda: len(servant.got(frames.RequestFnf)) == 11)
     assert SPOOLED not in dict(decode_composite(servant.got(frames.RequestFnf)[10].metadata))
     assert spooling.outlet().spool.appended == 10
+
+
+async def test_the_flow_log_says_what_waits_and_what_has_arrived(spooling: Spooling) -> None:
+    await spooling.apply(WAIT)
+    viewing = spooling.local.node.flow_log.view(FlowFilter.parse('spool.name == "wait/historian"'))
+    ring = spooling.local.node.plane.flows
+    assert ring is not None
+    device = await spooling.local.client(subject="kitchen")
+    device.send(fnf(device, "historian.write", b"12345"))
+    await until(lambda: spooling.waiting() == 1)
+    await spooling.local.servant(name="historian")
+    await spooling.drained()
+    spooling.outlet().spool.lose("expired", 2)
+    told = [ring.record(number) for number in range(ring.oldest, ring.latest + 1)]
+    told = [record for record in told if record["spool"] is not None]
+    assert [(record["verdict"], record["reason"]) for record in told] == [
+        ("QUEUED", ""),
+        ("FORWARDED", "spool"),
+        ("EXPIRED", "expired"),
+        ("EXPIRED", "expired"),
+    ]
+    for record in told[:2]:
+        assert (record["source"]["id"], record["route"], record["bytes"]) == ("kitchen", "historian.write", 5)
+        assert record["spool"] == {"name": "wait/historian", "seq": told[0]["spool"]["seq"]}
+        assert record["spool"]["seq"].endswith("/1")
+    viewing.close()
 
 
 async def test_a_node_without_documents_opens_no_file(spooling: Spooling) -> None:

@@ -36,7 +36,7 @@ LastEventId = Annotated[
     str | None,
     Header(max_length=20, description="The id of the last event that was seen; 0 for all that is remembered."),
 ]
-_STREAM: Final = {200: {"description": "A stream", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}}
+STREAM: Final = {200: {"description": "A stream", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}}
 
 
 class EventView(Shown):
@@ -72,7 +72,7 @@ async def list_events(
     return await written(page, EventView.of, limit, next_cursor)
 
 
-@operations.get("/stream/events", response_class=StreamingResponse, responses=_STREAM)
+@operations.get("/stream/events", response_class=StreamingResponse, responses=STREAM)
 async def stream_events(
     here: Here,
     who: Who,
@@ -86,12 +86,12 @@ async def stream_events(
     last = here.events.latest
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
         last = int(last_event_id)
-    may = _judge(here, who, request)
+    may = judge(here, who, request)
     source = follow(here.events, last, _filter(kind, subject, may), ttl, lambda: here.stopping() or not may(SCOPE))
-    return _streamed(here, f"{who.type}:{who.id}", source)
+    return streamed(here, f"{who.type}:{who.id}", source)
 
 
-@operations.get("/stream/stats", response_class=StreamingResponse, responses=_STREAM)
+@operations.get("/stream/stats", response_class=StreamingResponse, responses=STREAM)
 async def stream_stats(
     here: Here,
     who: Who,
@@ -104,12 +104,12 @@ async def stream_stats(
     async def figures() -> bytes:
         return message("stats", (await stats_view(here)).model_dump(mode="json"))
 
-    may = _judge(here, who, request)
+    may = judge(here, who, request)
     source = repeat(figures, interval_s, ttl, lambda: here.stopping() or not may(SCOPE))
-    return _streamed(here, f"{who.type}:{who.id}", source)
+    return streamed(here, f"{who.type}:{who.id}", source)
 
 
-def _judge(here: Context, who: Caller, request: Request) -> Callable[[str], bool]:
+def judge(here: Context, who: Caller, request: Request) -> Callable[[str], bool]:
     """Whether who opened a stream may still read what is of this scope."""
     bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
 
@@ -120,7 +120,8 @@ def _judge(here: Context, who: Caller, request: Request) -> Callable[[str], bool
     return may
 
 
-def _streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
+def streamed(here: Here, who: str, source: AsyncIterator[bytes]) -> Response:
+    """Answer with what `source` gives, as one more open stream of this caller. Raises Problem (429)."""
     here.audience.enter(who)
 
     async def counted() -> AsyncIterator[bytes]:

@@ -96,7 +96,7 @@ class Asker:
             decision, sections = known
             if decision.generation != plane.table.generation:
                 decision.refresh(plane, connection)
-            if decision.told or decision.leased or decision.noted:
+            if decision.told or decision.leased or decision.noted or decision.governed is not None or plane.observing:
                 del self._ways[metadata]
                 return False
             route = decision.pick(plane)

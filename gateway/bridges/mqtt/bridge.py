@@ -35,6 +35,7 @@ from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.ending import OK, finish
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.exchanges import Exchanges, Handler, route_of
+from gateway.forwarding.flow_log import looped
 from gateway.forwarding.outbox import NoCarrier
 from gateway.forwarding.stamp import Form, principal_entry
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_UNFINISHED, Stream
@@ -142,6 +143,7 @@ class Bridge(Exchanges):
         aware = spec.sparkplug == "aware"
         births, lives = (Births(), Lives()) if aware else (None, None)
         self._rpc = Rpc(spec.rules, self._asker, self.client, guard, self._gate, counters)
+        counters.on_loop = lambda loop: looped(plane, spec.name, loop.topic, loop.reason)
         self._inbound = Inbound(
             spec.name,
             spec.rules,
