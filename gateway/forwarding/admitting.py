@@ -86,6 +86,7 @@ class Guard:
         #: When the next instance comes back.
         self.returns_at = _NEVER
         self._leave_out = leave_out
+        self._by_principal = limits.rate is not None and limits.rate.per is Per.PRINCIPAL
         self._told_limited = 0
         self._told_opened = 0
 
@@ -141,7 +142,10 @@ class Guard:
     def _spend(self, connection: Endpoint, decision: Decision, now: float) -> None:
         rates = self.rates
         assert rates is not None
-        key = rate_key(rates.rule.per, connection, decision)
+        if self._by_principal:
+            key = connection.grant.principal.subject
+        else:
+            key = decision.address.route if rates.rule.per is Per.ROUTE else ""
         if connection.granted is not None:
             rates.debit(key, now, connection.number)  # type: ignore[attr-defined]
         elif not rates.take(key, now):
@@ -280,13 +284,6 @@ def guards(rules: ServiceRules) -> bool:
 
 #: The priority of a route that says none; those above are shed by an overloaded node.
 ORDINARY: Final = 4
-
-
-def rate_key(per: Per, connection: Endpoint, decision: Decision) -> str:
-    """Whose bucket a request takes from."""
-    if per is Per.PRINCIPAL:
-        return connection.grant.principal.subject
-    return decision.address.route if per is Per.ROUTE else ""
 
 
 class Rated:

@@ -38,7 +38,9 @@ class CircuitBreaker:
     __slots__ = (
         "_all",
         "_failed",
+        "_failure_share",
         "_fails",
+        "_min_requests",
         "_probe_again_at",
         "_probes_left",
         "_proved",
@@ -61,6 +63,8 @@ class CircuitBreaker:
         self.refused = 0
         self._ticket = 1
         self._width_s = rules.window_s / STEPS
+        self._min_requests = rules.min_requests
+        self._failure_share = rules.failure_share
         self._probes_left = 0
         self._proved = 0
         self._probe_again_at = 0.0
@@ -142,11 +146,10 @@ class CircuitBreaker:
         if failed:
             self._failed[at] += 1
             self._fails += 1
-        rules = self.rules
-        if not self._fails or self._requests < rules.min_requests:
+        if not self._fails or self._requests < self._min_requests:
             return
         # As products, and with room for what floats lose: 3 of 10 is not below a share of 0.3.
-        if self._fails >= rules.failure_share * self._requests - 1e-9:
+        if self._fails >= self._failure_share * self._requests - 1e-9:
             self._open(now)
 
     def _move_to(self, step: int) -> None:

@@ -103,6 +103,7 @@ class OutlierDetector:
         "_all",
         "_halves",
         "_instances",
+        "_latency_s",
         "_turn_at",
         "ejections",
         "latest",
@@ -122,6 +123,7 @@ class OutlierDetector:
         self._instances: dict[bytes, Instance] = {}
         self._all = Instance(b"")
         self._halves = 0
+        self._latency_s = rules.latency_s
         self._turn_at = now + rules.interval_s / 2
 
     def __len__(self) -> int:
@@ -140,16 +142,17 @@ class OutlierDetector:
         if each is None:
             return None
         each.row = 0
-        each.span.requests += 1
-        self._all.span.requests += 1
+        span, everybody = each.span, self._all.span
+        span.requests += 1
+        everybody.requests += 1
         if each.proving:
             each.proving -= 1
         if seconds >= 0.0:
-            each.span.answers += 1
-            self._all.span.answers += 1
-            if 0.0 < self.rules.latency_s < seconds:
-                each.span.slow += 1
-                self._all.span.slow += 1
+            span.answers += 1
+            everybody.answers += 1
+            if 0.0 < self._latency_s < seconds:
+                span.slow += 1
+                everybody.slow += 1
                 if self._slow(each):
                     return self._eject(each, Cause.LATENCY, now, hosts)
         return None
