@@ -38,8 +38,8 @@ class CircuitBreaker:
     __slots__ = (
         "_all",
         "_failed",
-        "_failure_share",
         "_fails",
+        "_failure_share",
         "_min_requests",
         "_probe_again_at",
         "_probes_left",
