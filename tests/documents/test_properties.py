@@ -16,12 +16,11 @@ from gateway.documents.kinds import KINDS
 from gateway.documents.schema import schema_of_all
 from gateway.documents.validation import examine, examine_value, understand
 from gateway.policy.governance import Governance
+from tests.examples import examples
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = jsonschema_rs.validator_for(schema_of_all())
-QUIET = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+QUIET = settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 
 names = some.sampled_from(["a", "b", "stable", "canary", "thermostat"])
 patterns = some.sampled_from(["*", "a", "set.*", "set", "thermo-*", "thermostat.get", "**"])
