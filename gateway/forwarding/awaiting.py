@@ -20,6 +20,8 @@ from gateway.forwarding.stream import REQUEST_FNF, REQUEST_STREAM, RESPONSE_SERI
 from gateway.wire.frames import METADATA, Error, ErrorCode, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.stream import Stream
     from gateway.routing.address import Address
@@ -73,8 +75,11 @@ def await_route(connection: Endpoint, stream_id: int, address: Address, frame: b
     return _hold(connection, stream_id, Awaiting(address, frame, connection.plane.now))
 
 
-def hold_back(connection: Endpoint, stream_id: int, frame: bytes, seconds: float) -> None:
-    """Hold a request for a while, whoever serves it. Raises Overloaded when there is no room."""
+def hold_back(
+    connection: Endpoint, stream_id: int, frame: bytes, seconds: float, released: Callable[[], None] | None
+) -> None:
+    """Hold a request for a while, whoever serves it; then `released` is called, whether it is still wanted or not.
+    Raises Overloaded when there is no room."""
     plane = connection.plane
     waiting = connection.awaiting
     if waiting is None:
@@ -83,10 +88,12 @@ def hold_back(connection: Endpoint, stream_id: int, frame: bytes, seconds: float
     if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
         raise Overloaded("too much of yours is held back", reason="held_back")
     waiting[stream_id] = held
-    plane.later(seconds, partial(_release, connection, stream_id, held))
+    plane.later(seconds, partial(_release, connection, stream_id, held, released))
 
 
-def _release(connection: Endpoint, stream_id: int, held: Awaiting) -> None:
+def _release(connection: Endpoint, stream_id: int, held: Awaiting, released: Callable[[], None] | None) -> None:
+    if released is not None:
+        released()
     connection.held_since = held.since
     try:
         _go_on(connection, stream_id, held)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.errors import ConnectionFailed, FaultInjected
+from gateway.errors import ConnectionFailed, FaultInjected, RequestError
 from gateway.forwarding.awaiting import Request, hold_back
 from gateway.forwarding.links import DOWNLINK, UPLINK
 from gateway.wire.octets import cut
@@ -56,6 +56,7 @@ def draw(connection: Endpoint, governed: Governed, fault: Fault) -> int:
 
 def hold(
     connection: Endpoint,
+    governed: Governed,
     delay_s: float,
     kind: int,
     head: int,
@@ -66,9 +67,18 @@ def hold(
     at: int,
     end: int,
 ) -> None:
-    """Hold one request back. Raises Overloaded where too much of this connection is held already."""
-    request = Request(kind, head, n, metadata, cut(data, at, end))
-    hold_back(connection, stream_id, request.frame(stream_id, n), delay_s)
+    """Hold one request back. Raises Overloaded where too much of this connection is held already, or too many wait."""
+    frame = Request(kind, head, n, metadata, cut(data, at, end)).frame(stream_id, n)
+    guard = governed.state.guard
+    if guard is None:
+        hold_back(connection, stream_id, frame, delay_s, None)
+        return
+    guard.wait()
+    try:
+        hold_back(connection, stream_id, frame, delay_s, guard.waited)
+    except RequestError:
+        guard.waited()
+        raise
 
 
 def _drawn(plane: Plane, share: float) -> bool:

@@ -40,7 +40,7 @@ def open_watched(
         becomes = faults.draw(connection, governed, governed.fault)
         if becomes == faults.HOLD:
             delay_s = governed.fault.delay_s
-            faults.hold(connection, delay_s, kind, head, stream_id, n, metadata, data, at, end)
+            faults.hold(connection, governed, delay_s, kind, head, stream_id, n, metadata, data, at, end)
             return
         nowhere = plane.nowhere if becomes == faults.LOSE else None
     call = Call(connection, stream_id, kind, decision, connection.held_since or plane.now, end - at)

@@ -106,6 +106,21 @@ def test_what_is_held_back_is_bounded(site_with: Any) -> None:
     assert len(echo.got()) == 3
 
 
+@pytest.mark.parametrize("asked", [2, 3, 4])
+def test_no_more_wait_than_may(site: Site, echo: Peer, asked: int) -> None:
+    govern(site, Fault(delay_s=0.3, delay_share=1.0), limits=Limits(max_pending=3))
+    guard = site.plane.governor.state("echo").guard  # type: ignore[union-attr]
+    caller = site.connect()
+    numbers = [caller.respond("echo") for _ in range(asked)]
+    text = "Service/echo: over 3 requests that wait; try again later"
+    assert [frame.text for frame in caller.got()] == [text] * (asked - 3)
+    assert guard.waiting == min(asked, 3)
+    caller.send(Cancel(numbers[0]))
+    site.wait(0.3)
+    assert len(echo.got()) == min(asked, 3) - 1
+    assert guard.waiting == 0
+
+
 def test_a_delayed_request_may_be_aborted_then(site: Site, echo: Peer) -> None:
     govern(site, Fault(delay_s=0.3, delay_share=1.0, abort_code=0x203, abort_share=1.0))
     caller = site.connect()
