@@ -1,7 +1,7 @@
 """What the flow log costs: requests on one node without it, with what a document usually keeps, and with all of it.
 
-`python -m bench.flows [SECONDS]`: a line a shape, in rounds that take turns, so that what else the machine does falls on
-all. `kept`: `verdict != "FORWARDED" || latency_ms > 500`; `all`: every record is written; `file`: and kept on disk, too.
+`python -m bench.flows [SECONDS]`: a line a shape, in rounds that take turns, so that what else the machine does falls
+on all. `kept`: what failed or took over half a second; `all`: every record is written; `file`: and kept on disk, too.
 """
 
 from __future__ import annotations
