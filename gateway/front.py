@@ -27,10 +27,12 @@ from gateway.flows.log import FlowLog
 from gateway.flows.service import FlowService
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
+from gateway.forwarding.mirroring import Mirrors
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.nowhere import Nowhere
 from gateway.forwarding.plane import INTERNAL, Plane
 from gateway.forwarding.services import NodeServices
+from gateway.forwarding.waiting import Waiting
 from gateway.observe.graph import Graph
 from gateway.observe.loggers import structlog
 from gateway.observe.logging import configure
@@ -157,6 +159,8 @@ class Front(ABC):
         self.graph = Graph(self.plane.now)
         self.plane.multicast = Multicast(self.plane)
         self.plane.nowhere = Nowhere(self.plane)
+        self.plane.mirrors = Mirrors(self.plane)
+        self.plane.waiting = Waiting(self.plane)
 
     def make_listeners(self, authority: bytes) -> None:
         """`authority`: the PEM of the certificate that clients trust, where the node shows one of its own."""

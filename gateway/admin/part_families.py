@@ -307,6 +307,20 @@ def guard_families() -> list[Family]:
             (*service, "cause"),
         ),
         Family(
+            "gateway_mirrored_total",
+            "counter",
+            "Copies of requests that Service documents ask for: sent, or why not.",
+            by_word("mirrors"),
+            (*service, "outcome"),
+        ),
+        Family(
+            "gateway_waited_for_route_total",
+            "counter",
+            "Requests that waited for a route (waitForRoute): tried when one came, in_vain, or refused.",
+            by_word("waits"),
+            (*service, "outcome"),
+        ),
+        Family(
             "gateway_service_refusals_total",
             "counter",
             "Requests kept back by a Service document: rate, breaker_open, max_requests, adaptive_limit, max_pending, "

@@ -17,7 +17,7 @@ from gateway.forwarding.deadline import aged_frame, left_s
 from gateway.forwarding.ending import FAILED, finish
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_STREAM, RESPONSE_SERIES
-from gateway.wire.frames import METADATA, Error, ErrorCode, encode
+from gateway.wire.frames import METADATA, Error, ErrorCode, encode, peek_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,21 +80,31 @@ def hold_back(
 ) -> None:
     """Hold a request for a while, whoever serves it; then `released` is called, whether it is still wanted or not.
     Raises Overloaded when there is no room."""
-    plane = connection.plane
-    waiting = connection.awaiting
-    if waiting is None:
-        waiting = connection.awaiting = {}
-    held = Awaiting(None, frame, plane.now)
-    if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
-        raise Overloaded("too much of yours is held back", reason="held_back")
-    waiting[stream_id] = held
-    plane.later(seconds, partial(_release, connection, stream_id, held, released))
+    held = hold(connection, stream_id, frame)
+    connection.plane.later(seconds, partial(_release, connection, stream_id, held, released))
 
 
 def _release(connection: Endpoint, stream_id: int, held: Awaiting, released: Callable[[], None] | None) -> None:
     if released is not None:
         released()
-    connection.held_since = held.since
+    release(connection, stream_id, held, held.since)
+
+
+def hold(connection: Endpoint, stream_id: int, frame: bytes) -> Awaiting:
+    """Hold a request until `release` or `refuse`. Raises Overloaded when there is no room."""
+    waiting = connection.awaiting
+    if waiting is None:
+        waiting = connection.awaiting = {}
+    held = Awaiting(None, frame, connection.plane.now)
+    if sum(each.size for each in waiting.values()) + held.size > MAX_BYTES:
+        raise Overloaded("too much of yours is held back", reason="held_back")
+    waiting[stream_id] = held
+    return held
+
+
+def release(connection: Endpoint, stream_id: int, held: Awaiting, since: float) -> None:
+    """Go through a request once more that came at `since`, if its caller still waits."""
+    connection.held_since = since
     try:
         _go_on(connection, stream_id, held)
     finally:
@@ -108,7 +118,7 @@ def keep(connection: Endpoint, stream_id: int, frame: bytes) -> None:
     held.frames.append(frame)
     held.size += len(frame)
     if held.size > MAX_BYTES:
-        _refuse(connection, stream_id, _no_room())
+        refuse(connection, stream_id, _no_room())
 
 
 def forget(connection: Endpoint, stream_id: int) -> bool:
@@ -146,7 +156,7 @@ def ask_again(stream: Stream, error: bytes) -> bool:
             # There is nobody to ask: what the table has besides is all that there is.
             _go_on(connection, stream_id, held)
     except RequestError as refused:
-        _refuse(connection, stream_id, refused)
+        refuse(connection, stream_id, refused)
     return True
 
 
@@ -198,9 +208,12 @@ def _again(connection: Endpoint, frame: bytes) -> None:
     connection.frame_received(frame, 0, len(frame))
 
 
-def _refuse(connection: Endpoint, stream_id: int, error: RequestError) -> None:
-    forget(connection, stream_id)
+def refuse(connection: Endpoint, stream_id: int, error: RequestError) -> None:
+    """End a request that is held, if it is. Fire-and-forget is not answered (P35)."""
+    held = None if connection.awaiting is None else connection.awaiting.pop(stream_id, None)
     connection.plane.counters.refuse(error.reason)
+    if held is not None and peek_type(held.frames[0]) == REQUEST_FNF:
+        return
     connection.outbox.put_frame(encode(Error(stream_id, error.code, str(error))))
 
 

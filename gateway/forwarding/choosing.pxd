@@ -1,7 +1,7 @@
 cimport cython
 
 from gateway.observe.metrics cimport ServiceStats
-from gateway.policy.split cimport Split
+from gateway.policy.split cimport Share, Split
 from gateway.routing.balancer cimport pick
 from gateway.routing.group cimport Group
 from gateway.routing.route cimport Route
@@ -30,8 +30,11 @@ cdef class Chooser:
     cdef bint _leased
     cdef object _address, _key, _method, _name, _random
     cdef long _generation, _version
-    cdef public Part part
+    cdef Share _share
+    cdef public Part mirror, part
     cdef public list parts
+
+    cpdef bint draw_mirror(self)
 
     @cython.locals(part=Part, split=Split)
     cpdef Route pick(self, plane)

@@ -133,8 +133,10 @@ class Chooser:
         "_method",
         "_name",
         "_random",
+        "_share",
         "_split",
         "_version",
+        "mirror",
         "part",
         "parts",
     )
@@ -158,8 +160,8 @@ class Chooser:
         balancer = rules.balancer
         self._method = decision.method
         #: By lease credit where the document does not say how.
-        if balancer is not None and balancer.method is not None:
-            self._method = _METHODS[balancer.method]
+        if balancer is not None and (balancer.method is not None or balancer.by_lease):
+            self._method = _METHODS[balancer.method or Balance.LEAST_REQUEST]
         self._key = None if balancer is None else _key_of(balancer.hash_key, requester, decision)
         self.parts = _parts(plane, requester, decision, rules, rule, routes)
         self._split: Split | None = None
@@ -173,8 +175,23 @@ class Chooser:
                 for route in tier
             }
             part.stats = counters.pop() if len(counters) == 1 else None
+        self.mirror: Part | None = None
+        self._share: Share | None = None
+        wanted = rule.mirror
+        if wanted is not None and wanted.share > 0 and not self.part.passes and not decision.subset:
+            self.mirror = _part(plane, requester, rules, wanted.subset, routes)
+            self._share = choices.mirrored(rule, wanted.share)
         self._version = -1
         self._arrange()
+
+    def draw_mirror(self) -> bool:
+        """Whether a request belongs to the share of which a copy is sent."""
+        return self._share is not None and self._share.draw()
+
+    def pick_mirror(self, plane: Plane) -> Route | None:
+        """Who gets the copy; None where there is nobody."""
+        part = self.mirror
+        return None if part is None or part.group is None else pick(part.group, self._method, self._random)
 
     def pick(self, plane: Plane) -> Route:
         """Choose an instance for a new request. Raises NoRoute where the part drawn has none, Overloaded where none of
@@ -257,7 +274,7 @@ class Chooser:
         choices = self._choices
         self._version = choices.version
         out = choices.out
-        for part in self.parts:
+        for part in self.parts if self.mirror is None else (*self.parts, self.mirror):
             serving = None
             for tier in part.tiers:
                 left = [route for route in tier if route.route_id not in out] if out else tier
@@ -296,22 +313,23 @@ def _parts(
     """The destinations of a rule with whoever may serve them; never none."""
     if all(route.owner.side == UPLINK for route in routes):  # type: ignore[attr-defined]
         return [Part("", (), [list(routes)], passes=True, told=False)]
-    place = _place(plane, requester)
-    distances = {route: _distance(rules.failover, place, requester, route) for route in routes}
     if decision.subset:
-        return [Part(decision.subset, (), tiers(routes, distances), passes=False, told=False)]
-    labels = {subset.name: query_of(subset.labels) for subset in rules.subsets}
-    found = []
-    for destination in rule.to:
-        wanted = labels.get(destination.subset, ())
-        members = [route for route in routes if route.matches(wanted)]
-        found.append(Part(destination.subset, wanted, tiers(members, distances), passes=False, told=True))
+        return [_part(plane, requester, rules, "", routes, named=decision.subset)]
+    found = [_part(plane, requester, rules, destination.subset, routes) for destination in rule.to]
     if any(key != SERVICE_NAME for key, _ in decision.address.tags):
         # Who names instances by their tags has chosen: weights hold among the parts that this leaves.
-        found = [part for part in found if part.tiers] or [
-            Part("", (), tiers(routes, distances), passes=False, told=False)
-        ]
+        found = [part for part in found if part.tiers] or [_part(plane, requester, rules, "", routes)]
     return found
+
+
+def _part(
+    plane: Plane, requester: Endpoint, rules: ServiceRules, subset: str, routes: Sequence[Route], named: str = ""
+) -> Part:
+    """A subset, or with "" all of them; `named`: what all of them are called, as a node before has said."""
+    place = _place(plane, requester)
+    labels: Query = next((query_of(each.labels) for each in rules.subsets if each.name == subset), ())
+    distances = {route: _distance(rules.failover, place, requester, route) for route in routes if route.matches(labels)}
+    return Part(subset or named, labels, tiers(distances, distances), passes=False, told=bool(subset))
 
 
 def _place(plane: Plane, requester: Endpoint) -> Mapping[str, str]:

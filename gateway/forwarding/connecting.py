@@ -58,17 +58,10 @@ def connect(
     if target.outbox.slow:
         raise Overloaded("what serves this takes in too little; try again", reason="responder_slow")
     form = target.form
-    trace = None if call is None else call.trace
-    stamped = None if varying or trace is not None else decision.sections[form]
+    traced = call is not None and call.trace is not None
+    stamped = None if varying or traced else decision.sections[form]
     if stamped is None:
-        # What came over a link was stamped by the node that its caller is connected to.
-        theirs = decision.identity is not None and connection.side != LOCAL
-        stamp = None if theirs else connection.stamp
-        sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
-        if call is None or trace is None:
-            stamped = section(decision, sent, varying, connection.form, form, stamp)
-        else:
-            stamped = traced_section(call, trace, sent, form, stamp)
+        stamped = stamped_for(connection, decision, target, metadata, varying, deadline_at, call)
     counters = connection.counters
     part = None if call is None else call.part
     if part is None:
@@ -127,6 +120,26 @@ def connect(
         target.spread(stream, decision.spread())
     target.send_request(stream.responder_id, kind, head, n, stamped, data, at, end)
     _after_send(connection, target.outbox)
+
+
+def stamped_for(
+    connection: Endpoint,
+    decision: Decision,
+    target: Endpoint,
+    metadata: bytes,
+    varying: bool,
+    deadline_at: int,
+    call: Call | None,
+) -> bytes:
+    """The metadata section of a request as it goes to `target`. Raises DeadlineExceeded."""
+    # What came over a link was stamped by the node that its caller is connected to.
+    theirs = decision.identity is not None and connection.side != LOCAL
+    stamp = None if theirs else connection.stamp
+    sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
+    trace = None if call is None else call.trace
+    if call is None or trace is None:
+        return section(decision, sent, varying, connection.form, target.form, stamp)
+    return traced_section(call, trace, sent, target.form, stamp)
 
 
 def _slow_down(connection: Endpoint, kind: int, stats: ServiceStats) -> None:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class ServiceState:
     """What this node remembers of one service that a document governs. It outlives new documents that say the same of
     it. `guard`: what protects it, where the document asks for anything of the kind. `choices`: what choosing its
-    instances remembers. `faults`: how many were injected, by kind."""
+    instances remembers. `faults`: how many were injected, by kind; `mirrors`: what became of copies."""
 
-    __slots__ = ("choices", "faults", "guard", "name", "rules")
+    __slots__ = ("choices", "faults", "guard", "mirrors", "name", "rules")
 
     def __init__(self, name: str, rules: ServiceRules) -> None:
         self.name = name
@@ -33,6 +33,7 @@ class ServiceState:
         self.choices = Choices()
         self.guard: Guard | None = None
         self.faults: Counter[str] = Counter()
+        self.mirrors: Counter[str] = Counter()
 
     @property
     def document(self) -> str:

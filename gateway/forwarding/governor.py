@@ -60,6 +60,8 @@ class Governor:
 
     def _guard(self, state: ServiceState) -> None:
         plane, rules = self._plane, state.rules
+        if any(route.mirror is not None for route in rules.routes):
+            state.mirrors = plane.metrics.guard_figures(self._label(state)).mirrors
         protected = guards(rules)
         if protected or any(route.fault is not None for route in rules.routes):
             figures = plane.metrics.guard_figures(self._label(state))

@@ -83,9 +83,7 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
             at = body
         _open(connection, kind, head, stream_id, n, metadata, data, at, end)
     except NoRoute as error:
-        if error.address is None or not _await(
-            connection, kind, head, stream_id, cast("Address", error.address), data[start:end]
-        ):
+        if error.address is None or not _await(connection, kind, head, stream_id, error, data[start:end]):
             _refuse(connection, kind, head, stream_id, error, metadata)
     except RequestError as error:
         _refuse(connection, kind, head, stream_id, error, metadata)
@@ -95,12 +93,16 @@ def open_request(connection: Endpoint, kind: int, head: int, stream_id: int, dat
         _refuse(connection, kind, head, stream_id, RequestInvalid(str(error), reason=error.reason), metadata)
 
 
-def _await(connection: Endpoint, kind: int, head: int, stream_id: int, address: Address, frame: bytes) -> bool:
-    """Let a request wait for a route that others may know of. Returns whether there is anything more to do about it."""
+def _await(connection: Endpoint, kind: int, head: int, stream_id: int, error: NoRoute, frame: bytes) -> bool:
+    """Let a request wait for a route that others may know of, or that may come. Returns whether there is anything more
+    to do about it."""
+    waiting = connection.plane.waiting
     try:
-        return await_route(connection, stream_id, address, frame)
-    except RequestError as error:
-        _refuse(connection, kind, head, stream_id, error)
+        if await_route(connection, stream_id, cast("Address", error.address), frame):
+            return True
+        return waiting is not None and waiting.wait(connection, kind, stream_id, frame, error)
+    except RequestError as refused:
+        _refuse(connection, kind, head, stream_id, refused)
         return True
 
 

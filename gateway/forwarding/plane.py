@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.intake import Intake
     from gateway.forwarding.links import Links
+    from gateway.forwarding.mirroring import Mirrors
     from gateway.forwarding.nowhere import Nowhere
     from gateway.forwarding.tracing import Tracing
+    from gateway.forwarding.waiting import Waiting
     from gateway.observe.flows import FlowRing
 
 #: The kind of a connection without a socket.
@@ -142,6 +144,10 @@ class Plane:
         self.soundings = Soundings()
         #: Where requests go that are lost on purpose; None where none can be.
         self.nowhere: Nowhere | None = None
+        #: Lets requests wait for who is to serve them; None where nobody does.
+        self.waiting: Waiting | None = None
+        #: Takes copies of requests; None where nobody does.
+        self.mirrors: Mirrors | None = None
         #: Who looks after links to other nodes; None where the node has none.
         self.links: Links | None = None
         #: What documents say of requests, and who goes by it; None where they say nothing.

@@ -54,6 +54,9 @@ def open_watched(
     except RequestError:
         call.give_up()
         raise
+    mirrors = plane.mirrors
+    if governed is not None and governed.chooser.mirror is not None and mirrors is not None and call.part is not None:
+        mirrors.copy(connection, decision, governed, kind, head, n, metadata, varying, deadline_at, data, at, end)
 
 
 def choose(plane: Plane, connection: Endpoint, decision: Decision, call: Call) -> Route:

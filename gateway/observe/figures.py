@@ -47,7 +47,7 @@ def heard(figures: dict[str, Any]) -> Metrics:
     counted = {name: Counter(said[name]) for name in ("downloads", "reports")}
     metrics.updates = UpdateCounters(**said | counted)
     for label, guarded in figures["guards"].items():
-        tables = {name: Counter(guarded[name]) for name in ("refused", "faults", "ejections")}
+        tables = {name: Counter(guarded[name]) for name in ("refused", "faults", "ejections", "mirrors", "waits")}
         metrics.guards[label] = GuardFigures(**guarded | tables)
     return metrics
 

@@ -21,12 +21,14 @@ from gateway.errors import TokenError
 from gateway.forwarding import acceptor
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.mirroring import Mirrors
 from gateway.forwarding.multicast import Multicast
 from gateway.forwarding.nowhere import Nowhere
 from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane, Snapshot
 from gateway.forwarding.resuming import PARKED_LOAD
 from gateway.forwarding.services import NodeServices
+from gateway.forwarding.waiting import Waiting
 from gateway.observe.metrics import Metrics
 from gateway.policy.limits import LimitsProfile, profile_for
 from gateway.policy.principal import Kind, Principal
@@ -279,6 +281,8 @@ class Site:
         self.multicast = Multicast(self.plane)
         self.plane.multicast = self.multicast
         self.nowhere = self.plane.nowhere = Nowhere(self.plane)
+        self.mirrors = self.plane.mirrors = Mirrors(self.plane)
+        self.waiting = self.plane.waiting = Waiting(self.plane)
         self.peers: list[Peer] = []
         self._routes = itertools.count(1)
         self._tokens = itertools.count(1)
@@ -413,7 +417,8 @@ class Site:
         self.wait(max(profile.resume_hold_s for profile in self.profiles.values()) + 1)
         assert self.open_streams() == 0
         assert all(stats.open == 0 for stats in self.metrics.services.values())
-        here = [each for each in self.plane.connections.values() if not self.nowhere.is_at(each)]
+        apart = (self.nowhere, self.mirrors)
+        here = [each for each in self.plane.connections.values() if not any(one.is_at(each) for one in apart)]
         assert here == [self.services, self.multicast]
         assert [route.owner for route in self.plane.table] == [self.services]
         for internal in (self.services, self.multicast):
@@ -421,6 +426,8 @@ class Site:
             assert not internal.serving
             assert not internal.requesting
             assert internal.pending == 0
+        assert not self.mirrors.open
+        assert not len(self.waiting)
         assert not self.services._exchanges
         assert not self.multicast._merges
         assert not self.multicast._merges_by_leg
