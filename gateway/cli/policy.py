@@ -76,31 +76,43 @@ def check(
 def draft(
     call: Query,
     file: Annotated[
-        Path,
-        typer.Argument(help="Flow records, a JSON object a line; - is standard input.", allow_dash=True),
-    ],
+        Path | None,
+        typer.Argument(
+            help="Flow records, a JSON object a line; - is standard input. [those that the node remembers]",
+            allow_dash=True,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write Access documents that allow what was seen, and nothing else of it.
 
     Look through them, apply them with `dryRun: true` first, and see what they would refuse.
     """
-    import yaml
-
     from gateway.documents.access_draft import Flow
     from gateway.documents.access_draft import draft as drafted
 
+    if file is None:
+        answer = call.api.get("/policy:draft")
+        _drafted(call, answer["documents"], f"{answer['flows']} records", answer["flows"])
+        return
     try:
         lines = (sys.stdin.read() if str(file) == "-" else file.read_text()).splitlines()
         records = [json.loads(line) for line in lines if line.strip()]
         flows = [flow for record in records if (flow := Flow.of(record)) is not None]
     except (OSError, ValueError, AttributeError) as error:
         raise typer.BadParameter(f"{file}: {error}") from None
-    documents = drafted(flows)
+    _drafted(call, drafted(flows), f"{len(flows)} of {len(records)} records", len(flows))
+
+
+def _drafted(call: Query, documents: list[dict[str, Any]], source: str, flows: int) -> None:
+    import yaml
+
     if call.for_people:
-        typer.echo(f"# from {len(flows)} of {len(records)} records")
-        typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
+        typer.echo(f"# from {source}")
+        if documents:
+            typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
     else:
-        call.show({"flows": len(flows), "documents": documents})
+        call.show({"flows": flows, "documents": documents})
 
 
 def _pairs(texts: Pairs) -> dict[str, str]:

@@ -167,7 +167,8 @@ class Decision:
         """The names by which who serves a stream may have been chosen; of multicast, those of all who were."""
         routes = self._candidates.routes
         if not self.multicast:
-            routes = [route for route in routes if route.owner is responder]
+            # Who has left, or is none of them, may have been any.
+            routes = [route for route in routes if route.owner is responder] or routes
         return list(dict.fromkeys(route.service or route.subject for route in routes))
 
     def _locate(self, plane: Plane, requester: Endpoint) -> Group:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.admin.api import Api, problem
+from tests.local_node import call
 
 DOCUMENTS = """
 kind: Access
@@ -63,6 +64,16 @@ async def test_what_the_token_of_the_caller_allows_is_said_besides(api: Api) -> 
     for service, granted in (("lamp", True), ("thermostat", False)):
         said = await api.send("POST", "/policy:check", json={"subject": "d7", "service": service})
         assert (said["granted"], said["allowed"]) == (granted, granted)
+
+
+async def test_a_draft_of_what_the_flow_log_remembers(api: Api) -> None:
+    await api.send("POST", "/documents:apply", json={"text": "kind: Telemetry\nname: flows\nflowLog: {}\n"})
+    await api.local.servant()
+    client = await api.local.client("ws", "phone-1")
+    await call(client, "echo", b"?")
+    drafted = await api.get("/policy:draft")
+    (document,) = drafted["documents"]
+    assert (document["name"], document["rules"][0]["from"]) == ("allow-echo", [{"principals": ["phone-1"]}])
 
 
 async def test_a_draft_over_the_api_can_be_applied(api: Api) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import asyncio
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,7 @@ from gateway.admin.shapes import Shown, Taken
 from gateway.control.roles import Action
 from gateway.documents.access_draft import Flow, draft
 from gateway.forwarding.links import LOCAL
+from gateway.observe.flow_fields import View
 from gateway.policy.access import Grant, full_route
 from gateway.policy.asking import Ask, Caller
 from gateway.policy.authorization import TOPIC_ACTS, Act
@@ -21,6 +23,9 @@ from gateway.policy.mqtt_filters import is_filter
 from gateway.policy.principal import Kind, Principal
 
 operations = Operations("policy", "policy")
+
+#: Records that are put into words before others get their turn.
+_AT_ONCE: Final = 32
 
 ActName = Literal[
     "requestResponse", "fireAndForget", "requestStream", "requestChannel", "register", "publish", "subscribe"
@@ -153,6 +158,24 @@ class Seen(Taken):
 
 class SeenList(Taken):
     flows: list[Seen] = Field(max_length=10_000)
+
+
+@operations.get("/policy:draft", response_model=DraftView)
+async def draft_policy_of_flows(here: Here) -> Any:
+    """Documents that allow what the flow log remembers, and nothing else of the services and topics in it.
+
+    The first look of all may find nothing: records are kept from then on, for half a minute, unless a Telemetry
+    document keeps them.
+    """
+    ring = here.node.flows.log.look()
+    view = View(redact=ring.view.redact)
+    flows = []
+    for number in range(ring.oldest, ring.latest + 1):
+        if number >= ring.oldest and (flow := Flow.of(view.redacted(ring.record(number)))) is not None:
+            flows.append(flow)
+        if not number % _AT_ONCE:
+            await asyncio.sleep(0)
+    return DraftView(flows=len(flows), documents=draft(flows))
 
 
 @operations.post("/policy:draft", Action.READ, response_model=DraftView)
