@@ -364,7 +364,7 @@ class Connection(Lifecycle):
                 budgets.keepalive(self.plane.now)
             if detail and (budgets is None or budgets.may_answer(self.outbox.blocked)):
                 assert isinstance(detail, bytes)
-                self.outbox.put_frame(detail)
+                self.outbox.put_first(detail)
                 self.pause_when_congested()
             if not detail:
                 self.plane.soundings.answered(self.number, data[start + 14 : end])

@@ -64,7 +64,7 @@ def lend(connection: Lifecycle) -> None:
     # Without an allowance the older lease stands, and runs out by itself.
     lease = connection.granted.renew(now, allowance) if allowance or going else None
     if lease is not None:
-        connection.outbox.put_frame(encode(lease))
+        connection.outbox.put_first(encode(lease))
 
 
 def lend_less(connection: Connection) -> None:
@@ -73,7 +73,7 @@ def lend_less(connection: Connection) -> None:
         now = connection.plane.monotonic()
         lease = connection.granted.shrink(now, _allowance(connection, now))
         if lease is not None:
-            connection.outbox.put_frame(encode(lease))
+            connection.outbox.put_first(encode(lease))
 
 
 def spend(connection: Endpoint) -> None:

@@ -16,6 +16,7 @@ cdef class Flusher:
 
 
 cdef class Outbox(FrameBuffer):
+    cdef public FrameBuffer ahead
     cdef public bint blocked, slow
     cdef public double blocked_since, feeders_since
     cdef public object carrier
@@ -25,4 +26,5 @@ cdef class Outbox(FrameBuffer):
     cdef public Py_ssize_t hard, high, left_when_blocked
     cdef public long long bytes_sent, frames_sent
 
+    cpdef put_first(self, bytes frame)
     cpdef flush(self)

@@ -2,7 +2,8 @@
 
 Frames are appended during a loop turn and written once at its end (`Flusher`). When the carrier stops taking bytes the
 outbox grows: above `high` the credit of streams that feed it is withheld, above `hard` whoever feeds it is paused,
-counted per source; at half of `high` both are let go. Ordering: frames leave in the order in which they were put.
+counted per source; at half of `high` both are let go. Ordering: frames leave in the order in which they were put, but
+for those of stream 0 that keep the connection alive, which go ahead of what waits (`put_first`).
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ class Outbox(FrameBuffer):
     `bytes_sent` are what the carrier was given."""
 
     __slots__ = (
+        "ahead",
         "blocked",
         "blocked_since",
         "bytes_sent",
@@ -143,6 +145,21 @@ class Outbox(FrameBuffer):
         self.feeders_since = 0.0
         self.slow = False
         self.throttled: set[Stream] | None = None
+        #: Frames that go ahead of all that waits; None where there are none.
+        self.ahead: FrameBuffer | None = None
+
+    def put_first(self, frame: bytes) -> None:
+        """Append a frame of stream 0 that nothing else is in order with: KEEPALIVE, LEASE. Data does not delay it."""
+        if not self.blocked or not self.frames:
+            self.put_frame(frame)
+            return
+        if self.ahead is None:
+            self.ahead = FrameBuffer(self.prefixed)
+            self.ahead.masked = self.masked
+            # It is written with what waits here, and touches nobody by itself.
+            self.ahead.untouched = False
+        self.ahead.put_frame(frame)
+        self.size += len(frame)
 
     def touched(self) -> None:
         self.flusher.touch(self)
@@ -166,6 +183,10 @@ class Outbox(FrameBuffer):
         frames = self.frames
         if frames:
             data = self.take()
+            if self.ahead is not None:
+                frames += self.ahead.frames
+                data = self.ahead.take() + data
+                self.ahead = None
             self.counters.frames_out += frames
             self.counters.bytes_out += len(data)
             self.frames_sent += frames
@@ -183,7 +204,7 @@ class Outbox(FrameBuffer):
     def unblock(self) -> None:
         """The carrier takes bytes again."""
         self.blocked = False
-        self.size = self.carrier.buffered() + self.waiting
+        self.size = self.carrier.buffered() + self.waiting + (0 if self.ahead is None else self.ahead.waiting)
         self.flush()
 
     def stuck_for(self, now: float) -> float:
@@ -216,6 +237,7 @@ class Outbox(FrameBuffer):
     def discard(self) -> None:
         """Drop what waits and let every feeder go; the connection is over."""
         self.take()
+        self.ahead = None
         self.size = 0
         self._relieve()
 

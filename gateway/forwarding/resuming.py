@@ -97,6 +97,10 @@ class RetainingOutbox(Outbox):
         if not self.parked:
             super().put_request(stream_id, head, metadata, data, start, end)
 
+    def put_first(self, frame: bytes) -> None:
+        """In its turn: what it sends is counted in order."""
+        self.put_frame(frame)
+
     def _retain(self, frame: bytes) -> None:
         retained = self.retained
         retained.append(frame)

@@ -315,6 +315,26 @@ def test_control_traffic_is_neither_shed_nor_limited(site: Site, echo: Peer) -> 
     site.plane.strain(Overload.NONE)
 
 
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_a_keepalive_is_not_queued_behind_data(site: Site, echo: Peer, prefixed: bool) -> None:
+    """To a caller that reads slowly: what waits in the node is behind it, what its socket has already is not."""
+    caller = site.connect(prefixed=prefixed)
+    caller.carrier.stall()
+    numbers = [caller.respond("echo") for _ in range(12)]
+    for frame in echo.got():
+        echo.send(item(frame.stream_id, bytes(10_000), complete=True))
+    written = len(caller.got())
+    assert 0 < written < 12
+    caller.send(KeepAlive(True, 0, b"now"))
+    assert not caller.got()
+    caller.carrier.read()
+    site.turn()
+    first, *rest = caller.got()
+    assert first == KeepAlive(False, 0, b"now")
+    assert [frame.stream_id for frame in rest] == numbers[written:]
+    assert not caller.connection.outbox.waiting
+
+
 # The breaker
 
 
