@@ -23,9 +23,10 @@ from gateway.policy.traffic import (
     Subset,
 )
 from gateway.routing.route import Route
-from gateway.wire.frames import FrameType
+from gateway.wire.frames import FrameType, Lease
 from gateway.wire.mimetypes import SUBSET
 from tests.forwarding.plane_of import Peer, Site, entries_of, item, to_route
+from tests.forwarding.test_leasing import asked, leased
 
 STABLE, CANARY = Subset("stable", (("version", "1"),)), Subset("canary", (("version", "2"),))
 
@@ -195,6 +196,19 @@ def test_the_document_goes_before_the_hint_of_a_request(site: Site) -> None:
     fire(site, site.connect(), 10, metadata=to_route("echo", "LBMethod=least-pending"))
     assert served(instances) == [5, 5]
     instances[0].connection.pending -= 50
+
+
+@pytest.mark.parametrize("balancer", [LoadBalancer(by_lease=True), LoadBalancer(Balance.ROUND_ROBIN), None])
+def test_nobody_gets_more_than_it_lent(site: Site, balancer: LoadBalancer | None) -> None:
+    lenders = [leased(site, serves=("echo",), subject=f"echo-{number}") for number in range(2)]
+    for lender, requests in zip(lenders, (2, 6), strict=True):
+        lender.send(Lease(60_000, requests))
+    govern(site, rules(balancer=balancer))
+    caller = site.connect()
+    fire(site, caller, 10)
+    assert [len(asked(lender)) for lender in lenders] == [2, 6]
+    caller.respond("echo")
+    assert caller.one().text == "whoever serves this takes no requests now; try again"
 
 
 def owners(site: Site, keys: Iterable[str], instances: list[Peer]) -> dict[str, Peer]:

@@ -91,7 +91,7 @@ async def test_the_parent_splits_what_comes_from_an_edge(cluster: Cluster) -> No
 @pytest.mark.soak
 async def test_five_percent_of_a_hundred_thousand_over_a_link(cluster: Cluster) -> None:
     """Within half a percent is asked for; evenly drawn, it is within a few requests."""
-    await canary_over_a_link(cluster, 100_000, 500)
+    await canary_over_a_link(cluster, 100_000, 20)
 
 
 async def test_an_edge_draws_for_its_own_and_its_parent_narrows(cluster: Cluster) -> None:
