@@ -191,11 +191,13 @@ def _go_on(connection: Endpoint, stream_id: int, held: Awaiting) -> None:
         return
     del connection.awaiting[stream_id]
     connection.asking_again = True
+    connection.asked_at = held.since
     connection.avoided = held.avoid
     try:
         _again(connection, aged_frame(held.frames[0], connection.plane.wake() - held.since))
     finally:
         connection.asking_again = False
+        connection.asked_at = 0.0
         connection.avoided = None
     for frame in held.frames[1:]:
         _again(connection, frame)

@@ -6,16 +6,18 @@ lets go of it, because a stream is not followed by the garbage collector.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.forwarding import flow_log
 from gateway.forwarding.admitting import UNKNOWN, WELL, verdict_of
-from gateway.forwarding.stream import REQUEST_RESPONSE
+from gateway.forwarding.deadlines import Due
+from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
 
 if TYPE_CHECKING:
     from gateway.forwarding.admitting import Guard
     from gateway.forwarding.awaiting import Request
     from gateway.forwarding.choosing import Part
+    from gateway.forwarding.connection import Connection
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.endpoint import Endpoint
     from gateway.forwarding.governed import Governed
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 _OK = 0
 
 
-class Call:
-    """`attempt`: from 1. `opened_at`: when the first one began, by the plane's clock. `size`: bytes of the request's
-    data. `code`: of the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be
-    sent once more. `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way;
-    `stream` is None before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go
-    on, by `ticket`, and is to be told of its end. `trace`: what is recorded of it; None: nothing."""
+class Call(Due):
+    """`attempt`: from 1. `opened_at`: when the request came, by the plane's clock; `until`: when it is over, 0.0 for
+    never; `limited`: because its document says so, and not its caller. `size`: bytes of the request's data. `code`: of
+    the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be sent once more.
+    `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way; `stream` is None
+    before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go on, by `ticket`,
+    and is to be told of its end. `trace`: what is recorded of it; None: nothing."""
 
     __slots__ = (
         "attempt",
@@ -41,6 +44,7 @@ class Call:
         "governed",
         "guard",
         "kind",
+        "limited",
         "opened_at",
         "part",
         "request",
@@ -51,17 +55,21 @@ class Call:
         "stream",
         "ticket",
         "trace",
+        "until",
     )
 
     def __init__(
         self, requester: Endpoint, requester_id: int, kind: int, decision: Decision, opened_at: float, size: int
     ) -> None:
+        super().__init__()
         self.requester = requester
         self.requester_id = requester_id
         self.kind = kind
         self.decision = decision
         self.governed: Governed | None = decision.governed
         self.opened_at = opened_at
+        self.until = 0.0
+        self.limited = False
         self.size = size
         self.attempt = 1
         self.code = 0
@@ -107,6 +115,9 @@ class Call:
     def begun(self, stream: Stream) -> None:
         """Its pair of hops is set; the request goes out next."""
         self.stream = stream
+        if self.until and self.kind != REQUEST_FNF:
+            plane = self.requester.plane
+            plane.deadlines.put(self, self.until, plane.now)
 
     def passed_on(self) -> None:
         """Fire-and-forget: it is sent, and over with that."""
@@ -115,6 +126,11 @@ class Call:
             flow_log.ended(self.requester.plane.flows, self, None, _OK)
         if self.trace is not None:
             self.trace.ended(0)
+
+    def answered(self) -> None:
+        """An item of its stream has come, or a part of one: a stream that runs has no deadline."""
+        if self.tick:
+            self.requester.plane.deadlines.take(self)
 
     def failed(self, stream: Stream, code: int, text: bytes) -> bool:
         """The attempt ends with an ERROR frame, or its responder is gone.
@@ -127,6 +143,9 @@ class Call:
             self.trace.text = text
         return False
 
+    def overdue(self) -> None:
+        cast("Connection", self.requester).overdue(self)
+
     def ended(self, stream: Stream, outcome: int) -> None:
         """Its hops are gone, and it is not tried again; `outcome` as for `finish`."""
         if self.guard is not None:
@@ -134,7 +153,18 @@ class Call:
             self.tried(verdict)
             self._over(verdict, self.requester.plane.now - self.opened_at)
         self.stream = None
+        if self.tick:
+            self.requester.plane.deadlines.take(self)
         if self.requester.plane.flows is not None:
             flow_log.ended(self.requester.plane.flows, self, stream, outcome)
         if self.trace is not None:
             self.trace.ended(outcome, self.code)
+
+    def forgotten(self) -> None:
+        """Its hops are gone as if it had never been asked."""
+        self.stream = None
+        if self.tick:
+            self.requester.plane.deadlines.take(self)
+        self.give_up()
+        if self.trace is not None:
+            self.trace.ended(1, text="asked again elsewhere")

@@ -10,7 +10,7 @@ from gateway.forwarding.awaiting import Request, offer
 from gateway.forwarding.credit import Credit
 from gateway.forwarding.decision import section
 from gateway.forwarding.links import LOCAL
-from gateway.forwarding.stamp import lengthened
+from gateway.forwarding.stamp import Form, lengthened
 from gateway.forwarding.stream import (
     REQUEST_CHANNEL,
     REQUEST_FNF,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gateway.forwarding.outbox import Outbox
     from gateway.observe.metrics import ServiceStats
     from gateway.routing.route import Route
+
+_COMPOSITE = int(Form.COMPOSITE)
 
 
 def connect(
@@ -62,6 +64,10 @@ def connect(
     stamped = None if varying or traced else decision.sections[form]
     if stamped is None:
         stamped = stamped_for(connection, decision, target, metadata, varying, deadline_at, call)
+    if call is not None and call.limited and not deadline_at and (target.side != LOCAL or plane.now != call.opened_at):
+        left_ms = deadline.onward_ms(call.until, plane.now, target)
+        if form == _COMPOSITE:
+            stamped = deadline.entered_anew(stamped, left_ms)
     counters = connection.counters
     part = None if call is None else call.part
     if part is None:
@@ -135,11 +141,22 @@ def stamped_for(
     # What came over a link was stamped by the node that its caller is connected to.
     theirs = decision.identity is not None and connection.side != LOCAL
     stamp = None if theirs else connection.stamp
-    sent = deadline.onward(metadata, deadline_at, target) if deadline_at else metadata
+    now = connection.plane.now
+    sent = metadata
+    if deadline_at:
+        until = deadline.until(metadata, deadline_at, now) if call is None else call.until
+        sent = deadline.onward(metadata, deadline_at, deadline.onward_ms(until, now, target))
     trace = None if call is None else call.trace
     if call is None or trace is None:
-        return section(decision, sent, varying, connection.form, target.form, stamp)
-    return traced_section(call, trace, sent, target.form, stamp)
+        stamped = section(decision, sent, varying, connection.form, target.form, stamp)
+    else:
+        stamped = traced_section(call, trace, sent, target.form, stamp)
+    governed = decision.governed
+    if governed is not None and governed.timeout_s and not deadline_at and target.form == _COMPOSITE:
+        stamped = deadline.entered(stamped, round(governed.timeout_s * 1000))
+        if not varying and trace is None:
+            decision.sections[target.form] = stamped
+    return stamped
 
 
 def _slow_down(connection: Endpoint, kind: int, stats: ServiceStats) -> None:

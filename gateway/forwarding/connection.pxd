@@ -1,5 +1,6 @@
 cimport cython
 
+from gateway.forwarding.call cimport Call
 from gateway.forwarding.credit cimport Credit
 from gateway.forwarding.ending cimport finish, requester_done
 from gateway.forwarding.endpoint cimport Endpoint
@@ -29,7 +30,7 @@ cdef class Connection(Lifecycle):
     @cython.locals(outbox=Outbox)
     cdef _response(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end)
 
-    @cython.locals(credit=Credit, state=int)
+    @cython.locals(call=Call, credit=Credit, state=int)
     cdef bint _response_item(self, Stream stream, int head, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
 
     @cython.locals(follows=int, total=long)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionEnded, ConnectionFailed, FrameError, ProtocolError
-from gateway.forwarding import acceptor, leasing, resuming
+from gateway.forwarding import acceptor, leasing, overdue, resuming
 from gateway.forwarding.awaiting import ask_again, forget, keep
 from gateway.forwarding.budgets import PREMATURE_S
 from gateway.forwarding.closing import CloseReason, reason_for_refusal
@@ -54,6 +54,7 @@ from gateway.wire.frames import (
 )
 
 if TYPE_CHECKING:
+    from gateway.forwarding.call import Call
     from gateway.forwarding.plane import Plane
 
 _PAYLOAD = int(FrameType.PAYLOAD)
@@ -147,6 +148,9 @@ class Connection(Lifecycle):
         if credit is None or state & RESPONDER_DONE:
             self.stray(stream.responder_id, head, end - start)
             return False
+        call = stream.watch
+        if call is not None:
+            call.answered()
         if end - start > LARGE_ITEM_BYTES:
             credit.narrow(end - start)
         if head & FOLLOWS:
@@ -299,6 +303,10 @@ class Connection(Lifecycle):
             stream.requester.strays.excused += 1 + stream.up.outstanding
             requester_done(stream)
         return True
+
+    def overdue(self, call: Call) -> None:
+        """A request of this peer has had its time."""
+        overdue.end(call)
 
     def _break_torn(self, stream: Stream, head: int) -> None:
         """P24: a frame whose metadata goes beyond it costs its sender the connection, or with IGNORE the stream. Passed

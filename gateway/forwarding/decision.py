@@ -296,6 +296,8 @@ class Decision:
             for candidate in self._candidates.routes
         )
         self.sampler = None if plane.tracing is None else plane.tracing.sampler(self._candidates.routes[0])
+        # They hold what the rule before allowed, too.
+        self.sections = [None] * len(Form)
         self.leased = any(map(leasing.is_leased, self._candidates.routes))
         self.governed = govern(plane, requester, self, self._candidates)
         rule = "" if self.governed is None or self.governed.rule is None else self.governed.rule.name

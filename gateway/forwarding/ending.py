@@ -98,9 +98,10 @@ def withdraw(stream: Stream) -> None:
     counters = responder.plane.counters
     counters.streams_open -= 1
     stream.stats.requests -= 1
-    if stream.watch is not None and stream.watch.trace is not None:
-        stream.watch.trace.ended(FAILED, text="asked again elsewhere")
-    stream.watch = None
+    watch = stream.watch
+    if watch is not None:
+        stream.watch = None
+        watch.forgotten()
 
 
 def forbid(stream: Stream) -> None:

@@ -22,7 +22,7 @@ cdef class Endpoint(FrameSink):
     cdef public dict awaiting, decisions, offered, partials
     cdef public StreamTable requesting, serving
     cdef public long form, max_streams, min_fragment, rate
-    cdef public double held_since, look_at, tokens, tokens_at
+    cdef public double asked_at, held_since, look_at, tokens, tokens_at
     cdef public StreamIds ids
     cdef public Outbox outbox
     cdef public int peer_parity, side

@@ -50,13 +50,15 @@ class Endpoint(FrameSink):
     `latest_metadata`. `paused_by`: full outboxes that it feeds; None: it is read from. `granted`, `held`: the
     leases that this node gave the peer and got from it, where SETUP asked for leases. `side`: which side of this
     node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`: its requests for
-    which a route is looked for; `asking_again`: one of them is gone through again, `avoided` is where it has been.
+    which a route is looked for; `asking_again`: one of them is gone through again, which came at `asked_at`; `avoided`:
+    where it has been.
     `held_since`: since when the one that is gone through was held back on purpose, else 0. `offered`: of a link,
     requests of clients to which nothing has come back, by its stream ids."""
 
     __slots__ = (
         "__weakref__",
         "accepted",
+        "asked_at",
         "asking_again",
         "assembly",
         "avoided",
@@ -118,6 +120,7 @@ class Endpoint(FrameSink):
         self.place: Mapping[str, str] | None = None
         self.awaiting: dict[int, Awaiting] | None = None
         self.asking_again = False
+        self.asked_at = 0.0
         self.avoided: Endpoint | None = None
         self.held_since = 0.0
         self.offered: dict[int, Offer] | None = None

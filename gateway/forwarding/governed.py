@@ -46,9 +46,10 @@ class ServiceState:
 
 class Governed:
     """`rule`: the one that holds for the requests of a decision; None: the document has none for them. `here`: their
-    caller is connected to this node, so what is done once a request is done here. `priority`, `fault`: the rule's."""
+    caller is connected to this node, so what is done once a request is done here. `priority`, `fault`: the rule's;
+    `timeout_s`, too, where they are from here; 0.0: none."""
 
-    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "rule", "state")
+    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "rule", "state", "timeout_s")
 
     def __init__(
         self, state: ServiceState, rule: RouteRule | None, candidates: Group, chooser: Chooser, *, here: bool
@@ -60,6 +61,7 @@ class Governed:
         self.here = here
         self.fault = None if rule is None else rule.fault
         self.priority = ORDINARY if rule is None else rule.priority
+        self.timeout_s = (rule.timeout_s or 0.0) if here and rule is not None else 0.0
 
 
 def govern(plane: Plane, requester: Endpoint, decision: Decision, candidates: Group) -> Governed | None:

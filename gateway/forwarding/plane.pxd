@@ -1,3 +1,4 @@
+from gateway.forwarding.deadlines cimport Deadlines
 from gateway.forwarding.outbox cimport Flusher
 from gateway.observe.flows cimport FlowRing
 from gateway.observe.metrics cimport Counters
@@ -6,6 +7,7 @@ from gateway.routing.table cimport RoutingTable
 
 cdef class Plane:
     cdef public Counters counters
+    cdef public Deadlines deadlines
     cdef public FlowRing flows
     cdef public Flusher flusher
     cdef public RoutingTable table

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.forwarding import callers, leasing
 from gateway.forwarding.closing import CloseReason
+from gateway.forwarding.deadlines import Deadlines
 from gateway.forwarding.governor import Governor
 from gateway.forwarding.links import LOCAL
 from gateway.forwarding.outbox import Flusher
@@ -128,6 +129,7 @@ class Plane:
         self.random = random
         self.schedule = schedule
         self.later = later
+        self.deadlines = Deadlines(self.wake, later)
         self.table = RoutingTable()
         self.flusher = Flusher(schedule)
         self.parked: ParkedSessions[Connection] = ParkedSessions(resume_sessions)

@@ -9,7 +9,7 @@ from gateway.forwarding.plane cimport Plane
 from gateway.routing.route cimport Route
 
 
-@cython.locals(call=Call, plane=Plane, route=Route)
+@cython.locals(call=Call, opened_at=double, plane=Plane, route=Route, timeout_s=double)
 cpdef open_watched(Endpoint connection, Decision decision, int kind, int head, long stream_id, long n, bytes metadata, bint varying, long deadline_at, bytes data, Py_ssize_t at, Py_ssize_t end, object trace)
 
 @cython.locals(chooser=Chooser, route=Route)

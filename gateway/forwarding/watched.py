@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import RequestError
-from gateway.forwarding import faults
+from gateway.forwarding import deadline, faults
 from gateway.forwarding.call import Call
 from gateway.forwarding.connecting import connect
 
@@ -43,7 +43,16 @@ def open_watched(
             faults.hold(connection, governed, delay_s, kind, head, stream_id, n, metadata, data, at, end)
             return
         nowhere = plane.nowhere if becomes == faults.LOSE else None
-    call = Call(connection, stream_id, kind, decision, connection.held_since or plane.now, end - at)
+    # What waited for a route has been waiting since then.
+    opened_at = connection.held_since or connection.asked_at or plane.now
+    call = Call(connection, stream_id, kind, decision, opened_at, end - at)
+    if deadline_at:
+        call.until = deadline.until(metadata, deadline_at, plane.now)
+    if governed is not None:
+        timeout_s = governed.timeout_s
+        if timeout_s > 0.0 and (call.until == 0.0 or opened_at + timeout_s < call.until):
+            call.until = opened_at + timeout_s
+            call.limited = True
     call.trace = trace
     call.admit()
     try:
