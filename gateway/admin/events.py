@@ -81,6 +81,7 @@ HAPPENED: Final = {
     "rollout.report": "rollout.device_ended",
     "rollout.resume": "rollout.resumed",
     "rollout.update": "rollout.changed",
+    "service.reset": "service.reset",
     "session.end": "session.ended",
     "session.login": "session.opened",
     "subject.revoke": "subject.revoked",

@@ -110,6 +110,8 @@ async def test_an_operator_sees_who_is_ejected_and_lets_it_come_back(api: Api) -
     problem(await api.http.post("/api/v1/services/thermostat:reset", json={"instance": "x"}), 422, "invalid")
     actions = [entry["action"] for entry in (await api.get("/audit"))["data"]]
     assert actions.count("service.reset") == 2
+    events = (await api.get("/events", params={"kind": "service.reset"}))["data"]
+    assert [event["subject"] for event in events] == ["thermostat"] * 2
 
 
 async def test_a_service_without_a_document_has_nothing_to_show(api: Api) -> None:
