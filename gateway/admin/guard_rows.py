@@ -19,7 +19,7 @@ def row(plane: Plane, service: str) -> Row | None:
     state = _state(plane, service)
     if state is None:
         return None
-    found: Row = {"document": state.document, "faults": dict(state.faults)}
+    found: Row = {"document": state.document, "faults": dict(state.faults), "retries": dict(state.retries)}
     if state.guard is not None:
         found |= _guard(plane, service, state.guard)
     return found

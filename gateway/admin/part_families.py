@@ -350,6 +350,14 @@ def guard_families() -> list[Family]:
             (*service, "fault"),
         ),
         Family(
+            "gateway_retries_total",
+            "counter",
+            "Failed requests that a Service document says to try again: retried, exhausted (no attempt is left), "
+            "no_time, over_budget.",
+            by_word("retries"),
+            (*service, "outcome"),
+        ),
+        Family(
             "gateway_concurrency_limit",
             "gauge",
             "Requests to a service that may be open at once; an adaptive limit moves.",

@@ -141,7 +141,7 @@ def _told(each: dict[str, Any], *, several: bool) -> Iterator[str]:
     if rate := each["rate"]:
         whose = f", {rate['least_left_of']}" if rate["least_left_of"] else ""
         yield f"rate: {rate['least_left']:g} left at least (per {rate['per']}{whose})"
-    for name in ("refused", "ejections", "faults"):
+    for name in ("refused", "ejections", "faults", "retries"):
         if each[name]:
             yield f"{name}: " + ", ".join(f"{word} {count}" for word, count in sorted(each[name].items()))
 

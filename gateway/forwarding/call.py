@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from gateway.errors import ResponderGone
 from gateway.forwarding import flow_log
 from gateway.forwarding.admitting import UNKNOWN, WELL, verdict_of
 from gateway.forwarding.deadlines import Due
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
+from gateway.policy.retrying import Failure, failure_of
 
 if TYPE_CHECKING:
     from gateway.forwarding.admitting import Guard
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from gateway.forwarding.governed import Governed
     from gateway.forwarding.stream import Stream
     from gateway.forwarding.tracing import Trace
+    from gateway.policy.retry_budget import RetryAccount
     from gateway.routing.route import Route
 
-# What `ending.finish` calls it, which cannot be imported here.
+# What `ending.finish` calls them, which cannot be imported here.
 _OK = 0
+_CANCELED = 2
 
 
 class Call(Due):
@@ -35,10 +39,14 @@ class Call(Due):
     the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be sent once more.
     `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way; `stream` is None
     before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go on, by `ticket`,
-    and is to be told of its end. `trace`: what is recorded of it; None: nothing."""
+    and is to be told of its end. `trace`: what is recorded of it; None: nothing.
+    `account`: the budget that it counts in; `been`: where tries before this one have been; `try_s`: how long one may
+    take, in seconds, 0.0: as long as it likes."""
 
     __slots__ = (
+        "account",
         "attempt",
+        "been",
         "code",
         "decision",
         "governed",
@@ -55,6 +63,7 @@ class Call(Due):
         "stream",
         "ticket",
         "trace",
+        "try_s",
         "until",
     )
 
@@ -70,6 +79,9 @@ class Call(Due):
         self.opened_at = opened_at
         self.until = 0.0
         self.limited = False
+        self.try_s = 0.0
+        self.been: tuple[Route, ...] = ()
+        self.account: RetryAccount | None = None
         self.size = size
         self.attempt = 1
         self.code = 0
@@ -93,9 +105,38 @@ class Call(Due):
             )
             self.guard = guard
 
+    def keep(self, request: Request) -> None:
+        """It may be sent once more: keep it, and count it among those that bring retries along."""
+        governed = self.governed
+        assert governed is not None
+        assert governed.retries is not None
+        self.request = request
+        self.try_s = governed.retries.per_try_timeout_s or 0.0
+        self.account = governed.state.account
+        self.account.begin()
+
+    def unkeep(self) -> None:
+        """It is for somebody else to send it once more."""
+        self._settle()
+        self.request = None
+        self.try_s = 0.0
+
+    def _settle(self) -> None:
+        account = self.account
+        if account is not None:
+            self.account = None
+            account.end(self.attempt > 1)
+
     def give_up(self) -> None:
         """It was admitted, and is not sent: nobody is to blame."""
+        self._settle()
         self._over(UNKNOWN, -1.0)
+
+    def given_up(self) -> None:
+        """It was to be tried again, and is not: its caller has gone, or was told why."""
+        self.give_up()
+        if self.trace is not None:
+            self.trace.ended(_CANCELED, text="not tried again")
 
     def tried(self, verdict: int) -> None:
         """The attempt under way is over, well or not, as far as its instance is concerned."""
@@ -115,9 +156,14 @@ class Call(Due):
     def begun(self, stream: Stream) -> None:
         """Its pair of hops is set; the request goes out next."""
         self.stream = stream
-        if self.until and self.kind != REQUEST_FNF:
-            plane = self.requester.plane
-            plane.deadlines.put(self, self.until, plane.now)
+        if self.kind == REQUEST_FNF:
+            return
+        plane = self.requester.plane
+        at = self.until
+        if self.try_s > 0.0 and (at == 0.0 or plane.now + self.try_s < at):
+            at = plane.now + self.try_s
+        if at > 0.0:
+            plane.deadlines.put(self, at, plane.now)
 
     def passed_on(self) -> None:
         """Fire-and-forget: it is sent, and over with that."""
@@ -141,7 +187,14 @@ class Call(Due):
         self.code = code
         if self.trace is not None:
             self.trace.text = text
-        return False
+        return self.request is not None and cast("Connection", self.requester).try_again(self, stream, failure_of(code))
+
+    def gone(self, stream: Stream) -> bool:
+        """The responder is gone. Returns as `failed` does."""
+        self.code = ResponderGone.code
+        if self.trace is not None:
+            self.trace.text = b"responder disconnected"
+        return self.request is not None and cast("Connection", self.requester).try_again(self, stream, Failure.GONE)
 
     def overdue(self) -> None:
         cast("Connection", self.requester).overdue(self)
@@ -153,6 +206,7 @@ class Call(Due):
             self.tried(verdict)
             self._over(verdict, self.requester.plane.now - self.opened_at)
         self.stream = None
+        self._settle()
         if self.tick:
             self.requester.plane.deadlines.take(self)
         if self.requester.plane.flows is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.errors import ConnectionEnded, ConnectionFailed, FrameError, ProtocolError
-from gateway.forwarding import acceptor, leasing, overdue, resuming
+from gateway.forwarding import acceptor, leasing, overdue, resuming, retrying
 from gateway.forwarding.awaiting import ask_again, forget, keep
 from gateway.forwarding.budgets import PREMATURE_S
 from gateway.forwarding.closing import CloseReason, reason_for_refusal
@@ -56,6 +56,7 @@ from gateway.wire.frames import (
 if TYPE_CHECKING:
     from gateway.forwarding.call import Call
     from gateway.forwarding.plane import Plane
+    from gateway.policy.retrying import Failure
 
 _PAYLOAD = int(FrameType.PAYLOAD)
 _REQUEST_N = int(FrameType.REQUEST_N)
@@ -303,6 +304,10 @@ class Connection(Lifecycle):
             stream.requester.strays.excused += 1 + stream.up.outstanding
             requester_done(stream)
         return True
+
+    def try_again(self, call: Call, stream: Stream, failure: Failure) -> bool:
+        """A request of this peer has failed. Returns whether it was taken back, to be tried once more."""
+        return retrying.again(call, stream, failure)
 
     def overdue(self, call: Call) -> None:
         """A request of this peer has had its time."""

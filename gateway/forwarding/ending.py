@@ -116,7 +116,7 @@ def end_all(endpoint: Endpoint) -> None:
     """This side is gone: its requesters get ERROR[CANCELED], its responders CANCEL (protocol 1)."""
     gone = ResponderGone("responder disconnected")
     for stream in list(endpoint.serving.values()):
-        if stream.watch is not None and stream.watch.failed(stream, gone.code, b"responder disconnected"):
+        if stream.watch is not None and stream.watch.gone(stream):
             continue
         finish(stream, FAILED)
         if stream.interaction != REQUEST_FNF:

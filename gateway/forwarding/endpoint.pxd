@@ -17,7 +17,7 @@ cdef list _HEADS
 cdef class Endpoint(FrameSink):
     cdef public set paused_by
     cdef public bint accepted, asking_again, by_device, closed, draining
-    cdef public object avoided, assembly, budgets, carrier, grant, granted, held, place
+    cdef public object avoided, assembly, budgets, carrier, grant, granted, held, place, retried
     cdef public Counters counters
     cdef public dict awaiting, decisions, offered, partials
     cdef public StreamTable requesting, serving

@@ -24,6 +24,7 @@ from gateway.wire.sink import FrameSink
 if TYPE_CHECKING:
     from gateway.forwarding.awaiting import Awaiting, Offer
     from gateway.forwarding.budgets import Budgets
+    from gateway.forwarding.call import Call
     from gateway.forwarding.decision import Decision
     from gateway.forwarding.partial import Partial
     from gateway.forwarding.plane import Plane
@@ -52,7 +53,8 @@ class Endpoint(FrameSink):
     node it is on (`links`); `place`: the labels of the node that a link leads to. `awaiting`: its requests for
     which a route is looked for; `asking_again`: one of them is gone through again, which came at `asked_at`; `avoided`:
     where it has been.
-    `held_since`: since when the one that is gone through was held back on purpose, else 0. `offered`: of a link,
+    `held_since`: since when the one that is gone through was held back on purpose, else 0. `retried`: the call of
+    which it is a further try. `offered`: of a link,
     requests of clients to which nothing has come back, by its stream ids."""
 
     __slots__ = (
@@ -90,6 +92,7 @@ class Endpoint(FrameSink):
         "plane",
         "rate",
         "requesting",
+        "retried",
         "serving",
         "side",
         "stamp",
@@ -123,6 +126,7 @@ class Endpoint(FrameSink):
         self.asked_at = 0.0
         self.avoided: Endpoint | None = None
         self.held_since = 0.0
+        self.retried: Call | None = None
         self.offered: dict[int, Offer] | None = None
         self.ids = StreamIds(SERVER_FIRST)
         self.peer_parity = CLIENT_FIRST & 1

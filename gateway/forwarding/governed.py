@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.forwarding.admitting import ORDINARY
 from gateway.forwarding.choosing import WHOLE_SERVICE, Choices, Chooser
 from gateway.forwarding.links import LOCAL
+from gateway.policy.retry_budget import RetryAccount
 
 if TYPE_CHECKING:
     from gateway.forwarding.admitting import Guard
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 class ServiceState:
     """What this node remembers of one service that a document governs. It outlives new documents that say the same of
     it. `guard`: what protects it, where the document asks for anything of the kind. `choices`: what choosing its
-    instances remembers. `faults`: how many were injected, by kind; `mirrors`: what became of copies."""
+    instances remembers. `faults`: how many were injected, by kind; `mirrors`: what became of copies. `account`: its
+    budget of retries; `retries`: what became of the wish for one."""
 
-    __slots__ = ("choices", "faults", "guard", "mirrors", "name", "rules")
+    __slots__ = ("account", "choices", "faults", "guard", "mirrors", "name", "retries", "rules")
 
     def __init__(self, name: str, rules: ServiceRules) -> None:
         self.name = name
@@ -34,6 +36,8 @@ class ServiceState:
         self.guard: Guard | None = None
         self.faults: Counter[str] = Counter()
         self.mirrors: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.account = RetryAccount(rules.retry_budget)
 
     @property
     def document(self) -> str:
@@ -46,10 +50,10 @@ class ServiceState:
 
 class Governed:
     """`rule`: the one that holds for the requests of a decision; None: the document has none for them. `here`: their
-    caller is connected to this node, so what is done once a request is done here. `priority`, `fault`: the rule's;
-    `timeout_s`, too, where they are from here; 0.0: none."""
+    caller is connected to this node, so what is done once a request is done here. `priority`, `fault`, `retries`: the
+    rule's; `timeout_s`, too, where they are from here; 0.0: none."""
 
-    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "rule", "state", "timeout_s")
+    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "retries", "rule", "state", "timeout_s")
 
     def __init__(
         self, state: ServiceState, rule: RouteRule | None, candidates: Group, chooser: Chooser, *, here: bool
@@ -60,6 +64,7 @@ class Governed:
         self.chooser = chooser
         self.here = here
         self.fault = None if rule is None else rule.fault
+        self.retries = None if rule is None else rule.retries
         self.priority = ORDINARY if rule is None else rule.priority
         self.timeout_s = (rule.timeout_s or 0.0) if here and rule is not None else 0.0
 

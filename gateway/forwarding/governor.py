@@ -62,6 +62,8 @@ class Governor:
         plane, rules = self._plane, state.rules
         if any(route.mirror is not None for route in rules.routes):
             state.mirrors = plane.metrics.guard_figures(self._label(state)).mirrors
+        if any(route.retries is not None for route in rules.routes):
+            state.retries = plane.metrics.guard_figures(self._label(state)).retries
         protected = guards(rules)
         if protected or any(route.fault is not None for route in rules.routes):
             figures = plane.metrics.guard_figures(self._label(state))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import DeadlineExceeded
 from gateway.forwarding.ending import FAILED, finish
+from gateway.forwarding.retrying import again, is_try
 from gateway.forwarding.stream import REQUEST_RESPONSE
+from gateway.policy.retrying import Failure
 from gateway.wire.frames import Cancel, Error, encode
 
 if TYPE_CHECKING:
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
 
 
 def end(call: Call) -> None:
-    """The time of a call is up."""
+    """The time of a call, or of one try of it, is up."""
     stream = call.stream
     assert stream is not None
-    error = exceeded(call)
+    trying = is_try(call)
+    error = exceeded(call, trying)
     call.code = error.code
+    if trying and again(call, stream, Failure.TIMEOUT):
+        return
     call.requester.plane.counters.refuse(error.reason)
     stream.responder.outbox.put_frame(encode(Cancel(stream.responder_id)))
     stream.requester.outbox.put_frame(encode(Error(stream.requester_id, error.code, str(error))))
@@ -31,9 +36,12 @@ def end(call: Call) -> None:
     finish(stream, FAILED)
 
 
-def exceeded(call: Call) -> DeadlineExceeded:
+def exceeded(call: Call, trying: bool = False) -> DeadlineExceeded:
     what = "answer" if call.kind == REQUEST_RESPONSE else "first item"
     governed = call.governed
+    if trying and governed is not None and governed.rule is not None:
+        within = f"{call.try_s:g} s, the perTryTimeout of {governed.rule.name}"
+        return DeadlineExceeded(f"deadline exceeded: Service/{governed.state.rules.name}: no {what} within {within}")
     if call.limited and governed is not None and governed.rule is not None:
         within = f"{governed.timeout_s:g} s, the timeout of {governed.rule.name}"
         return DeadlineExceeded(f"deadline exceeded: Service/{governed.state.rules.name}: no {what} within {within}")

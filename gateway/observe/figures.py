@@ -11,6 +11,8 @@ from gateway.observe.metrics import Counters, Durations, Metrics, Path
 from gateway.observe.updates import UpdateCounters
 
 _OUTCOMES = ("requests", "ok", "failed", "canceled", "refused")
+#: What is counted by words of what protects a service.
+_TABLES = ("refused", "faults", "ejections", "mirrors", "waits", "retries")
 
 
 def told(metrics: Metrics) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def heard(figures: dict[str, Any]) -> Metrics:
     counted = {name: Counter(said[name]) for name in ("downloads", "reports")}
     metrics.updates = UpdateCounters(**said | counted)
     for label, guarded in figures["guards"].items():
-        tables = {name: Counter(guarded[name]) for name in ("refused", "faults", "ejections", "mirrors", "waits")}
+        tables = {name: Counter(guarded[name]) for name in _TABLES}
         metrics.guards[label] = GuardFigures(**guarded | tables)
     return metrics
 

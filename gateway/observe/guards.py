@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 class GuardFigures:
     """`refused`: requests kept back, by reason; `would_refuse`: those that a dry run would have; `faults`: injected, by
     kind; `ejections`: by cause; `mirrors`: copies of requests, by what became of them; `waits`: requests that
-    waited for a route, by how that ended. `breaker`: 0 closed, 1 half-open, 2 open; `opened`: how often it opened.
-    `ejected`: out now. `limit`: requests that may be open at once now, 0 for no limit; `open`: those that are;
-    `waiting`: those that wait."""
+    waited for a route, by how that ended; `retries`: further tries that were wished for, by what became of them.
+    `breaker`: 0 closed, 1 half-open, 2 open; `opened`: how often it opened. `ejected`: out now. `limit`: requests that
+    may be open at once now, 0 for no limit; `open`: those that are; `waiting`: those that wait."""
 
     refused: Counter[str] = field(default_factory=Counter)
     would_refuse: int = 0
@@ -26,6 +26,7 @@ class GuardFigures:
     waiting: int = 0
     mirrors: Counter[str] = field(default_factory=Counter)
     waits: Counter[str] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
 
     def forget(self) -> None:
         """Nothing is protected any more: what was counted stays."""

@@ -59,12 +59,13 @@ class AdaptiveView(Shown):
 
 
 class GuardView(Shown):
-    """What one process of the node knows. `limit`: requests that may be open at once. `refused`, `ejections`, `faults`:
-    by reason, since the start."""
+    """What one process of the node knows. `limit`: requests that may be open at once. `refused`, `ejections`, `faults`,
+    `retries`: by reason, since the start."""
 
     worker: int
     document: str
     faults: dict[str, int]
+    retries: dict[str, int]
     limit: int | None = None
     open: int = 0
     waiting: int = 0
