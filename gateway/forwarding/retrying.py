@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import Overloaded
 from gateway.forwarding import flow_log
 from gateway.forwarding.admitting import FAILED as BADLY
-from gateway.forwarding.awaiting import Awaiting, Request, hold, release
+from gateway.forwarding.awaiting import Awaiting, Request, forget, hold, release
 from gateway.forwarding.ending import FAILED, finish
 from gateway.forwarding.stream import REQUEST_SERIES, REQUESTER_DONE, RESPONSE_SERIES
 from gateway.policy.retrying import Failure, backoff_s, may_repeat
@@ -109,10 +109,6 @@ def _allowed(call: Call, failure: Failure) -> float:
     if call.until and plane.wake() + delay_s >= call.until:
         counted["no_time"] += 1
         return -1.0
-    if not governed.state.account.take(call.attempt > 1):
-        counted["over_budget"] += 1
-        return -1.0
-    counted["retried"] += 1
     return delay_s
 
 
@@ -121,8 +117,9 @@ def _is_marked(call: Call) -> bool:
 
 
 def _hold(call: Call, frame: bytes) -> Awaiting | None:
-    """None where too much of the caller waits already. The budget was asked: the retry counts until the call ends."""
-    guard = call.guard
+    """Have it wait for its turn, within the budget. None where that is used up, or too much waits already."""
+    guard, governed = call.guard, call.governed
+    assert governed is not None
     try:
         if guard is not None:
             guard.wait()
@@ -131,6 +128,14 @@ def _hold(call: Call, frame: bytes) -> Awaiting | None:
     try:
         held = hold(call.requester, call.requester_id, frame)
     except Overloaded:
+        if guard is not None:
+            guard.waited()
+        return None
+    # Last: what was taken of the budget is not given back.
+    within = governed.state.account.take(call.attempt > 1)
+    governed.state.retries["retried" if within else "over_budget"] += 1
+    if not within:
+        forget(call.requester, call.requester_id)
         if guard is not None:
             guard.waited()
         return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.forwarding.governed import ServiceState
 from gateway.policy.governance import Governance
-from gateway.policy.traffic import Retries, RetryBudget, RetryOn, RouteRule, ServiceRules
+from gateway.policy.traffic import Limits, Retries, RetryBudget, RetryOn, RouteRule, ServiceRules
 from gateway.wire.frames import Cancel, Error, ErrorCode, RequestN, RequestResponse
 from gateway.wire.metadata import encode_composite, encode_routing
 from gateway.wire.mimetypes import IDEMPOTENCY_KEY, ROUTING
@@ -98,6 +99,24 @@ def test_a_request_says_itself_that_it_may_be_processed_twice(site: Site) -> Non
     first.send(Error(request.stream_id, APPLICATION, "broken"))
     site.wait(0.05)
     assert second.one().data == b"?"
+
+
+def test_no_more_wait_for_their_turn_than_may(site: Site) -> None:
+    """maxPendingRequests holds for what is tried again, and what it keeps back leaves no trace in the budget."""
+    service = rules(attempts=3)
+    govern(site, replace(service, limits=Limits(max_pending=1)))
+    responder = site.service("echo")
+    caller = site.connect()
+    for _ in range(3):
+        caller.respond("echo")
+    for request in responder.got():
+        responder.send(Error(request.stream_id, REJECTED, "busy"))
+    assert len(caller.got()) == 2
+    site.wait(0.05)
+    responder.send(item(responder.one().stream_id, b"!", complete=True))
+    assert caller.one().data == b"!"
+    assert state(site).retries == {"retried": 1}
+    assert (state(site).account.open, state(site).account.retrying) == (0, 0)
 
 
 def test_a_caller_gets_the_answer_of_a_later_try(site: Site) -> None:
