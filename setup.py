@@ -23,6 +23,7 @@ MODULES = [
     "forwarding/endpoint",
     "forwarding/flow",
     "forwarding/flow_log",
+    "forwarding/governed",
     "forwarding/lifecycle",
     "forwarding/opening",
     "forwarding/outbox",

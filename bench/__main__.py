@@ -33,6 +33,7 @@ PARTS = {
     "federation": "federation.py",
     "mqtt": "mqtt.py",
     "workers": "workers.py",
+    "governed": "governed.py",
 }
 
 

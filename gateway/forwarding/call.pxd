@@ -1,9 +1,11 @@
 cimport cython
 
+from gateway.forwarding.admitting cimport Guard
 from gateway.forwarding.choosing cimport Part
 from gateway.forwarding.deadlines cimport Due
 from gateway.forwarding.decision cimport Decision
 from gateway.forwarding.endpoint cimport Endpoint
+from gateway.forwarding.governed cimport Governed
 from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
 from gateway.routing.route cimport Route
@@ -23,16 +25,21 @@ cdef class Call(Due):
     cdef public Route route
     cdef public Stream stream
     cdef public Part part
-    cdef public object account, governed, guard, request, trace
+    cdef public Governed governed
+    cdef public Guard guard
+    cdef public object account, request, trace
     cdef public long ticket
 
-    @cython.locals(plane=Plane, requester=Endpoint)
+    cpdef came(self, Endpoint requester, long requester_id, int kind, Decision decision, double opened_at, Py_ssize_t size)
+    @cython.locals(governed=Governed, guard=Guard, plane=Plane, requester=Endpoint)
     cpdef admit(self)
     cpdef give_up(self)
     cpdef given_up(self)
     cpdef keep(self, object request)
     cpdef unkeep(self)
+    @cython.locals(governed=Governed, now=double, plane=Plane, seconds=double, stream=Stream)
     cpdef tried(self, int verdict)
+    @cython.locals(governed=Governed, guard=Guard, now=double)
     cdef _over(self, int verdict, double seconds)
     cdef _settle(self)
     @cython.locals(at=double, plane=Plane)
@@ -42,5 +49,6 @@ cdef class Call(Due):
     cpdef bint failed(self, Stream stream, long code, bytes text) except -1
     cpdef bint gone(self, Stream stream) except -1
     cpdef overdue(self)
+    @cython.locals(plane=Plane, verdict=int)
     cpdef ended(self, Stream stream, int outcome)
     cpdef forgotten(self)

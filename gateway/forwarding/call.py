@@ -67,10 +67,10 @@ class Call(Due):
         "until",
     )
 
-    def __init__(
+    def came(
         self, requester: Endpoint, requester_id: int, kind: int, decision: Decision, opened_at: float, size: int
     ) -> None:
-        super().__init__()
+        """Begin. No constructor, whose arguments would cross into compiled code boxed: this runs once a request."""
         self.requester = requester
         self.requester_id = requester_id
         self.kind = kind

@@ -37,4 +37,4 @@ cdef class Chooser:
     cpdef bint draw_mirror(self)
 
     @cython.locals(part=Part, split=Split)
-    cpdef Route pick(self, plane)
+    cpdef Route pick(self, object plane)

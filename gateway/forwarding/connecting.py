@@ -150,7 +150,7 @@ def stamped_for(
     if call is None or trace is None:
         stamped = section(decision, sent, varying, connection.form, target.form, stamp)
     else:
-        stamped = traced_section(call, trace, sent, target.form, stamp)
+        stamped = traced_section(call, trace, sent, varying, target.form, stamp)
     governed = decision.governed
     if governed is not None and governed.timeout_s and not deadline_at and target.form == _COMPOSITE:
         stamped = deadline.entered(stamped, round(governed.timeout_s * 1000))

@@ -178,17 +178,24 @@ class Trace:
         self._inner = b""
 
 
-def traced_section(call: Call, trace: Trace, metadata: bytes, target: int, stamp: bytes | None) -> bytes:
+def traced_section(call: Call, trace: Trace, metadata: bytes, varying: bool, target: int, stamp: bytes | None) -> bytes:
     """The metadata section of a recorded request, for a responder of form `target`: as `decision.section` makes it,
-    with the place in the trace where it goes on."""
+    with the place in the trace where it goes on. Metadata that is not `varying` says nothing of a trace."""
     if call.request is not None or call.attempt > 1:
-        trace.attempt(call.attempt, "", call.code)
+        trace.attempt(call.attempt, "" if call.part is None else call.part.subset, call.code)
     source = call.requester.form
-    if source == Form.COMPOSITE:
-        metadata = trace.onward(metadata)
-    elif target == Form.COMPOSITE:
-        stamp = (stamp or b"") + trace.entries
-    return section(call.decision, metadata, True, source, target, stamp)
+    if varying and source == Form.COMPOSITE:
+        return section(call.decision, trace.onward(metadata), True, source, target, stamp)
+    governed = call.decision.governed
+    # A section that is kept ends with what a time limit says, which is put in behind the trace.
+    kept = not varying and (governed is None or not governed.timeout_s)
+    plain = call.decision.sections[target] if kept else None
+    if plain is None:
+        plain = section(call.decision, metadata, not kept, source, target, stamp)
+    if target != Form.COMPOSITE:
+        return plain
+    traced = plain[3:] + trace.entries
+    return len(traced).to_bytes(3, "big") + traced
 
 
 def caller_of(requester: Endpoint, identity: bytes | None) -> str:

@@ -55,7 +55,8 @@ def open_watched(
         nowhere = plane.nowhere if becomes == faults.LOSE else None
     # What waited for a route has been waiting since then.
     opened_at = connection.held_since or connection.asked_at or plane.now
-    call = Call(connection, stream_id, kind, decision, opened_at, end - at)
+    call = Call()
+    call.came(connection, stream_id, kind, decision, opened_at, end - at)
     if deadline_at:
         call.until = deadline.until(metadata, deadline_at, plane.now)
     if governed is not None:

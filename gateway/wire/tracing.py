@@ -29,6 +29,9 @@ _B3 = re.compile(r"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d]))?(?:-[0
 _B3_SAMPLING: Final = {"0": Sampling.NOT_SAMPLED, "1": Sampling.SAMPLED, "d": Sampling.DEBUG}
 _SAMPLED: Final = 1
 _LONG: Final = 16
+# Of a trace that begins here: what is in front of the header, and of the ids.
+_W3C_BEGUN: Final = encode_composite([(TRACEPARENT, bytes(55))])[:-55]
+_ZIPKIN_BEGUN: Final = encode_composite([(ZIPKIN, b"\xa8" + bytes(24))])[:-24]
 
 
 class Context(NamedTuple):
@@ -102,12 +105,8 @@ def continued(metadata: bytes, trace_id: bytes, span_id: bytes, parent_id: bytes
 
 def begun(trace_id: bytes, span_id: bytes) -> bytes:
     """The composite entries of a recorded trace that begins here."""
-    return encode_composite(
-        [
-            (TRACEPARENT, f"00-{trace_id.hex()}-{span_id.hex()}-01".encode()),
-            (ZIPKIN, encode_zipkin(Zipkin(Sampling.SAMPLED, trace_id, span_id))),
-        ]
-    )
+    header = f"00-{trace_id.hex()}-{span_id.hex()}-01".encode()
+    return b"".join((_W3C_BEGUN, header, _ZIPKIN_BEGUN, trace_id, span_id))
 
 
 def read_traceparent(text: str) -> Context | None:

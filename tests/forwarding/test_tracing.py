@@ -19,7 +19,7 @@ from gateway.policy.telemetry import ServiceSampling, TelemetryRules
 from gateway.policy.traffic import RouteRule, ServiceRules
 from gateway.wire.frames import Cancel, Error
 from gateway.wire.metadata import Sampling, Zipkin, decode_composite, encode_composite, encode_routing, encode_zipkin
-from gateway.wire.mimetypes import PRINCIPAL, ROUTING, ZIPKIN
+from gateway.wire.mimetypes import DEADLINE, PRINCIPAL, ROUTING, ZIPKIN
 from gateway.wire.mimetypes import ROUTING as ROUTING_MIME
 from gateway.wire.tracing import TRACEPARENT, TRACESTATE, Context, context_in
 from tests.forwarding.plane_of import Peer, Site, item
@@ -212,6 +212,25 @@ def test_what_a_document_governs(site: Site, echo: Peer) -> None:
     caller.respond("echo")
     echo.send(item(echo.one().stream_id, b"", complete=True))
     assert spans[0].attributes["gateway.policy"] == "Service/mine"
+
+
+def test_a_time_limit_goes_on_once_with_and_without_a_trace(site: Site, echo: Peer) -> None:
+    """Also where what goes on is kept from one request for the next."""
+    rules = ServiceRules("mine", hosts=("echo",), routes=(RouteRule("all", timeout_s=5.0),))
+    site.plane.govern(Governance((rules,)))
+    spans = trace(site, 0.5)
+    caller = site.connect()
+    recorded = set()
+    for _ in range(40):
+        stream_id = caller.respond("echo")
+        asked = echo.one()
+        said = [content for mime, content in decode_composite(asked.metadata) if mime == DEADLINE]
+        assert said == [(5000).to_bytes(4, "big")]
+        recorded.add(context_in(asked.metadata) is not None)
+        echo.send(item(asked.stream_id, b"", complete=True))
+        assert [frame.stream_id for frame in caller.got()] == [stream_id]
+    assert recorded == {True, False}
+    assert 0 < len(spans) < 40
 
 
 def test_the_nodes_own_services_are_not_recorded(site: Site) -> None:
