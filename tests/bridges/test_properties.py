@@ -169,3 +169,9 @@ def test_answers() -> None:
     error = error_properties("no_route", "no route to x", b"7")
     assert error.of_user("gateway-error") == "no_route"
     assert error.of_user("gateway-end") == "1"
+
+
+def test_a_trace_in_the_form_of_the_w3c_goes_out() -> None:
+    for entries in ([("traceparent", TRACE.encode())], [("traceparent", TRACE.encode()), ("traceparent", b"broken")]):
+        assert asked_of(encode_composite(entries)).properties.of_user("traceparent") == TRACE
+    assert asked_of(encode_composite([("traceparent", b"broken")])).properties.user == ()

@@ -106,7 +106,10 @@ def asked_of(metadata: bytes) -> Asked:
         elif entry.mime == MIME_TYPE:
             content_type = decode_mime_type(content)
         elif entry.mime == ZIPKIN:
-            trace = traceparent_of(decode_zipkin(content))
+            trace = trace or traceparent_of(decode_zipkin(content))
+        elif entry.mime == TRACEPARENT:
+            header = content.decode("ascii", "replace")
+            trace = header if zipkin_of(header) is not None else trace
         elif entry.mime == MQTT:
             told = _told(content)
     return _asked(route, tags, told, content_type, trace)
