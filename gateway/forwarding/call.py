@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from gateway.errors import ResponderGone
+from gateway.errors import DeadlineExceeded, ResponderGone
 from gateway.forwarding import flow_log
 from gateway.forwarding.admitting import UNKNOWN, WELL, verdict_of
 from gateway.forwarding.deadlines import Due
+from gateway.forwarding.links import LOCAL
 from gateway.forwarding.stream import REQUEST_FNF, REQUEST_RESPONSE
 from gateway.policy.retrying import Failure, failure_of
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from gateway.policy.retry_budget import RetryAccount
     from gateway.routing.route import Route
 
+# How what `overdue.exceeded` says begins, on any node.
+_EXCEEDED = b"deadline exceeded"
 # What `ending.finish` calls them, which cannot be imported here.
 _OK = 0
 _CANCELED = 2
@@ -182,12 +185,22 @@ class Call(Due):
         """The attempt ends with an ERROR frame, or its responder is gone.
 
         Returns whether the request was taken back to be tried elsewhere: its hops are gone then, and its requester is
-        told nothing.
+        told nothing. Or it was the timeout of a document here, and is told so.
         """
         self.code = code
         if self.trace is not None:
             self.trace.text = text
-        return self.request is not None and cast("Connection", self.requester).try_again(self, stream, failure_of(code))
+        connection = cast("Connection", self.requester)
+        if self.request is not None and connection.try_again(self, stream, failure_of(code)):
+            return True
+        if not self.limited or code != DeadlineExceeded.code or stream.responder.side == LOCAL:
+            return False
+        if not text.startswith(_EXCEEDED):
+            return False
+        # A node further on was first: it had less, and does not know whose time it was.
+        self.try_s = 0.0
+        connection.overdue(self)
+        return True
 
     def gone(self, stream: Stream) -> bool:
         """The responder is gone. Returns as `failed` does."""
