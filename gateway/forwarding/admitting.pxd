@@ -6,7 +6,7 @@ from gateway.policy.rates cimport Rates
 from gateway.policy.shedding cimport Shedder
 from gateway.routing.route cimport Route
 
-cdef int REQUEST_FNF, REQUEST_RESPONSE, _FAILED, _UNKNOWN, _WELL
+cdef int REQUEST_FNF, REQUEST_RESPONSE, UPLINK, _FAILED, _UNKNOWN, _WELL
 cdef long _INVALID
 
 

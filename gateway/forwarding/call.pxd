@@ -8,9 +8,10 @@ from gateway.forwarding.endpoint cimport Endpoint
 from gateway.forwarding.governed cimport Governed
 from gateway.forwarding.plane cimport Plane
 from gateway.forwarding.stream cimport Stream
+from gateway.policy.retry_budget cimport RetryAccount
 from gateway.routing.route cimport Route
 
-cdef int REQUEST_FNF
+cdef int REQUEST_FNF, REQUEST_RESPONSE, UNKNOWN, WELL, _OK
 
 
 cdef class Call(Due):
@@ -27,7 +28,8 @@ cdef class Call(Due):
     cdef public Part part
     cdef public Governed governed
     cdef public Guard guard
-    cdef public object account, request, trace
+    cdef public RetryAccount account
+    cdef public object request, trace
     cdef public long ticket
 
     cpdef came(self, Endpoint requester, long requester_id, int kind, Decision decision, double opened_at, Py_ssize_t size)
@@ -35,12 +37,14 @@ cdef class Call(Due):
     cpdef admit(self)
     cpdef give_up(self)
     cpdef given_up(self)
+    @cython.locals(governed=Governed)
     cpdef keep(self, object request)
     cpdef unkeep(self)
     @cython.locals(governed=Governed, now=double, plane=Plane, seconds=double, stream=Stream)
     cpdef tried(self, int verdict)
     @cython.locals(governed=Governed, guard=Guard, now=double)
     cdef _over(self, int verdict, double seconds)
+    @cython.locals(account=RetryAccount)
     cdef _settle(self)
     @cython.locals(at=double, plane=Plane)
     cpdef begun(self, Stream stream)

@@ -112,9 +112,8 @@ class Call(Due):
         """It may be sent once more: keep it, and count it among those that bring retries along."""
         governed = self.governed
         assert governed is not None
-        assert governed.retries is not None
         self.request = request
-        self.try_s = governed.retries.per_try_timeout_s or 0.0
+        self.try_s = governed.try_s
         self.account = governed.state.account
         self.account.begin()
 

@@ -1,12 +1,14 @@
 from gateway.forwarding.admitting cimport Guard
 from gateway.forwarding.choosing cimport Choices, Chooser
+from gateway.policy.retry_budget cimport RetryAccount
 from gateway.routing.group cimport Group
 
 
 cdef class ServiceState:
     cdef public Choices choices
     cdef public Guard guard
-    cdef public object account, faults, mirrors, retries, rules
+    cdef public RetryAccount account
+    cdef public object faults, mirrors, retries, rules
     cdef public str name
 
 
@@ -17,4 +19,4 @@ cdef class Governed:
     cdef public bint here
     cdef public int priority
     cdef public object fault, retries, rule
-    cdef public double timeout_s
+    cdef public double timeout_s, try_s

@@ -51,9 +51,9 @@ class ServiceState:
 class Governed:
     """`rule`: the one that holds for the requests of a decision; None: the document has none for them. `here`: their
     caller is connected to this node, so what is done once a request is done here. `priority`, `fault`, `retries`: the
-    rule's; `timeout_s`, too, where they are from here; 0.0: none."""
+    rule's; `timeout_s`, too, where they are from here; 0.0: none; `try_s`: of each attempt."""
 
-    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "retries", "rule", "state", "timeout_s")
+    __slots__ = ("candidates", "chooser", "fault", "here", "priority", "retries", "rule", "state", "timeout_s", "try_s")
 
     def __init__(
         self, state: ServiceState, rule: RouteRule | None, candidates: Group, chooser: Chooser, *, here: bool
@@ -65,6 +65,7 @@ class Governed:
         self.here = here
         self.fault = None if rule is None else rule.fault
         self.retries = None if rule is None else rule.retries
+        self.try_s = 0.0 if self.retries is None else self.retries.per_try_timeout_s or 0.0
         self.priority = ORDINARY if rule is None else rule.priority
         self.timeout_s = (rule.timeout_s or 0.0) if here and rule is not None else 0.0
 

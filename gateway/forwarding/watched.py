@@ -72,7 +72,8 @@ def open_watched(
         and connection.side <= DOWNLINK
         and _may_be_kept(kind, head, end - at)
     ):
-        call.keep(Request(kind, head, n, metadata, cut(data, at, end)))
+        # As `Request` makes it, at a third of the cost.
+        call.keep(tuple.__new__(Request, (kind, head, n, metadata, cut(data, at, end))))
     try:
         route = nowhere.route if nowhere is not None else choose(plane, connection, decision, call)
         connect(

@@ -121,7 +121,7 @@ async def test_completion(shell: Shell) -> None:
     script = (await shell.run("completion", "bash")).out.decode()
     assert "_GATEWAY_COMPLETE=complete_bash" in script
     for line, expected in (
-        ("gateway doc", "doctor"),
+        ("gateway doct", "doctor"),
         ("gateway context sel", "select"),
         ("gateway request --tok", "--token"),
     ):

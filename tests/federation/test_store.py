@@ -176,7 +176,7 @@ async def test_a_key_runs_out_when_it_is_not_written_again(store: RouteStore) ->
     revision = await store.put(put("n.c1", b"lease", 2))
     await store.put(put("e.e1", b"lease", 2))
     await store.put(put("e.e1", b"refreshed", RECORD_S))
-    await until(lambda: recorder.changes[-1].gone is Gone.EXPIRED)
+    await until(lambda: bool(recorder.changes) and recorder.changes[-1].gone is Gone.EXPIRED)
     assert recorder.changes[-1].key == "n.c1"
     assert recorder.changes[-1].revision > revision
     gone = await store.read("n.c1")
