@@ -15,7 +15,9 @@ cdef int REQUEST_FNF, REQUEST_RESPONSE, UNKNOWN, WELL, _OK
 
 
 cdef class Call(Due):
-    cdef public int attempt, kind
+    cdef public int attempt, head, kind
+    cdef public bytes kept, metadata
+    cdef public long n
     cdef public bint limited
     cdef public long code, requester_id
     cdef public Py_ssize_t size
@@ -29,7 +31,7 @@ cdef class Call(Due):
     cdef public Governed governed
     cdef public Guard guard
     cdef public RetryAccount account
-    cdef public object request, trace
+    cdef public object trace
     cdef public long ticket
 
     cpdef came(self, Endpoint requester, long requester_id, int kind, Decision decision, double opened_at, Py_ssize_t size)
@@ -38,7 +40,7 @@ cdef class Call(Due):
     cpdef give_up(self)
     cpdef given_up(self)
     @cython.locals(governed=Governed)
-    cpdef keep(self, object request)
+    cpdef keep(self, int head, long n, bytes metadata, bytes data)
     cpdef unkeep(self)
     @cython.locals(governed=Governed, now=double, plane=Plane, seconds=double, stream=Stream)
     cpdef tried(self, int verdict)

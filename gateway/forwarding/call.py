@@ -18,7 +18,6 @@ from gateway.policy.retrying import Failure, failure_of
 
 if TYPE_CHECKING:
     from gateway.forwarding.admitting import Guard
-    from gateway.forwarding.awaiting import Request
     from gateway.forwarding.choosing import Part
     from gateway.forwarding.connection import Connection
     from gateway.forwarding.decision import Decision
@@ -39,12 +38,12 @@ _CANCELED = 2
 class Call(Due):
     """`attempt`: from 1. `opened_at`: when the request came, by the plane's clock; `until`: when it is over, 0.0 for
     never; `limited`: because its document says so, and not its caller. `size`: bytes of the request's data. `code`: of
-    the ERROR frame that ended it, 0 without one. `request`: as its requester sent it, where it may be sent once more.
-    `part`: of its service, where a document governs it. `route`, `stream`: of the attempt under way; `stream` is None
-    before it and after its end, and for fire-and-forget that is only passed on. `guard`: who let it go on, by `ticket`,
-    and is to be told of its end. `trace`: what is recorded of it; None: nothing.
-    `account`: the budget that it counts in; `been`: where tries before this one have been; `try_s`: how long one may
-    take, in seconds, 0.0: as long as it likes."""
+    the ERROR frame that ended it, 0 without one. `kept`: the data of its request, where it may be sent once more, with
+    `head`, `n` and `metadata` as they came; else None. `part`: of its service, where a document governs it. `route`,
+    `stream`: of the attempt under way; `stream` is None before it and after its end, and for fire-and-forget that is
+    only passed on. `guard`: who let it go on, by `ticket`, and is to be told of its end. `trace`: what is recorded of
+    it; None: nothing. `account`: the budget that it counts in; `been`: where tries before this one have been; `try_s`:
+    how long one may take, in seconds, 0.0: as long as it likes."""
 
     __slots__ = (
         "account",
@@ -54,11 +53,14 @@ class Call(Due):
         "decision",
         "governed",
         "guard",
+        "head",
+        "kept",
         "kind",
         "limited",
+        "metadata",
+        "n",
         "opened_at",
         "part",
-        "request",
         "requester",
         "requester_id",
         "route",
@@ -91,7 +93,9 @@ class Call(Due):
         self.part: Part | None = None
         self.route: Route | None = None
         self.stream: Stream | None = None
-        self.request: Request | None = None
+        self.kept: bytes | None = None
+        self.tick = 0
+        self._before = self._after = None
         self.guard: Guard | None = None
         self.ticket = 0
         self.trace: Trace | None = None
@@ -108,11 +112,14 @@ class Call(Due):
             )
             self.guard = guard
 
-    def keep(self, request: Request) -> None:
+    def keep(self, head: int, n: int, metadata: bytes, data: bytes) -> None:
         """It may be sent once more: keep it, and count it among those that bring retries along."""
         governed = self.governed
         assert governed is not None
-        self.request = request
+        self.head = head
+        self.n = n
+        self.metadata = metadata
+        self.kept = data
         self.try_s = governed.try_s
         self.account = governed.state.account
         self.account.begin()
@@ -120,7 +127,7 @@ class Call(Due):
     def unkeep(self) -> None:
         """It is for somebody else to send it once more."""
         self._settle()
-        self.request = None
+        self.kept = None
         self.try_s = 0.0
 
     def _settle(self) -> None:
@@ -190,7 +197,7 @@ class Call(Due):
         if self.trace is not None:
             self.trace.text = text
         connection = cast("Connection", self.requester)
-        if self.request is not None and connection.try_again(self, stream, failure_of(code)):
+        if self.kept is not None and connection.try_again(self, stream, failure_of(code)):
             return True
         if not self.limited or code != DeadlineExceeded.code or stream.responder.side == LOCAL:
             return False
@@ -206,7 +213,7 @@ class Call(Due):
         self.code = ResponderGone.code
         if self.trace is not None:
             self.trace.text = b"responder disconnected"
-        return self.request is not None and cast("Connection", self.requester).try_again(self, stream, Failure.GONE)
+        return self.kept is not None and cast("Connection", self.requester).try_again(self, stream, Failure.GONE)
 
     def overdue(self) -> None:
         cast("Connection", self.requester).overdue(self)

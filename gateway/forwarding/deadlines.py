@@ -2,8 +2,8 @@
 
 A request costs two moves of pointers: in when it opens, out when it ends. Nothing of one that has ended stays behind,
 however long its deadline would have been. Slots are 4 ms wide: nothing is due early, and all at most that much late,
-beside what the loop itself is late. What is due within the next 1024 slots hangs in the slot of its tick; what is due
-later hangs in one list for each 1024 ticks, and moves into slots when those begin.
+beside what the loop itself is late. What is due within the next 4096 slots (16 s) hangs in the slot of its tick; what
+is due later hangs in one list for each 4096 ticks, and moves into slots when those begin.
 
 The timer is armed for the first slot that may hold something. It is left alone when that empties: it then finds
 nothing and is armed for the next one, or for none. So short calls under a long deadline set no timers.
@@ -18,13 +18,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 SLOT_S: Final = 0.004
-SLOTS: Final = 1024
+SLOTS: Final = 4096
 #: Timers of loops go by whole milliseconds and may come that much early.
 COARSE_S: Final = 0.0005
 _SLOT_S = SLOT_S
 _SLOTS = SLOTS
 _MASK = SLOTS - 1
-_SHIFT = 10
+_SHIFT = 12
 #: No tick at all.
 _NEVER = 1 << 60
 

@@ -13,7 +13,7 @@ cdef class Plane:
     cdef public RoutingTable table
     cdef public bint draining, observing
     cdef public double now
-    cdef public object balancing, governance, governor, intake, judgement, later, links, metrics, monotonic, multicast, nobody, node, nowhere
+    cdef public object balancing, governance, governor, intake, judgement, later, links, metrics, mirrors, monotonic, multicast, nobody, node, nowhere
     cdef public object node_id, overload, parked, random, register, role, snapshot, soundings, tracing, wall
     cdef public dict connections
     cdef public dict _stats

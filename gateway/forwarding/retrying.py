@@ -34,7 +34,7 @@ _IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.encode()
 
 def again(call: Call, stream: Stream, failure: Failure) -> bool:
     """An attempt has failed, and nobody has been told yet. Returns whether the request was taken back."""
-    request, credit = call.request, stream.down
+    request, credit = _request(call), stream.down
     if request is None or _begun(stream, request):
         return False
     delay_s = _allowed(call, failure)
@@ -61,7 +61,7 @@ def again(call: Call, stream: Stream, failure: Failure) -> bool:
 
 def unsent(call: Call, n: int) -> bool:
     """Who was chosen can take nothing for the moment. Returns whether the request was taken back."""
-    request = call.request
+    request = _request(call)
     if request is None:
         return False
     delay_s = _allowed(call, Failure.UNSENT)
@@ -112,8 +112,13 @@ def _allowed(call: Call, failure: Failure) -> float:
     return delay_s
 
 
+def _request(call: Call) -> Request | None:
+    """As its caller sent it; None where it is not for this node to send it again."""
+    return None if call.kept is None else Request(call.kind, call.head, call.n, call.metadata, call.kept)
+
+
 def _is_marked(call: Call) -> bool:
-    return call.request is not None and _IDEMPOTENCY_KEY in call.request.metadata
+    return _IDEMPOTENCY_KEY in call.metadata
 
 
 def _hold(call: Call, frame: bytes) -> Awaiting | None:

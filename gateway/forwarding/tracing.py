@@ -181,7 +181,7 @@ class Trace:
 def traced_section(call: Call, trace: Trace, metadata: bytes, varying: bool, target: int, stamp: bytes | None) -> bytes:
     """The metadata section of a recorded request, for a responder of form `target`: as `decision.section` makes it,
     with the place in the trace where it goes on. Metadata that is not `varying` says nothing of a trace."""
-    if call.request is not None or call.attempt > 1:
+    if call.kept is not None or call.attempt > 1:
         trace.attempt(call.attempt, "" if call.part is None else call.part.subset, call.code)
     source = call.requester.form
     if varying and source == Form.COMPOSITE:

@@ -19,5 +19,5 @@ cpdef open_watched(Endpoint connection, Decision decision, int kind, int head, l
 
 cdef bint _may_be_kept(int kind, int head, Py_ssize_t size)
 
-@cython.locals(chooser=Chooser, route=Route)
+@cython.locals(chooser=Chooser, governed=Governed, route=Route)
 cpdef Route choose(Plane plane, Endpoint connection, Decision decision, Call call)

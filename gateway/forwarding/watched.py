@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import Overloaded, RequestError
 from gateway.forwarding import deadline, faults, retrying
-from gateway.forwarding.awaiting import MAX_OFFERED_BYTES, Request
+from gateway.forwarding.awaiting import MAX_OFFERED_BYTES
 from gateway.forwarding.call import Call
 from gateway.forwarding.connecting import connect
 from gateway.forwarding.links import DOWNLINK
@@ -55,7 +55,8 @@ def open_watched(
         nowhere = plane.nowhere if becomes == faults.LOSE else None
     # What waited for a route has been waiting since then.
     opened_at = connection.held_since or connection.asked_at or plane.now
-    call = Call()
+    # Without a constructor, which is not called from C; `came` begins it.
+    call = Call.__new__(Call)
     call.came(connection, stream_id, kind, decision, opened_at, end - at)
     if deadline_at:
         call.until = deadline.until(metadata, deadline_at, plane.now)
@@ -72,8 +73,7 @@ def open_watched(
         and connection.side <= DOWNLINK
         and _may_be_kept(kind, head, end - at)
     ):
-        # As `Request` makes it, at a third of the cost.
-        call.keep(tuple.__new__(Request, (kind, head, n, metadata, cut(data, at, end))))
+        call.keep(head, n, metadata, cut(data, at, end))
     try:
         route = nowhere.route if nowhere is not None else choose(plane, connection, decision, call)
         connect(
@@ -84,9 +84,10 @@ def open_watched(
             return
         call.give_up()
         raise
-    mirrors = plane.mirrors
-    if governed is not None and governed.chooser.mirror is not None and mirrors is not None and call.part is not None:
-        mirrors.copy(connection, decision, governed, kind, head, n, metadata, varying, deadline_at, data, at, end)
+    if governed is not None and governed.chooser.mirror is not None and call.part is not None:
+        mirrors = plane.mirrors
+        if mirrors is not None:
+            mirrors.copy(connection, decision, governed, kind, head, n, metadata, varying, deadline_at, data, at, end)
 
 
 def _may_be_kept(kind: int, head: int, size: int) -> bool:
@@ -150,7 +151,7 @@ def choose(plane: Plane, connection: Endpoint, decision: Decision, call: Call) -
         chooser = governed.chooser
         route = chooser.pick(plane)
         call.part = chooser.part
-        if call.part.passes and call.request is not None:
+        if call.part.passes and call.kept is not None:
             # Who sees the instances tries it again.
             call.unkeep()
         if connection.avoided is not None and route.owner is connection.avoided:

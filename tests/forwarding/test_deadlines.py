@@ -215,6 +215,6 @@ def test_short_calls_under_a_long_deadline_leave_nothing_and_set_no_timers(loop:
     del due
     assert len(wheel) == 0
     assert sys.getallocatedblocks() - before < 2000
-    assert loop.fired <= (loop.now - start) / (5.0 - FAR_S / 2) * 4
-    loop.run(loop.now + 10)
+    assert loop.fired <= (loop.now - start) / 5.0 + 1
+    loop.run(loop.now + FAR_S)
     assert not wheel.armed
