@@ -33,7 +33,7 @@ routes:
     idempotent: true
     retries: {attempts: 2, retryOn: [connectFailure, rejected]}
 outlierDetection: {}
-limits: {rate: {tokens: 100000000, fillInterval: 1s, per: principal}}
+limits: {maxRequests: 100000, rate: {tokens: 100000000, fillInterval: 1s, per: principal}}
 """
 FLOWS = "{kind: Telemetry, name: flows, flowLog: {}}"
 
