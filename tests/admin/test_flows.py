@@ -220,6 +220,9 @@ async def test_who_calls_whom(api: Api) -> None:
     (red,) = [each for each in (await api.get("/red"))["data"] if each["service"] == "echo"]
     assert (red["route"], red["subset"], red["ok"]) == ("", "", 3)
     assert '"device" -> "echo" [label="' in as_dot(found)
+    for window in (10, 60, 300):
+        assert (await api.get(f"/graph?window={window}"))["window_s"] == window
+        assert (await api.get(f"/red?window={window}"))["window_s"] == window
 
 
 RECORD = {

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BeforeValidator
 
 from gateway.admin.access import Operations, Who
 from gateway.admin.context import Context, Here, Viewing
@@ -30,6 +31,12 @@ SCOPE: Final = "monitoring"
 _AT_ONCE: Final = 32
 _LOOKS: Final = 65_536
 
+
+def _as_number(value: object) -> object:
+    """What stands in a query is text, which is none of the numbers that a window may be."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 operations = Operations("flows", SCOPE)
 
 Filter = Annotated[
@@ -39,7 +46,9 @@ Filter = Annotated[
 Fields = Annotated[
     list[str] | None, Query(max_length=64, description="Only these, as `source.id`. May repeat. Not said: all.")
 ]
-Window = Annotated[Literal[10, 60, 300], Query(description="Over the last so many seconds.")]
+Window = Annotated[
+    Literal[10, 60, 300], BeforeValidator(_as_number), Query(description="Over the last so many seconds.")
+]
 
 
 class FlowPage(Shown):
