@@ -186,7 +186,7 @@ async def end(task: asyncio.Task[None]) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("times", [8, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.soak)])
 async def test_a_node_is_killed_between_a_broker_and_a_service(
     tmp_path: Path, start_broker: StartBroker, peer: ConnectPeer, times: int
 ) -> None:

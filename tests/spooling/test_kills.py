@@ -141,8 +141,8 @@ async def kill_again_and_again(tmp_path: Path, times: int, seed: int) -> History
 
 
 @pytest.mark.timeout(900)
-async def test_a_node_is_killed_4_times(tmp_path: Path) -> None:
-    history = await kill_again_and_again(tmp_path, 4, seed=5)
+async def test_a_node_is_killed_6_times(tmp_path: Path) -> None:
+    history = await kill_again_and_again(tmp_path, 6, seed=5)
     history.check()
     assert len(history.acked) > 20
 
