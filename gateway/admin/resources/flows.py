@@ -59,13 +59,10 @@ class FlowPage(Shown):
     meta: Meta
 
 
-class Edge(Shown):
+class Measured(Shown):
     """`rate`: requests a second; `error_share`: of those that ended, failed there or refused here; times in seconds,
-    null where nothing was answered. `node`: the neighbour over which the service is reached; "" for this node."""
+    null where nothing was answered."""
 
-    source: str
-    service: str
-    node: str
     requests: int
     rate: float
     ok: int
@@ -76,6 +73,14 @@ class Edge(Shown):
     mean_s: float | None
     p50_s: float | None
     p99_s: float | None
+
+
+class Edge(Measured):
+    """`node`: the neighbour over which the service is reached; "" for this node."""
+
+    source: str
+    service: str
+    node: str
 
 
 class GraphView(Shown):
@@ -89,22 +94,12 @@ class GraphView(Shown):
     edges: list[Edge]
 
 
-class Red(Shown):
+class Red(Measured):
     """Of one rule of a `Service` document and one subset; both are "" for what no document speaks of."""
 
     service: str
     route: str
     subset: str
-    requests: int
-    rate: float
-    ok: int
-    failed: int
-    canceled: int
-    refused: int
-    error_share: float
-    mean_s: float | None
-    p50_s: float | None
-    p99_s: float | None
 
 
 class RedView(Shown):
