@@ -88,7 +88,8 @@ def delete(
 def _kind(text: str) -> str:
     from gateway.documents.kinds import KINDS
 
-    found = {name.lower(): name for name in KINDS}.get(text.lower().removesuffix("s"))
+    named = {name.lower(): name for name in KINDS}
+    found = named.get(text.lower()) or named.get(text.lower().removesuffix("s"))
     if found is None:
         raise typer.BadParameter(f"{text!r} is no kind of document: {', '.join(map(str.lower, KINDS))}")
     return found

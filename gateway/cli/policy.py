@@ -67,6 +67,11 @@ def check(
     if call.for_people:
         for line in _said(answer):
             typer.echo(printable(line))
+        if not route and "." in service and interaction not in _TOPIC_ACTS:
+            text = (
+                "while nobody serves it, or by a file, all of it is taken for the service's name: write service/route"
+            )
+            typer.echo(text, err=True)
     else:
         call.show(answer)
     if not answer["allowed"]:

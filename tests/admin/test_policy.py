@@ -66,6 +66,17 @@ async def test_what_the_token_of_the_caller_allows_is_said_besides(api: Api) -> 
         assert (said["granted"], said["allowed"]) == (granted, granted)
 
 
+async def test_one_name_alone_is_looked_up_as_that_of_a_request(api: Api) -> None:
+    """What is explained is what would happen: the service that serves it, then the route."""
+    rule = {"to": [{"services": ["echo"], "routes": ["set*"]}]}
+    document = {"kind": "Access", "name": "nobody-sets", "action": "DENY", "rules": [rule]}
+    await api.send("POST", "/documents:apply", json={"text": json.dumps(document)})
+    await api.local.servant()
+    for asked in ({"service": "echo.set.target"}, {"service": "echo", "route": "set.target"}):
+        assert not (await api.send("POST", "/policy:check", json={"subject": "d1", **asked}))["allowed"]
+    assert (await api.send("POST", "/policy:check", json={"subject": "d1", "service": "echo.get"}))["allowed"]
+
+
 async def test_a_draft_of_what_the_flow_log_remembers(api: Api) -> None:
     await api.send("POST", "/documents:apply", json={"text": "kind: Telemetry\nname: flows\nflowLog: {}\n"})
     await api.local.servant()

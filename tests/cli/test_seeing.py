@@ -19,6 +19,8 @@ from tests.cli.conftest import RunningNode, Shell
         ("bundle", "status"),
         ("document", "ls"),
         ("document", "kinds"),
+        ("get", "access"),
+        ("get", "services"),
         ("policy", "check", "--as", "sensor-1", "thermostat.set"),
         ("policy", "draft"),
     ],

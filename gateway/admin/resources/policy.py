@@ -21,6 +21,7 @@ from gateway.policy.authorization import TOPIC_ACTS, Act
 from gateway.policy.explanation import explain
 from gateway.policy.mqtt_filters import is_filter
 from gateway.policy.principal import Kind, Principal
+from gateway.routing.locator import longest_name
 
 operations = Operations("policy", "policy")
 
@@ -37,8 +38,8 @@ Words = Annotated[dict[Text, Text], Field(max_length=32)]
 
 class Checked(Taken):
     """What is asked for by whom. `subject`: with groups, labels and kind as this node knows them, where they are null.
-    A `service` and its `route`, or a `topic`, which may be a filter for `subscribe`. `tls`, `transport`, `ip`: how the
-    caller is connected; null: not known."""
+    A `service` and its `route` (or, while somebody serves it, the whole route as `service`), or a `topic`, which may be
+    a filter for `subscribe`. `tls`, `transport`, `ip`: how the caller is connected; null: not known."""
 
     subject: str = Field(min_length=1, max_length=255)
     kind: KindName | None = None
@@ -99,12 +100,19 @@ async def check_policy(here: Here, body: Checked) -> Any:
         raise Problem("invalid", errors=[{"pointer": "/interaction", "detail": wrong}])
     grant, caller = _known(here, body)
     wide = act is Act.SUBSCRIBE and any(level in ("+", "#") for level in body.topic.split("/"))
-    ask = Ask(act, body.service, body.route, tuple(body.tags.items()), body.topic, wide)
+    service, route = _served(here, body) if act is not Act.REGISTER else (body.service, body.route)
+    ask = Ask(act, service, route, tuple(body.tags.items()), body.topic, wide)
     granted = None
     if grant is not None and not topic:
         register = act is Act.REGISTER
-        granted = grant.may_register(body.service) if register else grant.may_call(body.service, body.route)
+        granted = grant.may_register(service) if register else grant.may_call(service, route)
     return VerdictView(**explain(here.plane.judgement, caller, ask, granted).shown())
+
+
+def _served(here: Context, body: Checked) -> tuple[str, str]:
+    """The service and the route: one name alone is looked up as that of a request is, while somebody serves it."""
+    name = None if body.route else longest_name(here.plane.table.by_service, body.service)
+    return (body.service, body.route) if name is None else (name, body.service)
 
 
 def _known(here: Context, body: Checked) -> tuple[Grant | None, Caller]:
