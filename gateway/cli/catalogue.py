@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("watch", "List what has happened of late, or with --follow what happens."),
     "flow": ("flow", "What becomes of requests: who asked whom for what, and how that ended."),
     "graph": ("graph", "Show which services and kinds of callers call which services on this node."),
+    "dashboard": ("dashboard", "Print a link that logs a browser into the node's dashboard, and open it."),
     "device": ("device", "Devices: who may connect, and with which credential."),
     "firmware": ("firmware", "Images that devices can be updated to."),
     "rollout": ("rollout", "Which devices get which firmware, and how far each is."),

@@ -40,6 +40,10 @@ class Child:
     def running(self) -> bool:
         return self._life is not None and not self._life.done()
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     async def wait(self) -> int:
         """Wait until it has ended for good; return its exit code."""
         assert self._life is not None

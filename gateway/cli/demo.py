@@ -24,6 +24,7 @@ from gateway import __version__
 from gateway.cli import target
 from gateway.cli.children import Child, end_all, until_signalled
 from gateway.cli.children import start as start_child
+from gateway.cli.contexts import of_directory
 from gateway.cli.data_directory import data_directory, default_directory
 from gateway.cli.simulate import Fleet, device_credentials, start_in_process
 
@@ -34,6 +35,10 @@ PROFILE = "thermostat"
 ORDER = ("temperature", "target", "heating")
 NODE_LOG = "demo-node.log"
 START_SECONDS = 20.0
+#: Between two looks at whether the node has opened everything.
+LOOK_SECONDS = 0.05
+#: For how long the link that is printed logs in, if nobody uses it.
+LINK_SECONDS = 12 * 3600
 SERVICE_TTL_S = 86_400.0
 
 
@@ -81,7 +86,7 @@ async def _demo(directory: Path, devices: int) -> int:
         names = tuple(f"{PROFILE}-{number}" for number in range(1, devices + 1))
         fleet = Fleet(url, None, names, device_credentials(directory))
         kind = await _start_devices(fleet, stack, directory)
-        _introduce(url, directory, fleet, kind)
+        _introduce(url, directory, fleet, kind, await _dashboard(directory, node))
         table.begin(names)
         await _first_of(stopped, node)
         if not stopped.is_set():
@@ -194,8 +199,26 @@ async def _first_of(stopped: asyncio.Event, node: Child) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _introduce(url: str, directory: Path, fleet: Fleet, kind: str) -> None:
+async def _dashboard(directory: Path, node: Child) -> str:
+    """A link that logs a browser in; nothing where the node opens no admin API."""
+    from gateway.cli.dashboard import link
+    from gateway.control.runtime import Runtime
+
+    runtime = None
+    async with asyncio.timeout(START_SECONDS):
+        # The node writes it when it has opened everything.
+        while node.running and (runtime is None or runtime.pid != node.pid):
+            await asyncio.sleep(LOOK_SECONDS)
+            runtime = Runtime.read(directory)
+    if not node.running or runtime is None or not runtime.admin:
+        return ""
+    return (await asyncio.to_thread(link, of_directory(directory), lifetime_s=LINK_SECONDS))[0]
+
+
+def _introduce(url: str, directory: Path, fleet: Fleet, kind: str, dashboard: str) -> None:
     first = fleet.names[0]
+    if dashboard:
+        dashboard = f"\n  Look at it in a browser (this logs you in, once):\n\n    {dashboard}\n"
     here = _command(url, directory)
     last = f" … {fleet.names[-1]}" if len(fleet.names) > 1 else ""
     typer.echo(f"""
@@ -205,7 +228,7 @@ def _introduce(url: str, directory: Path, fleet: Fleet, kind: str) -> None:
   data      {directory}
   devices   {first}{last}, {kind}
   service   telemetry, in this process; prints what the devices send
-
+{dashboard}
   Try, in another terminal:
 
     {here(f"request {first}.set_target 21.5")}

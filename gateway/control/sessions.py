@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.control import bearer
 from gateway.control.access_rules import AccessRules
@@ -16,6 +16,7 @@ from gateway.control.attempts import Attempts
 from gateway.control.audit import Actor, Audit
 from gateway.control.changes import Change, Changes
 from gateway.control.identity import Identity
+from gateway.control.login_codes import LoginCodes
 from gateway.control.paging import Listing, Page, exactly
 from gateway.control.table import Table, public
 from gateway.control.users import User, Users
@@ -30,11 +31,12 @@ ACCESS_S = 15 * 60.0
 IDLE_S = 7 * 86_400.0
 SESSION_S = 30 * 86_400.0
 REFUSED = "name or password is wrong, or the login has ended"
+REFUSED_CODE = "this code does not hold, or not any more; gateway dashboard makes another"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`expires_at`: when its refresh token ends."""
+    """`expires_at`: when its refresh token ends. `by_code`: it began with a code, so nobody has to know a password."""
 
     id: str
     user: str
@@ -42,6 +44,7 @@ class Session:
     refreshed_at: float
     expires_at: float
     ip: str
+    by_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Sessions:
         self._table = Table(Session, "session", _LISTING)
         self._alive: dict[str, Session] = {}
         self._known: dict[str, User] = {}
+        self.codes = LoginCodes(lambda: self._known.values(), wall)  # noqa: PLW0108  (`load` puts another there)
 
     def load(self, connection: sqlite3.Connection) -> None:
         for row in connection.execute("SELECT * FROM sessions WHERE expires_at > ?", (self._wall(),)):
@@ -110,9 +114,23 @@ class Sessions:
             )
             raise LoginRefused(REFUSED)
         self._attempts.succeeded(f"user:{name}")
+        return await self._begin(name, by)
+
+    async def login_by_code(self, code: str, *, by: Actor) -> Tokens:
+        """Log in whom a code is for; it holds once. Raises LoginRefused, TooManyAttempts; a refusal is audited."""
+        key = f"ip:{by.ip}" if by.ip else ""
+        self._attempts.check(key)
+        name = self.codes.take(code)
+        if name is None:
+            self._attempts.failed(key)
+            await self._audit.record(by, "session.login", "code", outcome="refused", reason="login_refused")
+            raise LoginRefused(REFUSED_CODE)
+        return await self._begin(name, by, by_code=True)
+
+    async def _begin(self, name: str, by: Actor, *, by_code: bool = False) -> Tokens:
         made = bearer.new(PREFIX)
         now = self._wall()
-        session = Session(made.id, name, now, now, now + IDLE_S, by.ip)
+        session = Session(made.id, name, now, now, now + IDLE_S, by.ip, by_code)
         actor = Actor("user", name, by.ip, by.request_id)
 
         def work(connection: sqlite3.Connection) -> Change[None]:
@@ -120,7 +138,7 @@ class Sessions:
                 raise LoginRefused(REFUSED)
             self._table.insert(connection, session, secret=made.digest)
             connection.execute("UPDATE users SET last_login_at = ? WHERE name = ?", (now, name))
-            details = {"session": session.id}
+            details = {"session": session.id, **({"by": "code"} if by_code else {})}
             return Change(None, f"user:{name}", details=details, then=lambda: self._take_over(session))
 
         await self._changes.make(actor, "session.login", work, reserve=True)
@@ -153,7 +171,7 @@ class Sessions:
             if old.expires_at <= now or user is None or not user["enabled"]:
                 raise LoginRefused(REFUSED)
             ends_at = min(now + IDLE_S, old.created_at + SESSION_S)
-            new = Session(old.id, old.user, old.created_at, now, ends_at, by.ip or old.ip)
+            new = replace(old, refreshed_at=now, expires_at=ends_at, ip=by.ip or old.ip)
             self._table.put(connection, new, secret=made.digest, previous_secret=row["secret"])
             details = {"session": old.id}
             return Change(new, f"user:{old.user}", details=details, then=lambda: self._take_over(new))
@@ -214,7 +232,12 @@ class Sessions:
         user = self._known.get(name)
         if session is None or user is None or session.user != user.name or not user.enabled:
             return None
-        return user
+        return _as_seen(user, session)
+
+    def by_code(self, session_id: str | None) -> bool:
+        """Whether that login began with a code."""
+        session = self._alive.get(session_id or "")
+        return session is not None and session.by_code
 
     async def prune(self) -> None:
         """Forget sessions that have ended."""
@@ -238,10 +261,15 @@ class Sessions:
             token_type=TOKEN_TYPE,
         )
         expires_at = float(int(now) + int(ACCESS_S))
-        return Tokens(expires_at, session.expires_at, self._known[session.user], access, refresh)
+        return Tokens(expires_at, session.expires_at, _as_seen(self._known[session.user], session), access, refresh)
 
     def _take_over(self, session: Session) -> None:
         self._alive[session.id] = session
 
     def _gone(self, session_id: str) -> None:
         self._alive.pop(session_id, None)
+
+
+def _as_seen(user: User, session: Session) -> User:
+    """A user within a login: the password that a code has stood in for need not be changed first."""
+    return replace(user, must_change_password=False) if session.by_code else user

@@ -158,11 +158,14 @@ class Users:
         await self._set(name, hashed, must, by, "user.set_password")
         return made
 
-    async def change_password(self, name: str, old: str, new: str, *, by: Actor) -> User:
-        """A user changes its own password. Raises LoginRefused when the old one is wrong, InvalidChange."""
+    async def change_password(self, name: str, old: str | None, new: str, *, by: Actor) -> User:
+        """A user changes its own password; `old` None: it is known to be that user without.
+
+        Raises LoginRefused when the old one is wrong, InvalidChange.
+        """
         if old == new:
             raise InvalidChange("the new password is the old one", "/new_password")
-        if await self.verify(name, old) is None:
+        if old is not None and await self.verify(name, old) is None:
             raise LoginRefused("the old password is wrong")
         hashed = await self.passwords.hash(new)
         return await self._set(name, hashed, False, by, "user.change_password")

@@ -163,3 +163,37 @@ async def test_scopes_are_told(api: Api) -> None:
     scopes = await api.get("/auth/scopes")
     assert {scope["name"] for scope in scopes["scopes"] if scope["login_only"]} == {"users", "api_keys"}
     assert scopes["roles"]["viewer"] == ["read"]
+
+
+async def test_a_code_logs_in_once_whoever_has_not_set_a_password_yet(api: Api) -> None:
+    """The first administrator, whose password is to be changed: not before the first look, and then without it."""
+    await api.send("POST", "/users", 201, json={"name": "first", "role": "admin", "scopes": ["users", "monitoring"]})
+    made = await api.send("POST", "/auth/codes", 201, json={"user": "first"})
+    assert made["user"] == "first"
+    tokens = await api.send("POST", "/auth/login", json={"code": made["code"]})
+    assert not tokens["user"]["must_change_password"]
+    again = await api.http.post("/api/v1/auth/login", json={"code": made["code"]})
+    problem(again, 401, "unauthenticated")
+    tokens = await api.send("POST", "/auth/refresh", json={"refresh_token": tokens["refresh_token"]})
+    async with api.client(tokens["access_token"]) as first:
+        assert not (await first.get("/api/v1/auth/me")).json()["must_change_password"]
+        assert (await first.get("/api/v1/node")).status_code == 200
+        assert (await first.post("/api/v1/auth/password", json={"new_password": PASSWORD})).status_code == 200
+        assert (await first.get("/api/v1/node")).status_code == 401
+    async with api.client((await log_in(api, "first"))["access_token"]) as first:
+        refused = await first.post("/api/v1/auth/password", json={"new_password": PASSWORD + "!"})
+        assert problem(refused, 422, "invalid")["errors"][0]["pointer"] == "/old_password"
+    rows = (await api.get("/audit?limit=20"))["data"]
+    done = [(row["action"], row["outcome"]) for row in rows if row["action"] in ("session.code", "session.login")]
+    assert done[-3:] == [("session.login", "refused"), ("session.login", "ok"), ("session.code", "ok")]
+    assert made["code"] not in str(rows)
+
+
+async def test_codes_for_others_are_for_who_holds_the_keys_of_the_node(api: Api) -> None:
+    async with await api.user(Role.ADMIN) as admin:
+        problem(await admin.post("/api/v1/auth/codes", json={"user": "anna"}), 409, "conflict")
+        assert (await admin.post("/api/v1/auth/codes", json={})).json()["user"] == "admin"
+    made = await api.send("POST", "/auth/codes", 201, json={"user": "admin"})
+    both = await api.http.post("/api/v1/auth/login", json={"name": "admin", "code": made["code"]})
+    problem(both, 422, "invalid")
+    problem(await api.http.post("/api/v1/auth/codes", json={"user": "nobody"}), 404, "not-found")

@@ -7,6 +7,8 @@ import shlex
 import signal
 from pathlib import Path
 
+import httpx
+
 from tests.cli.conftest import Shell, alive, children_of
 from tests.client.peer import free_port
 
@@ -43,6 +45,10 @@ async def test_demo(shell: Shell, tmp_path: Path) -> None:
             if line.lstrip()[:2].isdigit():
                 devices.add(line.split()[1])
     assert devices == {"thermostat-1", "thermostat-2", "thermostat-3"}
+    (link,) = [line.strip() for line in printed if "/#/login?code=" in line]
+    admin, _, login = link.partition("/#/login?code=")
+    async with httpx.AsyncClient(base_url=admin, trust_env=False) as browser:
+        assert (await browser.post("/api/v1/auth/login", json={"code": login})).json()["user"]["name"] == "admin"
     commands = [line.strip() for line in printed if "gateway.cli" in line]
     assert len(commands) == 3
     started = children_of(demo.pid)

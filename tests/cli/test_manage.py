@@ -6,6 +6,9 @@ import json
 import stat
 from pathlib import Path
 
+import httpx
+
+from gateway.cli.dashboard import has_screen
 from gateway.problems import PROBLEMS
 from tests.cli.conftest import RunningNode, Shell
 from tests.cli.test_device import document, here
@@ -44,6 +47,32 @@ async def test_users_and_keys(here: Shell, node: RunningNode) -> None:
     assert (await here.run("key", "rm", listed["id"], "--yes")).code == 0
     assert (await elsewhere.with_environment(GATEWAY_API_KEY=rotated).run("device", "ls")).code == 1
     assert (await here.run("user", "rm", "carol", "--yes")).code == 0
+
+
+async def test_a_link_that_logs_in(here: Shell, node: RunningNode) -> None:
+    """It is one of the node's admin API, and its code gets tokens; who has only a key gets the address."""
+    await document(here, "user", "add", "linked", "--role", "admin", "--scope", "all")
+    printed = (await here.run("dashboard", "--print", "--user", "linked")).out.decode().strip()
+    admin = json.loads((node.data / "runtime.json").read_text())["admin"]
+    url, _, code = printed.partition("/#/login?code=")
+    assert url == admin
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as browser:
+        answer = await browser.post("/api/v1/auth/login", json={"code": code})
+    assert answer.json()["user"]["name"] == "linked"
+    elsewhere = here.with_environment(GATEWAY_ADMIN=admin, GATEWAY_API_KEY="gk_none")
+    del elsewhere.environ["GATEWAY_DATA"]
+    told = await elsewhere.run("dashboard", "--print")
+    assert (told.code, told.out.decode()) == (0, f"{admin}/\n")
+    assert "log in with a name" in told.err
+    assert (await here.run("user", "rm", "linked", "--yes")).code == 0
+
+
+def test_a_browser_is_opened_where_somebody_sees_it() -> None:
+    assert has_screen({"DISPLAY": ":0"}, "linux")
+    assert has_screen({"WAYLAND_DISPLAY": "wayland-0"}, "linux")
+    assert not has_screen({}, "linux")
+    assert has_screen({}, "darwin")
+    assert not has_screen({"SSH_CONNECTION": "1"}, "darwin")
 
 
 async def test_settings(here: Shell) -> None:
