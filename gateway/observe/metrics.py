@@ -218,6 +218,10 @@ class Totals(Mapping[str, ServiceStats]):
         paths = self._paths[label]
         return paths[0] if len(paths) == 1 else total(paths)
 
+    def __contains__(self, label: object) -> bool:
+        # What a mapping does by itself is to sum up the paths first.
+        return label in self._paths
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
 
