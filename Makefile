@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit sdk image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit sdk vendor vendor-check image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -43,7 +43,8 @@ help:
 	  'make build  wheel and sdist in dist/' \
 	  'make sdk    the device SDK for mip and for pip, in dist/' \
   'make audit  known vulnerabilities of what the image installs; asks pypi.org' \
-	  'make image  the container image gateway:local' \
+	  'make vendor the libraries of the dashboard, from npm, as tools/vendor/ has them; vendor-check compares' \
+  'make image  the container image gateway:local' \
 	  'make compose-lint, make compose-test   the compose file, without and with a container engine'
 
 setup: $(COMPILED)
@@ -113,6 +114,13 @@ audit: setup
 # The device SDK as it is published: for mip, as sources and compiled, and a wheel for CPython.
 sdk: setup
 	@$(BIN)/python tools/sdk_package.py --out dist
+
+# What the dashboard uses of other people's work; needs Node.js.
+vendor: setup
+	@$(BIN)/python tools/vendor.py
+
+vendor-check: setup
+	@$(BIN)/python tools/vendor.py --check
 
 image:
 	@docker build -f deploy/Dockerfile -t gateway:local .

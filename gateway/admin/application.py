@@ -22,6 +22,7 @@ from gateway.admin.boundary import REQUESTS_PER_SECOND, Boundary
 from gateway.admin.context import Context
 from gateway.admin.problem import MEDIA_TYPE, ErrorAt, ProblemDetails
 from gateway.admin.resources import ROUTERS
+from gateway.admin.static import Static
 
 ENDLESS: Final = ("/api/v1/stream/events", "/api/v1/stream/stats", "/api/v1/devices/export", "/api/v1/audit/export")
 
@@ -66,6 +67,7 @@ def create(
         hosts=hosts,
         requests_per_second=requests_per_second,
         endless=ENDLESS,
+        files=Static(),
         uploads={"/api/v1/firmware": lambda: context.settings.config.firmware.max_image_bytes},
     )
 

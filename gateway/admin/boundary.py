@@ -24,11 +24,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.admin.problem import Problem, answer
+from gateway.admin.static import Static
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 TIMEOUT_S: Final = 30.0
 UPLOAD_S: Final = 600.0
 REQUESTS_PER_SECOND: Final = 20
+#: A browser asks for all files of a page at once, before anybody has logged in; they are answered from memory.
+FILES_PER_SECOND: Final = 300
 
 #: What programs may choose as their own request id; anything else is replaced.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -47,7 +50,7 @@ class Boundary:
 
     `requests_per_second` is what one token, or one address without a token, may ask; 0 for no limit. `endless` says for
     which paths there is no time limit, because they are streams. `uploads`: paths whose POST may have a larger body, in
-    bytes, and `UPLOAD_S` for it.
+    bytes, and `UPLOAD_S` for it. `files`: what is read without the API, at a rate of its own.
     """
 
     def __init__(
@@ -59,8 +62,11 @@ class Boundary:
         timeout_s: float = TIMEOUT_S,
         endless: Collection[str] = (),
         uploads: Mapping[str, Callable[[], int]] = MappingProxyType({}),
+        files: Static | None = None,
     ) -> None:
         self._app = app
+        self._files = files
+        self._files_rate = Rate(FILES_PER_SECOND)
         self._hosts = hosts
         self._rate = Rate(requests_per_second) if requests_per_second else None
         self._timeout_s = timeout_s
@@ -90,9 +96,10 @@ class Boundary:
         if problem is None:
             try:
                 body = _Body(receive, self._most(scope))
+                app = self._files if self._files is not None and self._is_file(scope) else self._app
                 async with asyncio.timeout(timeout_s):
                     await asyncio.sleep(0)
-                    await self._app(scope, body.receive, send_marked)
+                    await app(scope, body.receive, send_marked)
                 return
             except TimeoutError:
                 problem = Problem("timeout", f"not done within {timeout_s:.0f} s")
@@ -105,15 +112,19 @@ class Boundary:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return Problem("misdirected")
-        if self._rate is not None and not self._rate.takes(_payer(scope, headers)):
+        rate = self._files_rate if self._is_file(scope) else self._rate
+        if rate is not None and not rate.takes(_payer(scope, headers)):
             return Problem(
-                "too-many-requests", f"more than {self._rate.each} requests a second", headers={"retry-after": "1"}
+                "too-many-requests", f"more than {rate.each} requests a second", headers={"retry-after": "1"}
             )
         length = headers.get("content-length")
         most = self._most(scope)
         if length is not None and length.isdecimal() and int(length) > most:
             return Problem("body-too-large", f"the body has {length} bytes; {most} are allowed")
         return None
+
+    def _is_file(self, scope: Scope) -> bool:
+        return self._files is not None and scope["method"] in ("GET", "HEAD") and self._files.serves(scope["path"])
 
     def _most(self, scope: Scope) -> int:
         """Bytes that the body may have."""

@@ -1,0 +1,23 @@
+// What pages use of Preact, htm and signals: one place that names the vendored file.
+export {
+  Component,
+  Fragment,
+  batch,
+  computed,
+  createContext,
+  effect,
+  html,
+  render,
+  signal,
+  useCallback,
+  useComputed,
+  useEffect,
+  useErrorBoundary,
+  useId,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useSignal,
+  useSignalEffect,
+  useState,
+} from "../vendor/preact.js";
