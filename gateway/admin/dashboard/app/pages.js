@@ -5,6 +5,7 @@ export const SECTIONS = ["now", "fleet", "mesh", "work", "node"];
 
 export const PAGES = [
   { path: "overview", section: "now", scope: "monitoring", load: () => import("./pages/overview.js") },
+  { path: "account", section: null, scope: "any", load: () => import("./pages/account.js") },
 ];
 
 export const pageOf = (path) => PAGES.find((page) => page.path === path);

@@ -86,6 +86,7 @@ function Person() {
     <summary>${me.value.id}</summary>
     <div>
       <p>${t("shell.role", { role: me.value.role })}</p>
+      <p><a href=${link("account")}>${t("shell.account")}</a></p>
       <label for="theme">${t("shell.theme")}</label>
       <select id="theme" value=${choice.value} onChange=${(event) => choose(event.currentTarget.value)}>
         ${["system", "light", "dark"].map((each) => html`<option key=${each} value=${each} selected=${each === choice.value}>${t(`shell.${each}`)}</option>`)}

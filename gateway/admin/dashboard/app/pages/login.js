@@ -55,27 +55,36 @@ export function LoginPage() {
   </main>`;
 }
 
+/** The first password was printed in a log: nothing else can be done before there is another. */
 export function PasswordPage() {
+  return html`<main class="entry">
+    <h1>${t("login.change")}</h1>
+    <p>${t("login.changeWhy")}</p>
+    <${NewPassword} />
+  </main>`;
+}
+
+/** A new password for who is logged in. Who came by a link need not know the one so far. */
+export function NewPassword({ required = true, done = () => {} }) {
   const before = useSignal("");
   const after = useSignal("");
   const problem = useSignal(null);
   async function submit(event) {
     event.preventDefault();
     try {
-      await api.post("/auth/password", { old_password: before.value, new_password: after.value });
+      await api.post("/auth/password", { old_password: before.value || undefined, new_password: after.value });
+      before.value = after.value = "";
+      problem.value = null;
       await whoIsIt();
+      done();
     } catch (error) {
       problem.value = error;
     }
   }
-  return html`<main class="entry">
-    <h1>${t("login.change")}</h1>
-    <p>${t("login.changeWhy")}</p>
+  return html`<form onSubmit=${submit}>
     <${ProblemBox} problem=${problem.value} />
-    <form onSubmit=${submit}>
-      <${Field} label=${t("login.old")} bind=${before} type="password" autocomplete="current-password" required />
-      <${Field} label=${t("login.new")} hint=${t("login.newHint")} bind=${after} type="password" autocomplete="new-password" minlength="10" required />
-      <button type="submit">${t("login.save")}</button>
-    </form>
-  </main>`;
+    <${Field} label=${t("login.old")} hint=${required ? null : t("login.oldHint")} bind=${before} type="password" autocomplete="current-password" required=${required} />
+    <${Field} label=${t("login.new")} hint=${t("login.newHint")} bind=${after} type="password" autocomplete="new-password" minlength="10" required />
+    <button type="submit">${t("login.save")}</button>
+  </form>`;
 }
