@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.activating import Activating
 from gateway.admin.exposition import Sources, SpoolFigures
 from gateway.admin.telemetry import TelemetryServer
+from gateway.admin.upkeep import Upkeep
 from gateway.bridging import Bridging
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
 from gateway.configuring import Configurations, Configuring
@@ -189,6 +190,10 @@ class Node(Front):
     def _spool_figures(self) -> list[SpoolFigures]:
         return [] if self.depot is None else self.depot.figures()
 
+    def _flows_lost(self) -> dict[str, int]:
+        """Records of the flow log that were not read in time, by who was to get them."""
+        return {"viewers": self.flow_log.lost, "files": self.flows.lost}
+
     def _tell(self, kind: str, subject: str, **data: object) -> None:
         if self.admin is not None:
             self.admin.events.add(kind, subject, **data)
@@ -249,11 +254,20 @@ class Node(Front):
         self.tcp_port = ports.get("tcp", 0)
         if self.config.telemetry.listen:
             host, port = address(self.config.telemetry.listen)
+            assert self.control is not None
+            checks = self.checks()
+            memory = self.memory.limit * self.config.node.workers
+            shown = Upkeep(self.control, checks, self._shown_certificate, self._flows_lost, memory)
             self.telemetry = TelemetryServer(
                 self.metrics,
-                self.checks(),
+                checks,
                 Sources(
-                    self.plane.outbox_bytes, self.plane.table.__len__, self._spool_figures, self.links, self.bridges
+                    self.plane.outbox_bytes,
+                    self.plane.table.__len__,
+                    self._spool_figures,
+                    self.links,
+                    self.bridges,
+                    shown.figures,
                 ),
                 host,
                 port,
@@ -358,6 +372,10 @@ class Node(Front):
     @property
     def certificate_key_path(self) -> Path:
         return self.config.tls.key or self.identity.key_path
+
+    def _shown_certificate(self) -> Path | None:
+        shown = self.certificate or self._admin_certificate
+        return None if shown is None else self.certificate_path
 
     @property
     def issues_certificate(self) -> bool:

@@ -27,6 +27,7 @@ from gateway.admin.part_families import (
     table_families,
     update_families,
 )
+from gateway.admin.upkeep import upkeep_families
 from gateway.observe.metrics import Metrics, ServiceStats, total
 from gateway.observe.process import process_usage
 
@@ -247,6 +248,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     *bridge_families(),
     *update_families(),
     *guard_families(),
+    *upkeep_families(),
     Family(
         "gateway_loop_lag_seconds",
         "histogram",
@@ -297,7 +299,8 @@ async def render(
 ) -> bytes:
     """The exposition text of ``CONTENT_TYPE``. It gives the loop away after each millisecond of work. Where the node
     has `workers`, each sample is labelled with the process that it is of; 0 is this one."""
-    own = Reading(metrics, sources, version, process_usage())
+    upkeep = None if sources.upkeep is None else await sources.upkeep()
+    own = Reading(metrics, sources, version, process_usage(), upkeep)
     parts: list[bytes] = []
     since = time.perf_counter()
     for family in FAMILIES:

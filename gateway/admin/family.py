@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -17,6 +17,7 @@ from gateway.observe.metrics import Durations, Metrics
 from gateway.observe.process import ProcessUsage
 
 if TYPE_CHECKING:
+    from gateway.admin.upkeep import UpkeepFigures
     from gateway.spool.spool import SpoolStatus
 
 # Powers of two of microseconds: 32 µs to 33.6 s. What lies outside is in the first bucket and in +Inf.
@@ -89,6 +90,8 @@ class Sources:
     """The links to other nodes."""
     bridges: BridgeSources | None = None
     """The bridges to MQTT brokers."""
+    upkeep: Callable[[], Awaitable[UpkeepFigures]] | None = None
+    """What somebody has to look after; the node's first process has it."""
 
 
 class Reading(NamedTuple):
@@ -98,6 +101,7 @@ class Reading(NamedTuple):
     sources: Sources
     version: str
     process: ProcessUsage
+    upkeep: UpkeepFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from gateway.observe.bridges import BridgeState, BridgeStatus
 from gateway.observe.guards import GuardFigures
 from gateway.observe.links import LinkFigures
 
+#: On purpose, so nobody need look after it.
+_AT_REST = (BridgeState.STOPPED, BridgeState.DISABLED)
+
 
 def spool_families() -> list[Family]:
     def of(name: str) -> Callable[[Reading], Iterable[Row]]:
@@ -168,8 +171,8 @@ def bridge_families() -> list[Family]:
         Family(
             "gateway_mqtt_connected",
             "gauge",
-            "Whether the bridge is connected to its broker.",
-            of(lambda each: float(each.state is BridgeState.CONNECTED)),
+            "Whether the bridge is connected to its broker; absent of one that is stopped or disabled.",
+            of(lambda each: None if each.state in _AT_REST else float(each.state is BridgeState.CONNECTED)),
             bridge,
         ),
         Family(

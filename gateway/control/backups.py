@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,9 +98,21 @@ class Backups:
         """Newest first."""
         return await asyncio.to_thread(self._all)
 
+    def times(self) -> tuple[float, ...]:
+        """When each was made, Unix seconds, newest first; for a thread, as it looks into the directory."""
+        found = []
+        for path in self._paths():
+            # Somebody's own file may have such a name, and a date that is none.
+            with suppress(ValueError):
+                found.append(_made(path))
+        return tuple(found)
+
     def _all(self) -> tuple[Backup, ...]:
+        return tuple(self._described(path) for path in self._paths())
+
+    def _paths(self) -> tuple[Path, ...]:
         paths = self._directory.glob("*.tar") if self._directory.is_dir() else ()
-        return tuple(self._described(path) for path in sorted(paths, reverse=True) if _NAME.fullmatch(path.name))
+        return tuple(sorted((path for path in paths if _NAME.fullmatch(path.name)), reverse=True))
 
     async def get(self, backup_id: str) -> Backup:
         """Raises NotFound."""
@@ -122,14 +134,17 @@ class Backups:
         state = (path.name, found.st_size, found.st_mtime_ns)
         if state not in self._digests:
             self._digests[state] = _digest_of(path)
-        made = datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
-        return Backup(path.name, path, found.st_size, made.timestamp(), self._digests[state])
+        return Backup(path.name, path, found.st_size, _made(path), self._digests[state])
 
     def _path(self, backup_id: str) -> Path:
         path = self._directory / backup_id
         if _NAME.fullmatch(backup_id) is None or not path.is_file():
             raise NotFound(f"there is no backup {backup_id!r}")
         return path
+
+
+def _made(path: Path) -> float:
+    return datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).timestamp()
 
 
 def verify_archive(path: Path, schema: Schema) -> BackupCheck:
