@@ -66,6 +66,14 @@ class Library:
 
 _JAVA = HERE / "java" / "target"
 RSOCKET_JAVA = "rsocket-java-1.1.5"
+RSOCKET_JS = Library(
+    "rsocket-js-1.0.0-alpha.3",
+    ("node", str(HERE / "js" / "rsocket-1.0.0-alpha" / "peer.js")),
+    # RSocketConnector gives its responder side the fragment size 0, whatever the configuration says.
+    fragments_answers=False,
+)
+# Not stock, and tested for more than they are.
+GATEWAY_CLIENT = Library("gateway-client", ("node", str(HERE / "js" / "gateway-client" / "peer.js")))
 LIBRARIES = (
     Library(
         "rsocket-py-0.4.20",
@@ -81,12 +89,7 @@ LIBRARIES = (
         fragments_requests=False,
         fragments_answers=False,
     ),
-    Library(
-        "rsocket-js-1.0.0-alpha.3",
-        ("node", str(HERE / "js" / "rsocket-1.0.0-alpha" / "peer.js")),
-        # RSocketConnector gives its responder side the fragment size 0, whatever the configuration says.
-        fragments_answers=False,
-    ),
+    RSOCKET_JS,
     Library(
         RSOCKET_JAVA,
         (

@@ -42,6 +42,7 @@ def test_what_is_left_out_is_named_with_its_reason(bare: Path) -> None:
         "left out: amqtt-0.12.1 (Python is not installed)",
         "left out: rsocket-js-0.0.27 (Node.js and npm are not installed)",
         "left out: rsocket-js-1.0.0-alpha.3 (Node.js and npm are not installed)",
+        "left out: gateway-client (Node.js and npm are not installed)",
         "left out: aedes-1.2.0 (Node.js and npm are not installed)",
         "left out: rsocket-java-1.1.5 (a JDK and Maven are not installed)",
         "left out: prometheus (Prometheus is not installed)",

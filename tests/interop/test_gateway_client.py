@@ -1,0 +1,359 @@
+"""The gateway's own client for browsers, in Node.js: with itself, with rsocket-js, and when the network is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from gateway.control.audit import Actor
+from gateway.control.enrolments import Enrolled, NewEnrolment
+from gateway.wire import frames, mimetypes
+from tests.conftest import StartNode
+from tests.interop.conftest import Fleet, Node
+from tests.interop.peers import (
+    CUSTOM_ERROR,
+    FRAGMENT_BYTES,
+    GATEWAY_CLIENT,
+    RSOCKET_JS,
+    Library,
+    Peer,
+    RemoteError,
+)
+from tests.interop.test_stock_clients import Line, RawService, until
+from tests.local_node import until as local_until
+from tests.rawclient import RawClient
+from tests.test_renewal import lapsed
+
+PAYLOAD = "".join(chr(0x61 + number % 26) for number in range(200_000))
+REJECTED_SETUP, APPLICATION_ERROR, REJECTED = 0x003, 0x201, 0x202
+SERVICE = "browser"
+
+pytestmark = [
+    pytest.mark.xdist_group("interop"),
+    # Deselected with its reason where npm is missing.
+    pytest.mark.parametrize("client", [GATEWAY_CLIENT], ids=str, scope="module"),
+]
+
+
+@pytest.fixture(scope="module")
+def peer(client: Library, node: Node, token: str) -> Iterator[Peer]:
+    with Peer(client) as peer:
+        open_link(peer, "ws", node, token, services=[SERVICE])
+        yield peer
+
+
+def open_link(peer: Peer, connection: str, node: Node, token: str, **options: Any) -> dict[str, Any]:
+    answer = peer.command("connect", connection=connection, url=node.url("ws"), token=token, **options)
+    return dict(json.loads(answer["data"]))
+
+
+def statuses(peer: Peer, connection: str) -> list[dict[str, Any]]:
+    return list(json.loads(peer.command("statuses", connection=connection)["data"])["statuses"])
+
+
+@pytest.fixture(params=["itself", "to rsocket-js", "from rsocket-js"])
+def line(request: pytest.FixtureRequest, peer: Peer, fleet: Fleet) -> Line:
+    if request.param == "itself":
+        return Line(peer, "ws", SERVICE)
+    stock = fleet.peer(RSOCKET_JS)
+    if request.param == "from rsocket-js":
+        return Line(stock, "ws", SERVICE)
+    return Line(peer, "ws", fleet.service(RSOCKET_JS, "ws"))
+
+
+class TestModels:
+    def test_request_response(self, line: Line) -> None:
+        assert line.request("echo", "grüß dich") == "grüß dich"
+
+    def test_fire_and_forget(self, line: Line) -> None:
+        note = str(uuid.uuid4())
+        line.fnf(note)
+        until(lambda: note in line.ask("notes"), "the note is there")
+        assert line.ask("notes").count(note) == 1
+
+    def test_stream_and_credit(self, line: Line) -> None:
+        """P30, P31: three items, two more, then CANCEL: the responder has produced five and knows that it is over."""
+        key = str(uuid.uuid4())
+        assert line.stream([3, 2], key=key, count=100)["items"] == ["0", "1", "2", "3", "4"]
+        until(lambda: line.ask("progress", key)["cancelled"], "the stream is cancelled")
+        assert line.ask("progress", key)["produced"] == 5
+        whole = line.stream([1000], key=key, count=20)
+        assert (whole["items"], whole["completed"]) == ([str(number) for number in range(20)], True)
+
+    def test_channel(self, line: Line) -> None:
+        """P32, P33."""
+        items = [f"item {number}" for number in range(10)]
+        answer = line.channel(items, [2, 3, 100])
+        assert (answer["items"], answer["completed"]) == (items, True)
+
+    def test_errors(self, line: Line) -> None:
+        with pytest.raises(RemoteError) as caught:
+            line.ask("fail", {"code": CUSTOM_ERROR, "text": "außer Betrieb"})
+        assert (caught.value.code, caught.value.text) == (CUSTOM_ERROR, "außer Betrieb")
+        with pytest.raises(RemoteError) as caught:
+            line.stream([100], key=str(uuid.uuid4()), count=2, code=CUSTOM_ERROR, text="worn out")
+        assert (caught.value.code, caught.value.items) == (CUSTOM_ERROR, ["0", "1"])
+
+    def test_in_fragments(self, line: Line) -> None:
+        """P40."""
+        assert line.request("echo", PAYLOAD) == PAYLOAD
+
+
+def test_frames_are_no_longer_than_told(peer: Peer, node: Node, token: str) -> None:
+    async def sizes() -> list[int]:
+        async with await RawClient.connect_tcp(node.tcp_port) as raw:
+            name = f"raw-{uuid.uuid4()}"
+            raw.setup(token, [name])
+            await raw.ready()
+            service = RawService(raw, name)
+            running = asyncio.create_task(service.run())
+            ask = asyncio.to_thread(peer.request, "short", f"{name}.echo", "x" * 20_000)
+            assert await ask == "x" * 20_000
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return service.request_frame_sizes
+
+    open_link(peer, "short", node, token, fragment_bytes=FRAGMENT_BYTES)
+    found = asyncio.run(sizes())
+    assert len(found) > 19
+    # The first one has the metadata that the node added, too.
+    assert max(found[1:]) <= FRAGMENT_BYTES
+
+
+@pytest.fixture
+async def raw(node: Node, token: str) -> AsyncIterator[RawClient]:
+    async with await RawClient.connect_tcp(node.tcp_port) as client:
+        client.setup(token, ["counting"])
+        await client.ready()
+        yield client
+
+
+@pytest.mark.parametrize(("window", "grants"), [(1, [1, 1, 1, 1, 1]), (4, [4, 2, 2])])
+async def test_who_takes_five_gets_five(peer: Peer, raw: RawClient, window: int, grants: list[int]) -> None:
+    """Credit follows what a loop takes; with a window of one nothing comes that was not taken."""
+    asked = asyncio.create_task(
+        asyncio.to_thread(peer.command, "loop", connection="ws", route="counting.up", credit=window, take=5)
+    )
+    seen, sent = [], 0
+    while not isinstance(frame := await raw.recv(20), frames.Cancel):
+        assert isinstance(frame, frames.RequestStream | frames.RequestN), frame
+        more = frame.initial_n if isinstance(frame, frames.RequestStream) else frame.n
+        seen.append(more)
+        for _ in range(more):
+            raw.send(frames.Payload(frame.stream_id, None, str(sent).encode(), next=True))
+            sent += 1
+    assert (await asked)["items"] == ["0", "1", "2", "3", "4"]
+    assert seen == grants
+
+
+class TestServing:
+    def test_it_is_told_who_calls(self, peer: Peer) -> None:
+        caller = peer.ask("ws", f"{SERVICE}.caller")
+        assert (caller["subject"], caller["kind"]) == ("interop", "service")
+        seen = [mime for mime, _ in peer.ask("ws", f"{SERVICE}.seen")]
+        assert seen[0] == mimetypes.ROUTING
+        assert mimetypes.AUTHENTICATION not in seen
+
+    def test_an_exception_s_text_stays_here(self, peer: Peer) -> None:
+        with pytest.raises(RemoteError) as caught:
+            peer.request("ws", f"{SERVICE}.break")
+        assert (caught.value.code, caught.value.text) == (APPLICATION_ERROR, "TypeError")
+
+    def test_a_caller_that_gives_up(self, peer: Peer) -> None:
+        """CANCEL reaches the handler as its signal, after a timeout as after an abort."""
+        for how in ({"timeout": 50}, {"abort": 50}):
+            before = peer.ask("ws", f"{SERVICE}.notes").count("left")
+            with pytest.raises(RemoteError, match=r"no answer|TimeoutError"):
+                peer.request("ws", f"{SERVICE}.never", **how)
+            until(lambda count=before: peer.ask("ws", f"{SERVICE}.notes").count("left") > count, "the handler ended")
+
+    def test_nobody_there(self, peer: Peer) -> None:
+        with pytest.raises(RemoteError, match="no route") as caught:
+            peer.request("ws", "nobody.home")
+        assert caught.value.code == REJECTED
+
+
+class TestBadNetwork:
+    def test_resume_loses_and_doubles_nothing(self, peer: Peer, node: Node, token: str) -> None:
+        """Its socket is torn while it serves a stream and while it takes one, five times each."""
+        for name in ("torn-caller", "torn-service"):
+            open_link(peer, name, node, token, services=[name])
+        key = str(uuid.uuid4())
+        asked = json.dumps({"key": key, "count": 1500})
+        for torn, server in (("torn-caller", SERVICE), ("ws", "torn-service")):
+            args = {"connection": torn, "route": f"{server}.items", "data": asked, "credit": 16, "take": 1500}
+            cuts = [100, 101, 500, 900, 1300]
+            cut_of = "torn-caller" if torn != "ws" else "torn-service"
+            got = peer.command("loop", **args, cuts=cuts, cut_of=cut_of)
+            assert got["items"] == [str(number) for number in range(1500)]
+            online = [status for status in statuses(peer, cut_of) if status["state"] == "online"]
+            assert [status["resumed"] for status in online] == [False] + [True] * (len(online) - 1)
+            assert len(online) >= 5
+
+    def test_requests_under_way_are_answered_after_a_resume(self, peer: Peer, node: Node, token: str) -> None:
+        open_link(peer, "burst", node, token)
+        answers = peer.command("burst", connection="burst", route=f"{SERVICE}.slow", count=60, every=20)
+        assert answers["items"] == [str(number) for number in range(60)]
+
+    def test_without_resume(self, peer: Peer, node: Node, token: str) -> None:
+        """What was under way is lost, and said to be; the link comes back, and what it serves."""
+        options = {"resume": 0}
+        open_link(peer, "plain", node, token, services=["plain"], options=options)
+        args = {"connection": "plain", "credit": 4, "take": 300}
+        asked = json.dumps({"key": "plain", "count": 1000})
+        with pytest.raises(RemoteError, match="the connection ended"):
+            peer.command("loop", **args, route=f"{SERVICE}.items", data=asked, cuts=[100])
+        peer.command("online", connection="plain")
+        assert peer.request("ws", "plain.echo", "back") == "back"
+        asked = json.dumps({"key": str(uuid.uuid4()), "count": 1000})
+        again = peer.command("loop", **args, route=f"{SERVICE}.items", data=asked, cuts=[100], subscribe=True)
+        assert again["items"][:100] == [str(number) for number in range(100)]
+        assert len(again["items"]) == 300
+        states = [status["state"] for status in statuses(peer, "plain")]
+        assert states[:4] == ["connecting", "online", "waiting", "connecting"]
+
+    def test_a_refused_token_is_told_with_its_reason(self, peer: Peer, node: Node) -> None:
+        with pytest.raises(RemoteError, match="token") as caught:
+            open_link(peer, "refused", node, "garbage", options={"reconnect": False})
+        assert caught.value.code == REJECTED_SETUP
+        ended = statuses(peer, "refused")[-1]
+        assert ended["state"] == "closed"
+        assert ended["reason"].startswith("REJECTED_SETUP: ")
+
+    def test_nobody_listens(self, peer: Peer, node: Node, token: str) -> None:
+        gone = Node(node.data, 1, 1)
+        with pytest.raises(RemoteError, match=r"nobody answers at ws://127\.0\.0\.1:1/"):
+            open_link(peer, "gone", gone, token, options={"reconnect": False})
+
+
+def test_leases_are_kept_to(peer: Peer, node: Node, token: str) -> None:
+    assert open_link(peer, "lent", node, token, options={"lease": True})["lease"]
+    assert peer.request("lent", f"{SERVICE}.echo", "lent") == "lent"
+
+
+def test_metadata_push(peer: Peer) -> None:
+    peer.command("push", connection="ws", data="hello")
+    assert peer.request("ws", f"{SERVICE}.echo", "still here") == "still here"
+
+
+class Relay:
+    """A line that goes silent without ending, as when a phone leaves the Wi-Fi."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Relay:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def silence(self) -> None:
+        """What is on the line now says nothing more; who comes later is served."""
+        self._passing.clear()
+        self._passing = asyncio.Event()
+        self._passing.set()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._carry(source, sink, self._passing))
+            self._tasks.add(task)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event) -> None:
+        try:
+            while data := await source.read(65536):
+                await passing.wait()
+                sink.write(data)
+            await passing.wait()
+        finally:
+            sink.close()
+
+
+class TestTime:
+    """On a node in this process, whose clocks and bounds are the test's."""
+
+    async def test_a_line_that_has_gone_silent_is_left(self, start_node: StartNode, peer: Peer) -> None:
+        """P12: what was asked into the silence is answered over the next line."""
+        local = await start_node({"limits.keepalive_min_ms": 100})
+        await local.servant("tcp", "echo")
+        async with Relay(local.node.websocket_port) as relay:
+            args = {"url": f"ws://127.0.0.1:{relay.port}/rsocket", "token": local.token(), "keepalive_ms": 150}
+            await asyncio.to_thread(peer.command, "connect", connection="silent", lifetime_ms=500, **args)
+            assert await asyncio.to_thread(peer.request, "silent", "echo.it", "before") == "before"
+            relay.silence()
+            assert await asyncio.to_thread(peer.request, "silent", "echo.it", "into silence") == "into silence"
+            said = await asyncio.to_thread(statuses, peer, "silent")
+            await asyncio.to_thread(peer.command, "close", connection="silent")
+        waiting = [status for status in said if status["state"] == "waiting"]
+        assert waiting[0]["reason"].startswith("LOST: nothing came for")
+        assert said[-1]["resumed"]
+
+    async def test_keepalives_hold_a_line(self, start_node: StartNode, peer: Peer) -> None:
+        """P10, P12: through several lifetimes, on either side."""
+        local = await start_node({"limits.keepalive_min_ms": 100})
+        url = f"ws://127.0.0.1:{local.node.websocket_port}/rsocket"
+        args = {"url": url, "token": local.token(kind="device"), "keepalive_ms": 100, "lifetime_ms": 300}
+        await asyncio.to_thread(peer.command, "connect", connection="quiet", **args)
+        await local_until(lambda: local.counters.keepalives >= 10)
+        said = await asyncio.to_thread(statuses, peer, "quiet")
+        await asyncio.to_thread(peer.command, "close", connection="quiet")
+        assert [status["state"] for status in said] == ["connecting", "online"]
+
+    async def test_renewal(self, start_node: StartNode, peer: Peer) -> None:
+        """In time, without a reconnect; and by proof with a token that has run out."""
+        local = await start_node({"auth.leeway_s": 0})
+        url = f"ws://127.0.0.1:{local.node.websocket_port}/rsocket"
+
+        async def device(name: str, ttl_s: float) -> Enrolled:
+            control = local.node.control
+            assert control is not None
+            new = NewEnrolment(services=["{sub}.*"], routes=["{sub}.*"])
+            _, token = await control.enrolments.create(new, by=Actor("user", "alice"))
+            return await control.enrolments.redeem(token, device_id=name, ttl_s=ttl_s, by=Actor("device", name))
+
+        late, early = await device("late", 1), await device("early", 3)
+        args = {"connection": "early", "url": url, "token": early.token, "services": ["early"]}
+        await asyncio.to_thread(peer.command, "connect", **args, secret=early.secret)
+        await lapsed(local, late.token)
+        args = {"connection": "late", "url": url, "token": late.token, "services": ["late"]}
+        await asyncio.to_thread(peer.command, "connect", **args, secret=late.secret)
+        assert await asyncio.to_thread(peer.request, "late", "late.echo", "proven") == "proven"
+        await lapsed(local, early.token)
+        assert await asyncio.to_thread(peer.request, "early", "early.echo", "renewed") == "renewed"
+        for name, states in (("early", ["connecting", "online"]), ("late", ["connecting", "connecting", "online"])):
+            said = json.loads((await asyncio.to_thread(peer.command, "statuses", connection=name))["data"])
+            assert [status["state"] for status in said["statuses"]] == states
+            assert len(said["saved"]) == 1
+            await asyncio.to_thread(peer.command, "close", connection=name)
+
+    async def test_a_draining_node(self, start_node: StartNode, peer: Peer) -> None:
+        """What is under way is answered; then the link looks for a node again."""
+        local = await start_node()
+        url = f"ws://127.0.0.1:{local.node.websocket_port}/rsocket"
+        answering = await local.client("tcp", serving=("late",))
+        await asyncio.to_thread(peer.command, "connect", connection="drained", url=url, token=local.token())
+        asked = asyncio.create_task(asyncio.to_thread(peer.request, "drained", "late.it", ""))
+        frame = await answering.recv()
+        assert isinstance(frame, frames.RequestResponse)
+        stopping = asyncio.create_task(local.stop())
+        told = await answering.recv()  # those who serve are told after those who ask
+        assert isinstance(told, frames.Error)
+        answering.send(frames.Payload(frame.stream_id, None, b"at last", next=True, complete=True))
+        assert await asked == "at last"
+        assert (await asyncio.to_thread(statuses, peer, "drained"))[2]["state"] == "waiting"
+        await asyncio.to_thread(peer.command, "close", connection="drained")
+        await stopping

@@ -1,0 +1,61 @@
+"""docs/phone.md: every snippet is a program that runs as printed, in Node.js, against a real node."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.interop.conftest import Node
+from tests.interop.peers import GATEWAY_CLIENT, HERE, Library, Peer
+
+ROOT = HERE.parents[1]
+PAGE = (ROOT / "docs" / "phone.md").read_text()
+CLIENT = ROOT / "gateway" / "admin" / "dashboard" / "client"
+SNIPPETS = re.findall(r"^```js\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+OPTIONS = re.findall(
+    r"^  (\w+):", (CLIENT / "gateway-client.js").read_text().split("const DEFAULTS = {")[1].split("\n}")[0], re.M
+)
+
+pytestmark = [
+    pytest.mark.xdist_group("interop"),
+    pytest.mark.parametrize("client", [GATEWAY_CLIENT], ids=str, scope="module"),
+]
+
+
+def run(snippet: int, node: Node, token: str, tmp_path: Path) -> list[str]:
+    """What a snippet prints. Node.js 20 has no WebSocket of its own."""
+    head = f"""
+import {{ createRequire }} from "node:module";
+globalThis.WebSocket ??= createRequire({json.dumps(str(HERE / "js" / "peer.js"))})("ws");
+const TOKEN = {json.dumps(token)};
+"""
+    body = SNIPPETS[snippet].replace("ws://127.0.0.1:7878/rsocket", node.url("ws"))
+    program = tmp_path / "snippet.mjs"
+    program.write_text(head + body.replace("./gateway-client.js", str(CLIENT / "gateway-client.js")))
+    done = subprocess.run(["node", str(program)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_snippets(client: Library, node: Node, token: str, tmp_path: Path) -> None:
+    with Peer(client) as peer:
+        args = {"url": node.url("ws"), "token": token, "services": ["thermo"]}
+        peer.command("connect", connection="thermo", **args, answers={"read": "21.5"})
+        assert run(0, node, token, tmp_path) == ["21.5"]
+    assert run(1, node, token, tmp_path) == ["21", "769 nothing divides by zero", "note from interop", "A", "B", "0 1"]
+    lines = run(2, node, token, tmp_path)
+    assert lines[:2] == ["connecting ", "online "]
+    assert lines[2].endswith(" interop")
+    assert lines[3] == "closed CLOSED: closed by this side"
+    assert len(SNIPPETS) == 3
+
+
+def test_every_option_is_documented_and_typed(client: Library) -> None:
+    types = (CLIENT / "gateway-client.d.ts").read_text()
+    typed = re.findall(r"^  (\w+)\?:", types.split("export interface Options {")[1].split("\n}")[0], re.M)
+    assert typed == OPTIONS
+    assert [name for name in OPTIONS if f"`{name}`" not in PAGE] == []
