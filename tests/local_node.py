@@ -38,6 +38,7 @@ STANDING_TASKS = {
     "spool: delivery",
     "bridges",
     "rollouts",
+    "history",
 }
 
 

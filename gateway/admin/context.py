@@ -14,8 +14,10 @@ from fastapi import Depends, Request
 
 if TYPE_CHECKING:
     from gateway.admin.access import LocalKeys
+    from gateway.admin.condition import Condition
     from gateway.admin.events import EventLog
     from gateway.admin.family import Reading
+    from gateway.admin.history import History
     from gateway.admin.replays import SecretReplays
     from gateway.admin.server_sent import Audience
     from gateway.config import LiveSettings
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.observe.flow_filter import FlowFilter
     from gateway.observe.flows import FlowRing
     from gateway.observe.graph import Graph
-    from gateway.observe.links import TableFigures
+    from gateway.observe.links import LinkFigures, TableFigures
     from gateway.observe.metrics import Metrics
     from gateway.routing.address import Address
     from gateway.routing.route import Route
@@ -86,6 +88,7 @@ class LinkControls(Protocol):
     def leave_link(self, node_id: str) -> bool: ...
     def reconnect(self, node_id: str) -> int: ...
     def topology(self) -> dict[str, Any] | None: ...
+    def figures(self) -> Sequence[LinkFigures]: ...
     def stale(self) -> list[tuple[str, float]]: ...
     def node_of(self, route: Route) -> str: ...
     def unused(self, address: Address) -> Sequence[object]: ...
@@ -229,6 +232,8 @@ class Context:
     local_keys: LocalKeys
     secret_replays: SecretReplays
     audience: Audience
+    history: History
+    condition: Condition
     stopping: Callable[[], bool]
     """Whether the API is going: streams end."""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gateway.admin.access import LOCAL_AUDIENCE, LocalKeys
 from gateway.admin.application import create
+from gateway.admin.condition import Condition
 from gateway.admin.context import Context, NodeControls
 from gateway.admin.events import ChangeWatcher, EventLog, PlaneWatcher
+from gateway.admin.history import History, measure
 from gateway.admin.http_server import HttpServer
 from gateway.admin.replays import SecretReplays
 from gateway.admin.server_sent import Audience
@@ -51,6 +54,8 @@ class AdminServer:
         self._stopping = False
         self._unwatch: Callable[[], None] | None = None
         config = settings.config
+        self.history = History(partial(measure, node, plane, metrics))
+        self.condition = Condition(node, plane, metrics, control, settings, self.history)
         context = Context(
             node=node,
             plane=plane,
@@ -62,6 +67,8 @@ class AdminServer:
             local_keys=LocalKeys(TokenVerifier(identity.verification_keys(), audience=LOCAL_AUDIENCE)),
             secret_replays=SecretReplays(plane.wall),
             audience=Audience(lambda: settings.config.admin.max_streams),
+            history=self.history,
+            condition=self.condition,
             stopping=lambda: self._stopping,
         )
         app = create(context, hosts=self._hosts, requests_per_second=config.admin.requests_per_second)
@@ -72,11 +79,13 @@ class AdminServer:
         port = await self._http.start()
         self._unwatch = PlaneWatcher(self.events).watch(self._plane)
         self._control.audit.listener = ChangeWatcher(self.events)
+        self.history.start()
         return port
 
     async def stop(self) -> None:
         """End every stream, then the listener."""
         self._stopping = True
+        await self.history.stop()
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None

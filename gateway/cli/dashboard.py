@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.call import Query, register
-from gateway.cli.contexts import Context
 
 if TYPE_CHECKING:
     from gateway.cli.api import Api
@@ -38,14 +37,6 @@ def dashboard(call: Query, print_: Print = False, user: User = None) -> None:
         typer.echo("log in with a name and a password: a link that does it needs the node's data directory", err=True)
     if not print_ and has_screen():
         webbrowser.open(url)
-
-
-def link(context: Context, *, lifetime_s: int) -> tuple[str, dict[str, Any]]:
-    """The link for the first administrator, and what the node says of it. Raises GatewayError."""
-    from gateway.cli.api import Api
-
-    with Api(context) as api:
-        return linked(api, None, lifetime_s)
 
 
 def linked(api: Api, user: str | None, lifetime_s: int | None = None) -> tuple[str, dict[str, Any]]:

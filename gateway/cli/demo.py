@@ -26,7 +26,7 @@ from gateway.cli.children import Child, end_all, until_signalled
 from gateway.cli.children import start as start_child
 from gateway.cli.contexts import of_directory
 from gateway.cli.data_directory import data_directory, default_directory
-from gateway.cli.simulate import Fleet, device_credentials, start_in_process
+from gateway.cli.simulate import DEVICE_ROUTES, Fleet, device_credentials, start_in_process
 
 if TYPE_CHECKING:
     from gateway.client import Service
@@ -85,8 +85,9 @@ async def _demo(directory: Path, devices: int) -> int:
             return 0
         names = tuple(f"{PROFILE}-{number}" for number in range(1, devices + 1))
         fleet = Fleet(url, None, names, device_credentials(directory))
+        dashboard = await _dashboard(directory, node, names)
         kind = await _start_devices(fleet, stack, directory)
-        _introduce(url, directory, fleet, kind, await _dashboard(directory, node))
+        _introduce(url, directory, fleet, kind, dashboard)
         table.begin(names)
         await _first_of(stopped, node)
         if not stopped.is_set():
@@ -199,9 +200,10 @@ async def _first_of(stopped: asyncio.Event, node: Child) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _dashboard(directory: Path, node: Child) -> str:
-    """A link that logs a browser in; nothing where the node opens no admin API."""
-    from gateway.cli.dashboard import link
+async def _dashboard(directory: Path, node: Child, names: tuple[str, ...]) -> str:
+    """Register the devices, so that they are seen, and return a link that logs a browser in; nothing where the node
+    opens no admin API.
+    """
     from gateway.control.runtime import Runtime
 
     runtime = None
@@ -212,7 +214,19 @@ async def _dashboard(directory: Path, node: Child) -> str:
             runtime = Runtime.read(directory)
     if not node.running or runtime is None or not runtime.admin:
         return ""
-    return (await asyncio.to_thread(link, of_directory(directory), lifetime_s=LINK_SECONDS))[0]
+    return await asyncio.to_thread(_prepared, directory, names)
+
+
+def _prepared(directory: Path, names: tuple[str, ...]) -> str:
+    from gateway.cli.api import Api
+    from gateway.cli.dashboard import linked
+
+    bodies = [{"id": name, "profile": PROFILE, "routes": list(DEVICE_ROUTES)} for name in names]
+    rows = "".join(f"{json.dumps(body)}\n" for body in bodies)
+    with Api(of_directory(directory)) as api:
+        # Those of an earlier run are told to be there already.
+        api.send("POST", "/devices:bulk", content=rows.encode(), media="application/x-ndjson")
+        return linked(api, None, LINK_SECONDS)[0]
 
 
 def _introduce(url: str, directory: Path, fleet: Fleet, kind: str, dashboard: str) -> None:

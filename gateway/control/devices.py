@@ -63,6 +63,15 @@ class NewDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceCounts:
+    """`never_seen`: those that have never connected."""
+
+    total: int
+    disabled: int
+    never_seen: int
+
+
+@dataclass(frozen=True, slots=True)
 class BulkOutcome:
     """What became of one device of many: `device`, or the error why not."""
 
@@ -156,6 +165,21 @@ class Devices:
 
     async def count(self, *, q: str | None = None, **filters: object) -> int:
         return await self._database.read(lambda connection: _LISTING.count(connection, q, filters))
+
+    async def counts(self) -> DeviceCounts:
+        """Of all of them, by one look at the table."""
+        # Not on disk yet; whoever was seen before is in here as well.
+        here = json.dumps(list(self._seen))
+
+        def work(connection: sqlite3.Connection) -> DeviceCounts:
+            row = connection.execute(
+                "SELECT count(*), IFNULL(sum(NOT enabled), 0), IFNULL(sum(last_seen_at IS NULL"
+                " AND id NOT IN (SELECT value FROM json_each(?))), 0) FROM devices",
+                (here,),
+            ).fetchone()
+            return DeviceCounts(*row)
+
+        return await self._database.read(work)
 
     async def export(self, names: Sequence[str]) -> AsyncIterator[str]:
         """Every device by id, with these of its values: JSON lines, many at a time, as SQLite writes them."""

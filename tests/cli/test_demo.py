@@ -48,7 +48,11 @@ async def test_demo(shell: Shell, tmp_path: Path) -> None:
     (link,) = [line.strip() for line in printed if "/#/login?code=" in line]
     admin, _, login = link.partition("/#/login?code=")
     async with httpx.AsyncClient(base_url=admin, trust_env=False) as browser:
-        assert (await browser.post("/api/v1/auth/login", json={"code": login})).json()["user"]["name"] == "admin"
+        tokens = (await browser.post("/api/v1/auth/login", json={"code": login})).json()
+        assert tokens["user"]["name"] == "admin"
+        authorization = {"authorization": f"Bearer {tokens['access_token']}"}
+        summary = (await browser.get("/api/v1/devices/summary", headers=authorization)).json()
+        assert (summary["total"], summary["online"]) == (3, 3)
     commands = [line.strip() for line in printed if "gateway.cli" in line]
     assert len(commands) == 3
     started = children_of(demo.pid)

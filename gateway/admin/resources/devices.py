@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
 from pydantic import Field, Strict, field_validator
@@ -15,6 +15,7 @@ from gateway.admin.context import Context, Here
 from gateway.admin.events import guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, written
 from gateway.admin.preconditions import IfMatch, etag, expected
+from gateway.admin.presence import is_online
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, open_view
 from gateway.admin.resources.events import EventView
 from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, moment, seconds
@@ -77,7 +78,7 @@ class DeviceBody(Taken):
     @field_validator("id")
     @classmethod
     def _has_a_path(cls, id: str) -> str:
-        if id == "export":
+        if id in ("export", "summary"):
             raise ValueError("is the path of another operation")
         return id
 
@@ -124,12 +125,10 @@ class Kicked(Shown):
 
 
 def view(here: Context, device: Device) -> DeviceView:
-    group = here.plane.table.subject(device.id)
-    owners = [] if group is None else [cast(Connection, route.owner) for route in group.routes]
     shown = {name: getattr(device, name) for name in DeviceView.model_fields if name not in ("online", "connections")}
     return DeviceView(
         **shown,
-        online=any(owner.resumption is None or not owner.resumption.parked for owner in owners),
+        online=is_online(here.plane, device.id),
         connections=[str(owner.number) for owner in connections_of(here, device.id)],
     )
 

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from gateway import __version__, forwarding
 from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
+from gateway.admin.export import JSON
 from gateway.admin.family import Reading, Sources
+from gateway.admin.history import STEP_S, Step
 from gateway.admin.resources.config import apply, flat_change
 from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
 from gateway.control.roles import Action
@@ -99,6 +101,33 @@ class StatsView(Shown):
     memory_bytes: int | None
     cpu_s: float
     open_fds: int | None
+
+
+class HistoryView(Shown):
+    """Columns of one length, oldest first: rates are for a second, of the `step_s` that end `at` (Unix seconds), as is
+    `now`. Latencies and `loop_lag_s` (the most of the step) are seconds and null where nothing was measured; `cpu`:
+    cores. `refused_s` has registrations, too."""
+
+    step_s: float
+    now: float
+    at: list[float]
+    connections: list[int]
+    devices_online: list[int]
+    requests_s: list[float]
+    failed_s: list[float]
+    refused_s: list[float]
+    frames_in_s: list[float]
+    frames_out_s: list[float]
+    bytes_in_s: list[float]
+    bytes_out_s: list[float]
+    p50_s: list[float | None]
+    p99_s: list[float | None]
+    outbox_bytes: list[int]
+    streams_open: list[int]
+    spool_depth: list[int]
+    loop_lag_s: list[float | None]
+    memory_bytes: list[int | None]
+    cpu: list[float]
 
 
 class Features(Shown):
@@ -214,6 +243,18 @@ async def get_node(here: Here) -> Any:
 async def get_stats(here: Here) -> Any:
     """What it has done since its start, and what it holds now."""
     return await stats_view(here)
+
+
+@operations.get("/node/history", scope="monitoring", response_model=HistoryView)
+async def get_history(
+    here: Here,
+    since: Annotated[float, Query(ge=0, allow_inf_nan=False, description="Unix seconds: only what ended later.")] = 0.0,
+) -> Any:
+    """The last 15 minutes in steps of 5 s, of all processes of the node together."""
+    steps = here.history.since(since)
+    columns: Any = {name: [getattr(step, name) for step in steps] for name in Step._fields if name != "jumped_s"}
+    view = HistoryView.model_construct(step_s=STEP_S, now=round(here.plane.wall(), 3), **columns)
+    return Response(view.model_dump_json(), media_type=JSON)
 
 
 @operations.get("/node/features", scope="monitoring", response_model=Features)
