@@ -1,6 +1,6 @@
 // Time series: uPlot, with the same figures as a table for who cannot see a graph.
 import uPlot from "../vendor/uplot.js";
-import { NONE, clock } from "./format.js";
+import { NONE, clock, minute } from "./format.js";
 import { html, useEffect, useLayoutEffect, useRef } from "./lib.js";
 import { colour, theme } from "./theme.js";
 import { t } from "./words.js";
@@ -51,7 +51,7 @@ function options(series, format, width) {
     legend: { live: true },
     scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
     axes: [
-      { stroke: text, grid, ticks: grid, space: 70, values: (_, marks) => marks.map((mark) => clock(mark * 1000).slice(0, 5)) },
+      { stroke: text, grid, ticks: grid, space: 70, values: (_, marks) => marks.map(minute) },
       { stroke: text, grid, ticks: grid, size: 64, values: (_, marks) => marks.map(format) },
     ],
     series: [

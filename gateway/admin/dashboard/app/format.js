@@ -4,6 +4,7 @@ const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const fractions = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const clocks = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
 export const NONE = "–";
 
@@ -47,6 +48,9 @@ export const when = (time) => (time ? moments.format(new Date(time)) : NONE);
 
 /** The time of day alone. */
 export const clock = (time) => (time ? clocks.format(new Date(time)) : NONE);
+
+/** The hour and minute alone, of Unix seconds: for the axis of a graph. */
+export const minute = (seconds) => minutes.format(new Date(seconds * 1000));
 
 /** How long ago a time of the API was: 4 s ago, in 3 min. */
 export function ago(time, now = Date.now()) {

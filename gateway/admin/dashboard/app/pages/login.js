@@ -2,7 +2,7 @@
 import { api } from "../api.js";
 import { Field, ProblemBox } from "../form.js";
 import { html, useEffect, useSignal } from "../lib.js";
-import { logIn, whoIsIt } from "../login.js";
+import { logIn, me, whoIsIt } from "../login.js";
 import { place } from "../router.js";
 import { t } from "../words.js";
 
@@ -83,6 +83,7 @@ export function NewPassword({ required = true, done = () => {} }) {
   }
   return html`<form onSubmit=${submit}>
     <${ProblemBox} problem=${problem.value} />
+    <input type="text" name="username" autocomplete="username" value=${me.value.id} readonly hidden />
     <${Field} label=${t("login.old")} hint=${required ? null : t("login.oldHint")} bind=${before} type="password" autocomplete="current-password" required=${required} />
     <${Field} label=${t("login.new")} hint=${t("login.newHint")} bind=${after} type="password" autocomplete="new-password" minlength="10" required />
     <button type="submit">${t("login.save")}</button>

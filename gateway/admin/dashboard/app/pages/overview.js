@@ -2,7 +2,7 @@
 import { api } from "../api.js";
 import { Chart } from "../chart.js";
 import { Badge, Busy, Empty, ProblemBox } from "../form.js";
-import { bytes, clock, count, duration, rate } from "../format.js";
+import { NONE, bytes, clock, count, duration, rate } from "../format.js";
 import { html, useEffect, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
 import { onEvents, stats } from "../live.js";
@@ -69,7 +69,7 @@ function Figures({ devices, last }) {
     [t("overview.streams"), count(now?.streams_open)],
     [t("overview.waiting"), count(last("spool_depth")), t("overview.messages", { n: last("spool_depth") ?? 0 })],
     [t("overview.memory"), bytes(now?.memory_bytes), now?.rates ? t("overview.cpu", { percent: Math.round(now.rates.cpu * 100) }) : null],
-    [node.value?.version ?? "–", now ? t("overview.uptime", { duration: duration(now.uptime_s) }) : null],
+    [t("overview.version"), node.value?.version ?? NONE, now ? t("overview.uptime", { duration: duration(now.uptime_s) }) : null],
   ];
   return html`<ul class="tiles" aria-label=${t("overview.figures")}>
     ${tiles.map(
@@ -87,7 +87,7 @@ function Strips({ history }) {
   if (history.at.length < 2) return html`<${Empty}>${t("overview.noHistory")}</${Empty}>`;
   const sum = (...columns) => history.at.map((_, index) => columns.reduce((total, column) => total + (history[column][index] ?? 0), 0));
   const strips = [
-    [t("overview.requestsChart"), rate, [[t("overview.ok2"), history.requests_s], [t("overview.failedSeries"), sum("failed_s", "refused_s"), 4]]],
+    [t("overview.requestsChart"), rate, [[t("overview.allSeries"), history.requests_s], [t("overview.failedSeries"), sum("failed_s", "refused_s"), 4]]],
     [t("overview.latencyChart"), duration, [["p50", history.p50_s], ["p99", history.p99_s, 3]]],
     [t("overview.devicesChart"), count, [[t("overview.devicesSeries"), history.devices_online], [t("overview.connectionsSeries"), history.connections]]],
     [t("overview.bytesChart"), (value) => `${bytes(value)}/s`, [[t("overview.received"), history.bytes_in_s], [t("overview.sent"), history.bytes_out_s]]],
