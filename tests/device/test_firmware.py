@@ -55,8 +55,9 @@ def test_main_is_short(board: Path) -> None:
     assert board.read_bytes().count(b"\n") <= 80
 
 
-async def test_thermostat(boot: Boot) -> None:
+async def test_thermostat(boot: Boot, tmp_path: Path) -> None:
     """Telemetry by fire-and-forget, `set_target`, a `readings` stream, and nothing on standard output."""
+    (tmp_path / "device.json").write_text('{"period_s": 0.1}')
     async with Peer() as peer:
         settings = {"GATEWAY_URL": peer.url, "GATEWAY_DEVICE_ID": "thermostat-1", "GATEWAY_TOKEN": "t"}
         program = await boot(THERMOSTAT, **settings)
