@@ -5,6 +5,14 @@ export const SECTIONS = ["now", "fleet", "mesh", "work", "node"];
 
 export const PAGES = [
   { path: "overview", section: "now", scope: "monitoring", load: () => import("./pages/overview.js") },
+  { path: "events", section: "work", scope: "monitoring", load: () => import("./pages/events.js") },
+  { path: "audit", section: "work", scope: "audit", load: () => import("./pages/audit.js") },
+  { path: "settings", section: "node", scope: "config", load: () => import("./pages/settings.js") },
+  { path: "users", section: "node", scope: "users", load: () => import("./pages/users.js") },
+  { path: "api-keys", section: "node", scope: "api_keys", load: () => import("./pages/api-keys.js") },
+  { path: "certificates", section: "node", scope: "system", load: () => import("./pages/certificates.js") },
+  { path: "backups", section: "node", scope: "backup", load: () => import("./pages/backups.js") },
+  { path: "diagnostics", section: "node", scope: "monitoring", load: () => import("./pages/diagnostics.js") },
   { path: "account", section: null, scope: "any", load: () => import("./pages/account.js") },
 ];
 
