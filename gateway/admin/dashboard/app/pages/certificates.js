@@ -14,6 +14,7 @@ export const title = () => t("certificates.title");
 
 /** From so many days on it is time: the node renews its own before. */
 const SOON_DAYS = 14;
+const LONG_DAYS = 3650;
 
 export function Page() {
   const list = useLoaded((signal) => api.get("/certificates", null, { signal }), [], { on: ["certificate."] });
@@ -35,7 +36,7 @@ export function Page() {
 
 function Certificate({ of, renew }) {
   const tone = of.days_left <= 0 ? "bad" : of.days_left < SOON_DAYS ? "warn" : "ok";
-  const state = of.days_left <= 0 ? t("certificates.over") : t("certificates.left", { n: Math.floor(of.days_left) });
+  const state = of.days_left > LONG_DAYS ? t("certificates.long") : of.days_left <= 0 ? t("certificates.over") : t("certificates.left", { n: Math.floor(of.days_left) });
   return html`<section class="card" aria-labelledby="certificate-${of.name}">
     <header>
       <h2 id="certificate-${of.name}">${t(`certificates.${of.name}`)}</h2>

@@ -25,7 +25,7 @@ export function Page({ query }) {
   return html`
     <h1>${title()}</h1>
     <div class="bar">
-      <${Field} label=${t("events.kind")} hint=${t("events.kindHint")} type="search" list="event-kinds" value=${query.kind ?? ""} onInput=${(event) => setQuery({ kind: event.currentTarget.value })} />
+      <${Field} label=${t("events.kind")} type="search" placeholder="connection." list="event-kinds" value=${query.kind ?? ""} onInput=${(event) => setQuery({ kind: event.currentTarget.value })} />
       <datalist id="event-kinds">${KINDS.map((kind) => html`<option key=${kind} value=${kind}></option>`)}</datalist>
       <${Field} label=${t("events.subject")} type="search" value=${query.subject ?? ""} onInput=${(event) => setQuery({ subject: event.currentTarget.value })} />
       <${Switch} label=${t("events.live")} bind=${live} />

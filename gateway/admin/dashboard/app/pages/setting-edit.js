@@ -7,22 +7,23 @@ import { t } from "../words.js";
 
 /** A value as text: lists one a line, nothing as a dash. */
 export function written(value) {
-  if (value === null || value === undefined || value === "") return NONE;
+  if (value === null || value === undefined || value.length === 0) return NONE;
   return Array.isArray(value) ? value.join("\n") : String(value);
 }
 
-/** What kind of value a setting has: that of its value, else of its default. */
+/** What kind of value a setting has: that of its value, else of its default; of some nothing is known. */
 function kindOf(setting) {
   for (const value of [setting.value, setting.default]) {
     if (Array.isArray(value)) return "list";
     if (value !== null && value !== undefined) return typeof value;
   }
-  return "string";
+  return "unknown";
 }
 
 function read(kind, text) {
   if (kind === "boolean") return text === "true";
   if (kind === "number") return Number(text);
+  if (kind === "unknown") return text === "" ? null : Number.isFinite(Number(text)) ? Number(text) : text;
   if (kind === "list") return text.split("\n").map((line) => line.trim()).filter(Boolean);
   return text;
 }

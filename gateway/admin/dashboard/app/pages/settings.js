@@ -15,6 +15,7 @@ words(WORDS);
 
 export const title = () => t("settings.title");
 
+const LOCK = html`<svg class="lock" viewBox="0 0 10 12" aria-hidden="true"><path fill="currentColor" d="M1 5h8v7H1zM2.5 5V3.5a2.5 2.5 0 0 1 5 0V5H6.2V3.6a1.2 1.2 0 0 0-2.4 0V5z" /></svg>`;
 const LEVELS = ["debug", "info", "warning", "error"];
 
 export function Page({ query }) {
@@ -70,7 +71,7 @@ function Group({ name, rows, edit }) {
 /** Where a value is from. The lock says that this page cannot change it; the words say why. */
 function Source({ of: setting }) {
   const tone = setting.source === "default" ? "quiet" : setting.locked ? "warn" : "ok";
-  return html`<${Badge} tone=${tone}>${setting.locked && html`<span aria-hidden="true">🔒 </span>`}${t(`settings.source.${setting.source}`)}</${Badge}>
+  return html`<${Badge} tone=${tone}>${setting.locked && LOCK}${t(`settings.source.${setting.source}`)}</${Badge}>
     ${setting.locked && html`<br /><small>${t("settings.locked")}</small>`}`;
 }
 

@@ -3,6 +3,7 @@ export default {
   "certificates.listener": "Certificate of the listeners",
   "certificates.ca": "Authority",
   "certificates.left": "{n} {n|day|days} left",
+  "certificates.long": "valid for decades",
   "certificates.over": "expired",
   "certificates.subject": "Subject",
   "certificates.issuer": "Signed by",

@@ -2,7 +2,6 @@ export default {
   "events.title": "Events",
   "events.time": "Time",
   "events.kind": "Kind",
-  "events.kindHint": "Or what it begins with, as “connection.”",
   "events.subject": "Whom",
   "events.more": "More",
   "events.live": "As they happen",
