@@ -22,6 +22,7 @@ from gateway.admin.upkeep import Upkeep
 from gateway.bridging import Bridging
 from gateway.config import Config, LiveSettings, address, advertised_url, certificate_names, is_loopback
 from gateway.configuring import Configurations, Configuring
+from gateway.console_port import ConsolePort
 from gateway.control import first_run
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane
@@ -80,6 +81,7 @@ class Node(Front):
         self.workers: Crew | None = None
         self.telemetry_port = self.admin_port = self.status = 0
         self._ending = asyncio.Event()
+        self._console_port: ConsolePort | None = None
         self._admin_certificate: Certificate | None = None
         self._admin_tls: ssl.SSLContext | None = None
         self._renewal: asyncio.Future[bool] | None = None
@@ -280,12 +282,15 @@ class Node(Front):
     async def _open_admin(self) -> None:
         assert self.control is not None
         # What it is made of costs 35 MiB and a second, which a node without it need not spend.
+        from gateway.admin.access import PREFIX
+        from gateway.admin.console import PATH
         from gateway.admin.server import AdminServer
 
         host, port = address(self.config.admin.listen)
         if not is_loopback(host) and not self.config.admin.insecure:
             self._admin_certificate = Certificate(self.certificate_path, self.certificate_key_path)
             self._admin_tls = self._admin_certificate.context
+        self._console_port = ConsolePort(self.plane, asyncio.get_running_loop(), self.handshake, PREFIX + PATH)
         self.admin = AdminServer(
             self,
             self.plane,
@@ -296,6 +301,7 @@ class Node(Front):
             host,
             port,
             tls=self._admin_tls,
+            door=self._console_port,
         )
         self.admin_port = await self.admin.start()
 
@@ -305,6 +311,8 @@ class Node(Front):
         await self.links.stop()
         for listener in self.listeners.values():
             await listener.stop()
+        if self._console_port is not None:
+            await self._console_port.stop()
         await self.spans.close()
         if self.workers is not None:
             await self.workers.close()

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 if TYPE_CHECKING:
     from gateway.admin.access import LocalKeys
     from gateway.admin.condition import Condition
+    from gateway.admin.console import Consoles
     from gateway.admin.events import EventLog
     from gateway.admin.family import Reading
     from gateway.admin.history import History
@@ -234,6 +235,7 @@ class Context:
     audience: Audience
     history: History
     condition: Condition
+    consoles: Consoles
     stopping: Callable[[], bool]
     """Whether the API is going: streams end."""
 

@@ -29,6 +29,8 @@ REQUEST_SECONDS: Final = 5
 SHUTDOWN_SECONDS: Final = 1
 SHUTDOWN_LOOK_S: Final = 0.005
 BACKLOG: Final = 128
+#: The extension of an ASGI scope by which a WebSocket handshake is handed over: call its `hand_over` with a protocol.
+UPGRADE: Final = "gateway.upgrade"
 
 
 class HttpServer:
@@ -194,6 +196,25 @@ class _Connection(H11Protocol):
     """
 
     _overdue: asyncio.TimerHandle | None = None
+
+    def _should_upgrade(self) -> bool:
+        # No protocol is looked for here: who serves the request may take the socket, and else answers as ever.
+        if self._get_upgrade() == b"websocket" and self.scope["method"] == "GET":
+            self.scope["extensions"] = {UPGRADE: {"hand_over": self._hand_over}}
+        return False
+
+    def _hand_over(self, successor: asyncio.Protocol) -> None:
+        """Give the socket to another protocol, which gets the whole request; nothing is answered here any more."""
+        self._expect_nothing()
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self.cycle.disconnected = True
+        target = self.scope["raw_path"] + (b"?" + self.scope["query_string"] if self.scope["query_string"] else b"")
+        head = b"".join(b"%b: %b\r\n" % header for header in self.headers)
+        behind, _ = self.conn.trailing_data
+        self.transport.set_protocol(successor)
+        successor.connection_made(self.transport)
+        successor.data_received(b"GET %b HTTP/1.1\r\n%b\r\n%b" % (target, head, behind))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.admin.access import LOCAL_AUDIENCE, LocalKeys
 from gateway.admin.application import create
 from gateway.admin.condition import Condition
+from gateway.admin.console import Consoles, Door
 from gateway.admin.context import Context, NodeControls
 from gateway.admin.events import ChangeWatcher, EventLog, PlaneWatcher
 from gateway.admin.history import History, measure
@@ -46,7 +47,9 @@ class AdminServer:
         port: int,
         *,
         tls: ssl.SSLContext | None = None,
+        door: Door | None = None,
     ) -> None:
+        """`door` makes what serves the consoles of the dashboard."""
         self.events = EventLog(plane.wall)
         self._plane = plane
         self._control = control
@@ -56,6 +59,7 @@ class AdminServer:
         config = settings.config
         self.history = History(partial(measure, node, plane, metrics))
         self.condition = Condition(node, plane, metrics, control, settings, self.history)
+        self._consoles = Consoles(door, control.still, plane.monotonic)
         context = Context(
             node=node,
             plane=plane,
@@ -69,6 +73,7 @@ class AdminServer:
             audience=Audience(lambda: settings.config.admin.max_streams),
             history=self.history,
             condition=self.condition,
+            consoles=self._consoles,
             stopping=lambda: self._stopping,
         )
         app = create(context, hosts=self._hosts, requests_per_second=config.admin.requests_per_second)
@@ -86,6 +91,7 @@ class AdminServer:
         """End every stream, then the listener."""
         self._stopping = True
         await self.history.stop()
+        self._consoles.stop()
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None

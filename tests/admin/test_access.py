@@ -74,6 +74,7 @@ def test_what_is_open_is_what_is_meant_to_be() -> None:
         "GET /ca.pem",
         "GET /healthz",
         "GET /problems/{slug}",
+        "GET /api/v1/console/rsocket",
         "POST /api/v1/auth/login",
         "POST /api/v1/auth/refresh",
         "POST /api/v1/enroll",
