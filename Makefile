@@ -80,6 +80,7 @@ lint: style types
 	@$(BIN)/python tools/limits_doc.py --check
 	@$(BIN)/python tools/openapi_doc.py --check
 	@$(BIN)/python tools/schema_doc.py --check
+	@$(BIN)/python tools/grafana_dashboards.py --check
 	@$(BIN)/python tools/sdk_package.py --check
 	@$(BIN)/python tools/sdk_reference.py --check
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ def program(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+@cache
 def groups() -> list[dict[str, Any]]:
     read: dict[str, Any] = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     return list(read["groups"])
@@ -64,6 +66,7 @@ def settled(expression: str) -> str:
     return re.sub(r"\$\{?[a-z]+(?::[a-z]+)?\}?", ".*", expression)
 
 
+@cache
 def declared() -> dict[str, frozenset[str]]:
     """The labels of every series that there is: a node's, Prometheus' own, those that rules record."""
     found: dict[str, frozenset[str]] = {"up": ADDED}
