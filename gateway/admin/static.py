@@ -126,9 +126,9 @@ class Static:
         if path == "/phone/":
             return "phone/index.html", PHONE_HEADERS
         if path.startswith("/phone/"):
-            # The client is its own file of the folder; a service worker may only keep what is below its own path.
-            name = path[1:]
-            return (f"client/{path[14:]}" if name.startswith("phone/client/") else name), PHONE_HEADERS
+            # These two are beside it in the folder; a service worker may only keep what is below its own path.
+            shared = path.startswith(("/phone/client/", "/phone/vendor/"))
+            return path.removeprefix("/phone/" if shared else "/"), PHONE_HEADERS
         digest, _, name = path.removeprefix("/ui/").partition("/")
         return (name if digest == self.digest else ""), DASHBOARD_HEADERS
 

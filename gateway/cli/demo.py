@@ -103,6 +103,8 @@ def telemetry_service(url: str, token: Callable[[], str], table: Readings) -> Se
 
     service = Service(url, token, name="telemetry")
 
+    # A phone wants to know that it was taken.
+    @service.request_response("*")
     @service.fire_and_forget("*")
     async def reading(data: bytes, request: Request) -> None:
         table.show(request.caller.subject if request.caller else "?", data)

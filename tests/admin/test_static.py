@@ -130,3 +130,13 @@ def test_each_text_is_there_and_none_is_left_over() -> None:
     assert sorted(b for b in begun if not any(key.startswith(b) for key in keys)) == []
     unused = sorted(key for key in keys if key not in used and not any(key.startswith(b) for b in begun))
     assert unused == []
+
+
+def test_the_phone_page_can_be_kept() -> None:
+    """Its service worker names each file that it is made of, and no other; each is at that path."""
+    worker = (FOLDER / "phone" / "service-worker.js").read_text()
+    named = set(re.findall(r'"([\w./-]+)"', worker.split("FILES = [")[1].split("]")[0]))
+    own = {path.name for path in (FOLDER / "phone").iterdir()} - {"index.html", "service-worker.js"}
+    client = {f"client/{path.name}" for path in (FOLDER / "client").glob("*.js")}
+    assert named == own | client | {"./", "vendor/jsqr.js"}
+    assert [name for name in named if Static().file(f"/phone/{name.removeprefix('./')}") is None] == []

@@ -27,6 +27,7 @@ from tests.interop.peers import (
 from tests.interop.test_stock_clients import Line, RawService, until
 from tests.local_node import until as local_until
 from tests.rawclient import RawClient
+from tests.relay import Relay
 from tests.test_renewal import lapsed
 
 PAYLOAD = "".join(chr(0x61 + number % 26) for number in range(200_000))
@@ -239,48 +240,6 @@ def test_leases_are_kept_to(peer: Peer, node: Node, token: str) -> None:
 def test_metadata_push(peer: Peer) -> None:
     peer.command("push", connection="ws", data="hello")
     assert peer.request("ws", f"{SERVICE}.echo", "still here") == "still here"
-
-
-class Relay:
-    """A line that goes silent without ending, as when a phone leaves the Wi-Fi."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._passing = asyncio.Event()
-        self._passing.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Relay:
-        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def silence(self) -> None:
-        """What is on the line now says nothing more; who comes later is served."""
-        self._passing.clear()
-        self._passing = asyncio.Event()
-        self._passing.set()
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._carry(source, sink, self._passing))
-            self._tasks.add(task)
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event) -> None:
-        try:
-            while data := await source.read(65536):
-                await passing.wait()
-                sink.write(data)
-            await passing.wait()
-        finally:
-            sink.close()
 
 
 class TestTime:

@@ -1,10 +1,12 @@
-"""docs/phone.md: every snippet is a program that runs as printed, in Node.js, against a real node."""
+"""docs/phone.md: every snippet runs as printed, in Node.js or as a command, against a real node."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,15 @@ def test_the_snippets(client: Library, node: Node, token: str, tmp_path: Path) -
     assert lines[2].endswith(" interop")
     assert lines[3] == "closed CLOSED: closed by this side"
     assert len(SNIPPETS) == 3
+
+
+def test_the_command(client: Library, node: Node) -> None:
+    (printed,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    program, *arguments = shlex.split(printed.replace("gateway-data", str(node.data)))
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"/rsocket#device=phone&token=" in done.stdout
 
 
 def test_every_option_is_documented_and_typed(client: Library) -> None:

@@ -314,7 +314,7 @@ class Link extends EventTarget {
       await this.wait(() => session.borrow(), Date.now() + options.connectTimeout);
     }
     const ready = (await asked(session, "gateway.ready")).json();
-    if (ready.renew) {
+    if (ready.renew && options.renew) {
       await this.renew(session);
       throw new GatewayError(0, "", "RENEWED"); // with a token that had run out nothing was registered
     }
@@ -378,9 +378,9 @@ class Link extends EventTarget {
 
   async renew(session) {
     const { options } = this;
-    const { token, expires_in } = await renewed((data) => asked(session, "gateway.renew", data), options.renew?.secret);
+    const { token, expires_in } = await renewed((data) => asked(session, "gateway.renew", data), options.renew.secret);
     options.token = token;
-    await options.renew?.save?.(token);
+    await options.renew.save?.(token);
     return expires_in;
   }
 
