@@ -38,6 +38,7 @@ export default {
   "page.certificates": "Certificates",
   "page.backups": "Backups",
   "page.diagnostics": "Diagnostics",
+  "page.topology": "Topology",
   "login.title": "Log in",
   "login.name": "Name",
   "login.password": "Password",
