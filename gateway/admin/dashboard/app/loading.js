@@ -41,3 +41,13 @@ export function useLoaded(read, inputs = [], { on = [], every = 0 } = {}) {
   }, inputs);
   return { value, problem, busy, reload };
 }
+
+/** A number that grows every so many ms while the page is looked at: `version` of a PagedTable whose figures move. */
+export function useTicks(every) {
+  const ticks = useSignal(0);
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || (ticks.value += 1), every);
+    return () => clearInterval(timer);
+  }, [every]);
+  return ticks.value;
+}

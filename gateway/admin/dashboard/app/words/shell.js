@@ -39,6 +39,7 @@ export default {
   "page.backups": "Backups",
   "page.diagnostics": "Diagnostics",
   "page.topology": "Topology",
+  "page.federation": "Federation",
   "login.title": "Log in",
   "login.name": "Name",
   "login.password": "Password",
