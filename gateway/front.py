@@ -40,6 +40,7 @@ from gateway.observe.memory import MemoryGauge, Pressure
 from gateway.observe.metrics import Metrics
 from gateway.observe.refusal_log import RefusalLog
 from gateway.observe.watchdog import Watchdog
+from gateway.phone_pages import phone_pages
 from gateway.policy.overload import LoopLoad, Overload
 from gateway.policy.principal import Principal
 from gateway.publishing import admission_rules, snapshot
@@ -179,6 +180,7 @@ class Front(ABC):
             max_headers=config.limits.http_headers,
             max_fragments=config.limits.message_fragments,
             authority=authority,
+            pages=phone_pages() if config.listen.pages else {},
         )
         makers: dict[str, Callable[[House], SocketCarrier]] = {
             "websocket": lambda house: WebSocketCarrier(plane, loop, house, self.handshake),

@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 FOLDER: Final = Path(__file__).with_name("dashboard")
 _INDEX: Final = "index.html"
@@ -77,6 +79,10 @@ class Static:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a GET or HEAD of a path that it `serves`."""
+        # Here, because the processes of a node that have no admin port take files from here, too.
+        from starlette.datastructures import Headers
+        from starlette.responses import Response
+
         path = scope["path"]
         if path in ("/phone", "/favicon.ico"):
             to = "phone/" if path == "/phone" else "phone/icon.svg"
@@ -110,6 +116,16 @@ class Static:
         self._files[path] = file
         return file
 
+    def below(self, prefix: str) -> Iterator[tuple[str, File]]:
+        """The files of the phone page by path. Reads from disk."""
+        for name in ("phone", "client"):
+            for found in sorted((self._folder / name).rglob("*")):
+                inside = found.relative_to(self._folder / name).as_posix()
+                path = prefix + (inside if name == "phone" else f"{name}/{inside}")
+                file = self.file(prefix if path == f"{prefix}{_INDEX}" else path)
+                if file is not None:
+                    yield (prefix if path == f"{prefix}{_INDEX}" else path), file
+
     @cached_property
     def digest(self) -> str:
         """Of all files, by name and content: 12 hexadecimal digits."""
@@ -141,6 +157,8 @@ class Static:
 
 
 def _response(file: File, asked: Headers) -> Response:
+    from starlette.responses import Response
+
     headers = dict(file.headers)
     if headers["etag"] in asked.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

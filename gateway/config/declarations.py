@@ -88,7 +88,7 @@ class Listen(Section):
 
     websocket: Address = setting(
         "0.0.0.0:7878",
-        "Address for RSocket over WebSocket; also answers `GET /healthz`. Empty: not opened.",
+        "Address for RSocket over WebSocket; also answers `GET /healthz` and `/phone/`. Empty: not opened.",
         dev="127.0.0.1:7878",
     )
     tcp: Address = setting("0.0.0.0:7879", "Address for RSocket over TCP. Empty: not opened.", dev="127.0.0.1:7879")
@@ -98,6 +98,9 @@ class Listen(Section):
         "Values of `Origin` from which web pages may connect. A client that sends no `Origin` is no web page and may. "
         "Separated by commas in the environment.",
         reload=True,
+    )
+    pages: bool = setting(
+        True, "Whether the WebSocket listener gives browsers the phone page, at `/phone/`: files without a secret."
     )
     backlog: int = setting(
         1024, "Connections that the system keeps waiting to be accepted, on each listener.", ge=1, le=65535

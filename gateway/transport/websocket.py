@@ -1,8 +1,9 @@
 """RSocket over WebSocket: devices, phones, browsers, services. `websockets` does the HTTP handshake, sans I/O; then the
 connection takes the stream over (`wire.websocket`).
 
-The same port answers `GET /healthz`. What is not a WebSocket handshake for our path gets its HTTP status and is closed
-(fault 5); compression is never negotiated (fault 11); an Origin must be this very endpoint or on the list (fault 6).
+The same port answers `GET /healthz`, and gives browsers the pages that it was handed. What is not a WebSocket handshake
+for our path gets its HTTP status and is closed (fault 5); compression is never negotiated (fault 11); an Origin must be
+this very endpoint or on the list (fault 6).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
@@ -25,6 +26,7 @@ from gateway.forwarding.outbox import Outbox
 from gateway.forwarding.plane import Plane
 from gateway.transport.admission import Refusal
 from gateway.transport.carrier import FRAMES_AT_ONCE, House, SocketCarrier
+from gateway.transport.pages import Page
 from gateway.wire.sink import FrameSink
 from gateway.wire.websocket import CloseCode, MessageReader, close_frame, pong_frame
 
@@ -52,6 +54,8 @@ class Handshake:
     max_headers: int = 128
     max_fragments: int = 1_024
     authority: bytes = b""
+    #: Files for browsers, by their path.
+    pages: Mapping[str, Page] = field(default_factory=dict)
 
 
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -143,6 +147,10 @@ class WebSocketCarrier(SocketCarrier):
             refusal = b"".join(protocol.data_to_send())
             self._refuse(refusal or _plain(http.HTTPStatus.BAD_REQUEST, "not an HTTP request"))
             return
+        page = self.handshake.pages.get(request.path.partition("?")[0]) if request.method == "GET" else None
+        if page is not None:
+            self._give(page, request)
+            return
         response = self._answer(protocol, request)
         protocol.send_response(response)
         answer = b"".join(protocol.data_to_send())
@@ -175,6 +183,20 @@ class WebSocketCarrier(SocketCarrier):
     def _refuse(self, answer: bytes, reason: str = "bad_handshake") -> None:
         self.plane.counters.close(reason)
         self.finish(answer)
+
+    def _give(self, page: Page, request: Request) -> None:
+        """Write a page, and be done. Who does not read it is cut off when its handshake takes too long."""
+        assert self.transport is not None
+        accepts = ",".join(request.headers.get_all("Accept-Encoding"))
+        has = ",".join(request.headers.get_all("If-None-Match"))
+        self.close_code = CloseCode.NORMAL
+        self.house.closing(self)
+        self.closing = True
+        self.transport.write(page.answer(accepts, has))
+        self._listen()
+        if self.transport.can_write_eof():
+            # What is buffered goes first.
+            self.transport.write_eof()
 
     def _origins(self) -> list[Origin | None] | None:
         # "*" lets every page in: for a node that only ever takes tokens from SETUP, never from a cookie.
