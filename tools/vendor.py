@@ -41,6 +41,7 @@ ITEMS = (
     Item("uplot.css", "node_modules/uplot/dist/uPlot.min.css", ("uplot",)),
     Item("cytoscape.js", "cytoscape.js", ("cytoscape",)),
     Item("jsqr.js", "jsqr.js", ("jsqr",)),
+    Item("cbor.js", "cbor.js", ("cborg",)),
     Item("pico.css", "node_modules/@picocss/pico/css/pico.min.css", ("@picocss/pico",)),
 )
 

@@ -7,6 +7,7 @@ export const PAGES = [
   { path: "overview", section: "now", scope: "monitoring", load: () => import("./pages/overview.js") },
   { path: "topology", section: "mesh", scope: "federation", load: () => import("./pages/topology.js") },
   { path: "federation", section: "mesh", scope: "federation", load: () => import("./pages/federation.js") },
+  { path: "console", section: "work", scope: "publish", load: () => import("./pages/console.js") },
   { path: "events", section: "work", scope: "monitoring", load: () => import("./pages/events.js") },
   { path: "audit", section: "work", scope: "audit", load: () => import("./pages/audit.js") },
   { path: "settings", section: "node", scope: "config", load: () => import("./pages/settings.js") },

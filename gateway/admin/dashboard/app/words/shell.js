@@ -30,6 +30,7 @@ export default {
   "section.work": "Tools",
   "section.node": "Node",
   "page.overview": "Overview",
+  "page.console": "Console",
   "page.events": "Events",
   "page.audit": "Audit",
   "page.settings": "Settings",
