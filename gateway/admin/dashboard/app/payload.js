@@ -59,7 +59,7 @@ export function textOf(bytes) {
 export function decoded(bytes, as = "auto") {
   if (!bytes.length) return "";
   if (as === "base64") return toBase64(bytes);
-  if (as === "cbor") {
+  if (as === "cbor" && cbor) {
     try {
       return JSON.stringify(cbor.decode(bytes), plain, 2);
     } catch (error) {

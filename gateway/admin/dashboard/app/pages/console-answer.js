@@ -5,7 +5,6 @@ import { html, useSignal } from "../lib.js";
 import { KEPT } from "../exchange.js";
 import { FORMATS, decoded, encoded, mistake, withCbor } from "../payload.js";
 import { t } from "../words.js";
-import { Outcome } from "./console.js";
 
 const VIEWS = ["auto", "text", "hex", "base64", "cbor"];
 
@@ -34,6 +33,13 @@ export function Answer({ entry }) {
     html`<div class="bar"><${Select} label=${t("console.as")} value=${as.value} onChange=${show} options=${VIEWS.map((each) => [each, t(`console.as.${each}`)])} /></div>
       <${Items} exchange=${exchange} as=${as.value} />`}
   </section>`;
+}
+
+/** How a request stands, in a word. */
+export function Outcome({ of }) {
+  const state = of.state.value;
+  const tone = { done: "ok", failed: "bad", canceled: "quiet" }[state] ?? "warn";
+  return html`<${Badge} tone=${tone}>${t(`console.outcome.${state}`)}</${Badge}> ${state === "failed" && of.error.value?.name}`;
 }
 
 /** Why it failed: code and text as they came, and what they mean. */

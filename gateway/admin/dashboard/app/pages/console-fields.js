@@ -55,6 +55,6 @@ export function Line({ entry, tags }) {
   return html`<section class="card" aria-labelledby="command">
     <h2 id="command">${t("console.command")}</h2>
     ${text ? html`<${Copyable} multiline text=${text} label=${t("console.command")} />` : html`<p>${t(model === "push" ? "console.noPush" : "console.noCommand")}</p>`}
-    <small>${t("console.commandHint")}${entry.metadata.trim() ? ` ${t("console.noMetadata")}` : ""}</small>
+    ${text && html`<small>${t("console.commandHint")}${entry.metadata.trim() ? ` ${t("console.noMetadata")}` : ""}</small>`}
   </section>`;
 }

@@ -9,7 +9,7 @@ import { FORMATS, encoded, mistake } from "../payload.js";
 import { SimpleTable } from "../table.js";
 import { t, words } from "../words.js";
 import WORDS from "../words/console.js";
-import { Answer } from "./console-answer.js";
+import { Answer, Outcome } from "./console-answer.js";
 import { Line, RouteField, TagsField } from "./console-fields.js";
 
 words(WORDS);
@@ -170,11 +170,4 @@ function History({ again }) {
     { key: "do", label: t("console.again"), cell: (entry) => html`<button type="button" class="small secondary" onClick=${() => again(entry)} aria-label=${`${t("console.again")}: ${entry.route}`}>${t("console.again")}</button>` },
   ];
   return html`<${SimpleTable} rows=${history.value} columns=${columns} caption=${t("console.history")} rowKey=${({ exchange }) => exchange.at} />`;
-}
-
-/** How a request stands, in a word. */
-export function Outcome({ of }) {
-  const state = of.state.value;
-  const tone = { done: "ok", failed: "bad", canceled: "quiet" }[state] ?? "warn";
-  return html`<${Badge} tone=${tone}>${t(`console.outcome.${state}`)}</${Badge}> ${state === "failed" && of.error.value?.name}`;
 }
