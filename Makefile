@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
-JOBS ?= 2
+# Half of what tests take is waiting: for processes, disks and deadlines. Three at a time keep two cores at work.
+JOBS ?= 3
 # Whatever the extension modules are built from: a change rebuilds them.
 SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
 # What runs on both the compiled and the interpreted hot path: whatever reaches a module that setup.py compiles.
@@ -28,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster run-mqtt test lint style types rules bench soak audit sdk vendor vendor-check image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types imports documents rules bench soak audit sdk vendor vendor-check image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -67,14 +68,20 @@ run-mqtt: setup
 	@tools/install-peers mosquitto
 	@$(BIN)/python tools/run-mqtt
 
+# What pytest makes of the tests' sources it keeps; made beforehand, once, it need not be made by each of its processes.
 test: setup
-	@tools/install-peers
+	@[ -d tests/__pycache__ ] || $(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & \
+	    tools/install-peers; ended=$$?; wait; exit $$ended
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m '$(QUICK)' || $(call ALONE,$(BIN)/python -m pytest)
 	@tools/pure-tests -n $(JOBS) -q -m '$(QUICK)' $(ALIKE) $(DATA_PLANE_TESTS) || $(call ALONE,tools/pure-tests)
 	@$(BIN)/python tools/rules.py
 
-lint: style types
+lint: style types imports documents
+
+imports: setup
 	@$(BIN)/lint-imports
+
+documents: setup
 	@$(BIN)/codespell
 	@$(BIN)/python tools/settings_doc.py --check
 	@$(BIN)/python tools/limits_doc.py --check
