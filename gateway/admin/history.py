@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gateway.admin.family import Reading, Sources
 from gateway.admin.presence import count_online
 from gateway.errors import GatewayError
-from gateway.forwarding.plane import INTERNAL
 from gateway.observe.metrics import BUCKETS, Durations
 from gateway.observe.process import process_usage
 
@@ -205,7 +204,7 @@ async def measure(node: NodeControls, plane: Plane, metrics: Metrics) -> Measure
     return Measured(
         at=plane.wall(),
         clock=time.monotonic(),
-        connections=sum(n for each in counters for kind, n in each.connections_open.items() if kind != INTERNAL),
+        connections=sum(each.connections_open.get("client", 0) for each in counters),
         devices_online=online,
         requests=sum(
             each.request_response + each.fire_and_forget + each.request_stream + each.request_channel

@@ -24,6 +24,7 @@ True 1
 ['boiler']
 200 412
 event: node.reloaded
+True 1 5.0
 True device:boiler True
 True 200
 """

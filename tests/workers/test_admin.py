@@ -65,6 +65,13 @@ async def test_figures_of_all_processes_together(node: NodeProcess) -> None:
         assert stats["interactions"]["request_response"] >= 3
         assert stats["memory_bytes"] > 100 << 20, "three processes"
 
+        async def in_history() -> bool:
+            history = (await api.get("/node/history")).json()
+            return bool(history["connections"]) and int(history["connections"][-1]) == before + 3
+
+        await eventually(in_history)
+        assert (await api.get("/health")).json()["state"] != "down"
+
 
 async def test_a_device_is_kicked_wherever_it_is(node: NodeProcess) -> None:
     async with node.operator() as api, Clients(node) as clients:
