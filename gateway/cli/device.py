@@ -13,6 +13,7 @@ from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
 from gateway.cli.durations import duration
 from gateway.cli.table import Column, as_json, printable
+from gateway.control.snippets import Credential
 from gateway.errors import GatewayError
 
 DEVICE_TTL_S = 86_400.0
@@ -95,7 +96,7 @@ def add(
     elif issued is None or call.dry_run:
         call.done(f"{name} would be added", answer)
     else:
-        given = snippets.Credential(name, issued["url"], issued["token"], issued["expires_at"], _ca(call))
+        given = Credential(name, issued["url"], issued["token"], issued["expires_at"], _ca(call))
         problem = given.unreachable
         if problem and not force:
             raise GatewayError(f"{name} is added, but {problem}; print its credential all the same with --force")

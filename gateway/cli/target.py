@@ -13,7 +13,7 @@ import typer
 
 from gateway.cli.data_directory import BRIEF_S, LASTING_S, data_directory, has_identity, operator_token
 from gateway.cli.durations import duration
-from gateway.cli.snippets import parsed
+from gateway.control.snippets import parsed
 
 if TYPE_CHECKING:
     from gateway.client import Gateway

@@ -92,6 +92,14 @@ def grouped(value: str) -> tuple[str, tuple[object, ...]]:
     return "EXISTS (SELECT 1 FROM json_each(groups) WHERE value = ?)", (value,)
 
 
+def among(ids: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    return "id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+
+
+def not_among(ids: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    return "id NOT IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+
+
 _SEEN = "IFNULL(last_seen_at, 0)"
 _LISTING = Listing(
     "devices",
@@ -111,6 +119,8 @@ _LISTING = Listing(
         "enabled": flag("enabled"),
         "group": grouped,
         "label": labelled,
+        "among": among,
+        "not_among": not_among,
         "seen_since": at_least(_SEEN),
         "seen_before": below(_SEEN),
     },

@@ -268,6 +268,8 @@ class Place:
                 return {"json": {"changes": {"limits.setup_timeout_s": 2}}}
             case "set_log_level":
                 return {"json": {"level": "info"}}
+            case "write_device_snippets":
+                return {"json": {"token": "aa.bb.cc"}}
             case "add_device_key":
                 public = Ed25519PrivateKey.generate().public_key()
                 pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

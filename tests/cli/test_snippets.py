@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.snippets import Credential, environment, micropython, parsed, python, rendered
+from gateway.cli.snippets import rendered
 from gateway.cli.target import target
 from gateway.control.identity import Identity
+from gateway.control.snippets import Credential, environment, micropython, parsed, python
 
 GIVEN = Credential("kitchen", "wss://gw.example.org:7878/rsocket", "aa.bb.cc", "2026-11-24T08:00:00Z")
 

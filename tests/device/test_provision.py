@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.snippets import Credential
 from gateway.control.audit import Actor
 from gateway.control.certificates import fingerprint
 from gateway.control.enrolments import NewEnrolment
+from gateway.control.snippets import Credential
 from tests.conftest import StartNode
 from tests.device.conftest import Start
 from tests.device.interpreters import Interpreter

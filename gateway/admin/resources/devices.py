@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Response
 from pydantic import Field, Strict, field_validator
@@ -15,13 +16,14 @@ from gateway.admin.context import Context, Here
 from gateway.admin.events import guard_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, written
 from gateway.admin.preconditions import IfMatch, etag, expected
-from gateway.admin.presence import is_online
+from gateway.admin.presence import last_closed, live_route, online_devices
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, open_view
 from gateway.admin.resources.events import EventView
 from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, moment, seconds
 from gateway.control.devices import Device, NewDevice
 from gateway.control.roles import Action
 from gateway.forwarding.connection import Connection
+from gateway.forwarding.register import Closed
 from gateway.policy.principal import Kind
 
 operations = Operations("devices", "devices")
@@ -34,8 +36,17 @@ Labels = Annotated[dict[str, Text], Field(max_length=64)]
 Lifetime = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
 
+class LastClosed(Shown):
+    """`reason` is a stable word; `text` is what the device was told."""
+
+    reason: str
+    text: str
+    at: Time
+
+
 class DeviceView(Shown):
-    """`services` and `routes` bound what its tokens may do; `{sub}` is its id. `online`: it has a link now."""
+    """`services` and `routes` bound what its tokens may do; `{sub}` is its id. `online`: it has a link now, at `node`.
+    `closed`: how its last connection here ended, as far as that is remembered."""
 
     id: str
     kind: Kind
@@ -53,6 +64,8 @@ class DeviceView(Shown):
     not_before: MaybeTime
     version: int
     online: bool
+    node: str
+    closed: LastClosed | None
     connections: list[str]
 
 
@@ -124,11 +137,20 @@ class Kicked(Shown):
     kicked: int
 
 
-def view(here: Context, device: Device) -> DeviceView:
-    shown = {name: getattr(device, name) for name in DeviceView.model_fields if name not in ("online", "connections")}
+#: What a view has besides what is on disk.
+_LIVE: Final = frozenset({"online", "node", "closed", "connections"})
+
+
+def view(here: Context, closed: Mapping[str, Closed], device: Device) -> DeviceView:
+    """`closed`: what `last_closed` found for some devices, this one among them."""
+    shown = {name: getattr(device, name) for name in DeviceView.model_fields if name not in _LIVE}
+    route = live_route(here.plane, device.id)
+    last = closed.get(device.id)
     return DeviceView(
         **shown,
-        online=is_online(here.plane, device.id),
+        online=route is not None,
+        node="" if route is None else here.node.links.node_of(route),
+        closed=None if last is None else LastClosed(reason=last.reason, text=last.text, at=moment(last.closed_at)),
         connections=[str(owner.number) for owner in connections_of(here, device.id)],
     )
 
@@ -157,7 +179,7 @@ def issued_view(here: Context, issued: Any) -> IssuedView:
 
 def _answer(here: Context, response: Response, device: Device) -> DeviceView:
     response.headers["etag"] = etag(device.version)
-    return view(here, device)
+    return view(here, last_closed(here.plane, [device.id]), device)
 
 
 @operations.get("/devices", response_model=PageOf[DeviceView])
@@ -168,6 +190,7 @@ async def list_devices(
     group: Annotated[str | None, Query(max_length=255)] = None,
     label: Annotated[str | None, Query(max_length=255, description="`key`, or `key=value`.")] = None,
     enabled: bool | None = None,
+    online: Annotated[bool | None, Query(description="Only those that have a link now, or have none.")] = None,
     kind: Kind | None = None,
     seen_since: GivenTime | None = None,
     seen_before: GivenTime | None = None,
@@ -187,9 +210,12 @@ async def list_devices(
         "seen_before": seconds(seen_before),
     }
     filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if online is not None:
+        filters["among" if online else "not_among"] = await online_devices(here.plane)
     page = await here.control.devices.list(cursor=cursor, limit=limit, sort=sort, q=q, **filters)
     total = await here.control.devices.count(q=q, **filters) if count else None
-    return await written(page.items, partial(view, here), limit, page.next, total)
+    closed = last_closed(here.plane, [device.id for device in page.items])
+    return await written(page.items, partial(view, here, closed), limit, page.next, total)
 
 
 @operations.post("/devices", creates=True, secret=True, response_model=DeviceCreated)

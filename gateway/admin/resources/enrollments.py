@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
@@ -11,9 +9,9 @@ from pydantic import Field
 
 from gateway.admin.access import By, Operations, Stranger
 from gateway.admin.context import Context, Here
+from gateway.admin.drawing import drawn
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, stored_page
 from gateway.admin.preconditions import etag
-from gateway.admin.problem import Problem
 from gateway.admin.resources.devices import Labels, Lifetime, Patterns, Text
 from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
 from gateway.control.certificates import fingerprint
@@ -138,8 +136,7 @@ async def revoke_enrollment(here: Here, by: By, id: Id, dry_run: DryRun = False)
 async def draw_enrollment(here: Here, id: Id, body: PairingToken) -> Response:
     """A QR code of the URL and the token, for a phone to read. The token has to be sent: it is kept nowhere."""
     await here.control.enrolments.get(id)
-    drawn = await asyncio.to_thread(_drawn, pairing_text(here, body.token))
-    return Response(drawn, media_type="image/svg+xml")
+    return Response(await drawn(pairing_text(here, body.token)), media_type="image/svg+xml")
 
 
 def pairing_text(here: Context, token: str) -> str:
@@ -149,18 +146,6 @@ def pairing_text(here: Context, token: str) -> str:
     if not url.startswith("wss:") or not here.node.issues_certificate:
         return f"{url}#enroll={token}"
     return f"{url}#enroll={token}&ca={fingerprint(here.identity.ca_path.read_text())}"
-
-
-def _drawn(text: str) -> bytes:
-    # A megabyte that few nodes ever need.
-    import segno
-
-    out = io.BytesIO()
-    try:
-        segno.make(text, error="m").save(out, kind="svg", scale=4, xmldecl=False)
-    except segno.DataOverflowError as error:
-        raise Problem("invalid", errors=[{"pointer": "/token", "detail": "does not fit into a QR code"}]) from error
-    return out.getvalue()
 
 
 @operations.open(

@@ -5,6 +5,14 @@ export const SECTIONS = ["now", "fleet", "mesh", "work", "node"];
 
 export const PAGES = [
   { path: "overview", section: "now", scope: "monitoring", load: () => import("./pages/overview.js") },
+  { path: "devices", section: "fleet", scope: "devices", load: () => import("./pages/devices.js") },
+  { path: "device", section: null, scope: "devices", sample: ["thermostat-1"], load: () => import("./pages/device.js") },
+  { path: "add-device", section: "fleet", scope: "devices", action: "write", load: () => import("./pages/add-device.js") },
+  { path: "connections", section: "fleet", scope: "connections", load: () => import("./pages/connections.js") },
+  { path: "connection", section: null, scope: "connections", load: () => import("./pages/connection.js") },
+  { path: "enrollment", section: "fleet", scope: "enrollment", load: () => import("./pages/enrollment.js") },
+  { path: "firmware", section: "fleet", scope: "devices", load: () => import("./pages/firmware.js") },
+  { path: "rollout", section: null, scope: "devices", load: () => import("./pages/rollout.js") },
   { path: "topology", section: "mesh", scope: "federation", load: () => import("./pages/topology.js") },
   { path: "federation", section: "mesh", scope: "federation", load: () => import("./pages/federation.js") },
   { path: "console", section: "work", scope: "publish", load: () => import("./pages/console.js") },

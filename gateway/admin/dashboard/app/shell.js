@@ -59,7 +59,7 @@ function Frame() {
 function Navigation() {
   const here = place.value.page;
   return SECTIONS.map((section) => {
-    const pages = PAGES.filter((page) => page.section === section && may(page.scope));
+    const pages = PAGES.filter((page) => page.section === section && may(page.scope, page.action));
     return (
       pages.length > 0 &&
       html`<section key=${section}>
@@ -122,7 +122,7 @@ function Shown() {
     scrollTo(0, 0);
   }, [shown]);
   if (!page) return html`<h1 tabindex="-1">${t("shell.noPage")}</h1><p><a href=${link("overview")}>${t("page.overview")}</a></p>`;
-  if (!may(page.scope)) return html`<h1 tabindex="-1">${t("shell.notAllowed")}</h1><p>${t("shell.needsScope", { scope: page.scope })}</p>`;
+  if (!may(page.scope, page.action)) return html`<h1 tabindex="-1">${t("shell.notAllowed")}</h1><p>${t("shell.needsScope", { scope: page.scope })}</p>`;
   if (problem.value) {
     // The node was upgraded while this page was open: its modules have other addresses now.
     return html`<h1 tabindex="-1">${t("shell.changed")}</h1><p><button type="button" onClick=${() => location.reload()}>${t("shell.reload")}</button></p>`;
