@@ -13,6 +13,7 @@ from cryptography import x509
 from gateway.admin import health
 from gateway.admin.health import Reason, Waiting
 from gateway.admin.history import STEP_S
+from gateway.admin.presence import count_online
 from gateway.observe.guards import GuardFigures
 
 if TYPE_CHECKING:
@@ -37,8 +38,17 @@ class _Disk(NamedTuple):
     total: int
 
 
+class Devices(NamedTuple):
+    """`online`: registered and with a link now; `never_seen`: those that have not connected yet."""
+
+    total: int
+    online: int
+    disabled: int
+    never_seen: int
+
+
 class Condition:
-    """How one node is. Whoever asks at the same time is answered by one look."""
+    """How one node is. Whoever asks at the same time, or within `FRESH_S`, is answered by one look."""
 
     def __init__(
         self,
@@ -58,6 +68,9 @@ class Condition:
         self._looking = asyncio.Lock()
         self._reasons: list[Reason] = []
         self._until = 0.0
+        self._counting = asyncio.Lock()
+        self._devices: Devices | None = None
+        self._devices_until = 0.0
         self._disk: _Disk | None = None
         self._disk_until = 0.0
 
@@ -69,9 +82,19 @@ class Condition:
                 self._until = time.monotonic() + FRESH_S
             return self._reasons
 
+    async def devices(self) -> Devices:
+        """How many there are, by how they do."""
+        async with self._counting:
+            if self._devices is None or time.monotonic() >= self._devices_until:
+                counts = await self._control.devices.counts()
+                online = await count_online(self._plane)
+                self._devices = Devices(counts.total, online, counts.disabled, counts.never_seen)
+                self._devices_until = time.monotonic() + FRESH_S
+            return self._devices
+
     def forget(self) -> None:
         """Look again at everything when asked next."""
-        self._until = self._disk_until = 0.0
+        self._until = self._disk_until = self._devices_until = 0.0
 
     async def _look(self) -> list[Reason]:
         if self._disk is None or time.monotonic() >= self._disk_until:

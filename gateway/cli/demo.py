@@ -7,6 +7,7 @@ this process and prints what it is told. Ctrl-C ends all of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shlex
@@ -207,16 +208,23 @@ async def _dashboard(directory: Path, node: Child, names: tuple[str, ...]) -> st
     opens no admin API.
     """
     from gateway.control.runtime import Runtime
+    from gateway.errors import GatewayError
 
     runtime = None
-    async with asyncio.timeout(START_SECONDS):
-        # The node writes it when it has opened everything.
-        while node.running and (runtime is None or runtime.pid != node.pid):
-            await asyncio.sleep(LOOK_SECONDS)
-            runtime = Runtime.read(directory)
-    if not node.running or runtime is None or not runtime.admin:
+    # The node writes it when it has opened everything.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while node.running and (runtime is None or runtime.pid != node.pid):
+                await asyncio.sleep(LOOK_SECONDS)
+                runtime = Runtime.read(directory)
+    if runtime is None or runtime.pid != node.pid or not runtime.admin:
         return ""
-    return await asyncio.to_thread(_prepared, directory, names)
+    try:
+        return await asyncio.to_thread(_prepared, directory, names)
+    except GatewayError as error:
+        # All else goes on without: somebody may have changed who administers this data directory.
+        typer.echo(f"gateway: there is no link to the dashboard: {error}", err=True)
+        return ""
 
 
 def _prepared(directory: Path, names: tuple[str, ...]) -> str:

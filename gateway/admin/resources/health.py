@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from gateway.admin.access import Operations
-from gateway.admin.context import Context, Here
+from gateway.admin.context import Here
 from gateway.admin.health import state_of
-from gateway.admin.presence import count_online
 from gateway.admin.shapes import Shown, Time, moment
 
 operations = Operations("node", "monitoring")
@@ -48,7 +47,7 @@ async def get_node_health(here: Here) -> Any:
     return HealthView(
         state=state_of(reasons),
         reasons=[ReasonView.of(reason) for reason in reasons],
-        devices=await _summary(here),
+        devices=DeviceSummary.of(await here.condition.devices()),
         checked_at=moment(here.plane.wall()),
     )
 
@@ -56,10 +55,4 @@ async def get_node_health(here: Here) -> Any:
 @devices.get("/devices/summary", response_model=DeviceSummary)
 async def get_device_summary(here: Here) -> Any:
     """How many devices there are, by how they do."""
-    return await _summary(here)
-
-
-async def _summary(here: Context) -> DeviceSummary:
-    counts = await here.control.devices.counts()
-    online = await count_online(here.plane)
-    return DeviceSummary(total=counts.total, online=online, disabled=counts.disabled, never_seen=counts.never_seen)
+    return DeviceSummary.of(await here.condition.devices())
