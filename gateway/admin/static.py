@@ -28,6 +28,8 @@ FOLDER: Final = Path(__file__).with_name("dashboard")
 _INDEX: Final = "index.html"
 #: Where `index.html` names the folder that its files are in.
 _PLACE: Final = b"/ui/-/"
+#: Of what others have made, the phone page needs this alone.
+_SCANNER: Final = "vendor/jsqr.js"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _LOOK_AGAIN: Final = "no-cache"
 _SMALL: Final = 1024
@@ -118,13 +120,14 @@ class Static:
 
     def below(self, prefix: str) -> Iterator[tuple[str, File]]:
         """The files of the phone page by path. Reads from disk."""
-        for name in ("phone", "client"):
-            for found in sorted((self._folder / name).rglob("*")):
-                inside = found.relative_to(self._folder / name).as_posix()
-                path = prefix + (inside if name == "phone" else f"{name}/{inside}")
-                file = self.file(prefix if path == f"{prefix}{_INDEX}" else path)
-                if file is not None:
-                    yield (prefix if path == f"{prefix}{_INDEX}" else path), file
+        own = self._folder / "phone"
+        names = [path.relative_to(own).as_posix() for path in sorted(own.rglob("*"))]
+        names += [path.relative_to(self._folder).as_posix() for path in sorted((self._folder / "client").rglob("*"))]
+        for name in (*names, _SCANNER):
+            path = prefix if name == _INDEX else prefix + name
+            file = self.file(path)
+            if file is not None:
+                yield path, file
 
     @cached_property
     def digest(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from tests.interop.peers import (
     CUSTOM_ERROR,
     FRAGMENT_BYTES,
     GATEWAY_CLIENT,
+    HERE,
     RSOCKET_JS,
     Library,
     Peer,
@@ -103,6 +105,14 @@ class TestModels:
     def test_in_fragments(self, line: Line) -> None:
         """P40."""
         assert line.request("echo", PAYLOAD) == PAYLOAD
+
+
+def test_its_frames_are_those_of_the_vectors(client: Library) -> None:
+    done = subprocess.run(
+        ["node", HERE / "js" / "gateway-client" / "vectors.js"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[0]) > 200
 
 
 def test_frames_are_no_longer_than_told(peer: Peer, node: Node, token: str) -> None:

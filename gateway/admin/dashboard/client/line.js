@@ -77,11 +77,13 @@ export class Line {
   receive(data) {
     if (!this.over) return;
     this.seen = Date.now();
+    const raw = new Uint8Array(data);
     try {
-      const frame = wire.read(new Uint8Array(data));
+      const frame = wire.read(raw);
       if (frame.stream) this.session.take(frame, data.byteLength);
       else this.control(frame);
     } catch (error) {
+      if (raw[4] & (wire.IGNORE >> 8)) return; // P24
       this.lose(error instanceof GatewayError ? error : lost(String(error)));
     }
   }
