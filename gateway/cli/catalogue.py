@@ -67,6 +67,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ca": ("certificate", "The node's own authority, which devices trust."),
     "engine": ("engine", "The engine that holds the table of central nodes: NATS JetStream."),
     "doctor": ("doctor", "Look for what keeps a node from working, and say what to do about it."),
+    "support-bundle": (
+        "support_bundle",
+        "Put what those who help need to know of a node into one file, without secrets.",
+    ),
     "healthcheck": ("healthcheck", "Ask the node of this data directory whether it takes connections."),
     "explain": ("explain", "Tell more about a problem that the API or doctor has named."),
     "context": ("context", "The nodes that you manage from here: where their admin API is, and your key for it."),

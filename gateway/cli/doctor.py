@@ -5,7 +5,7 @@ Looks, and changes nothing. Ends with 3 when something is broken (×); a warning
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,15 +40,16 @@ def doctor(
 
     Ends with 3 when something is broken. gateway explain NAME tells more about a check.
     """
-    findings = list(_findings(data, config, dev, against))
+    findings = list(findings_of(data, config, dev, against))
     if as_document:
-        typer.echo(as_json({"level": diagnosis.worst(findings), "checks": [_document(each) for each in findings]}))
+        typer.echo(as_json(document_of(findings)))
     else:
         _print(findings)
     raise typer.Exit(UNHEALTHY if diagnosis.worst(findings) is Level.ERROR else 0)
 
 
-def _findings(data: Path | None, config: Path | None, dev: bool, against: str) -> Iterator[Finding]:
+def findings_of(data: Path | None, config: Path | None, dev: bool, against: str = "") -> Iterator[Finding]:
+    """What each check sees, in the order of the checks."""
     from gateway.cli import checks, links, reach
 
     try:
@@ -89,6 +90,10 @@ def _print(findings: list[Finding]) -> None:
             typer.echo(f"      more: gateway explain {finding.slug}")
     count = {level: sum(finding.level is level for finding in findings) for level in Level}
     typer.echo(f"\n{count[Level.ERROR]} broken, {count[Level.WARNING]} to look at, {count[Level.OK]} good")
+
+
+def document_of(findings: Sequence[Finding]) -> dict[str, object]:
+    return {"level": diagnosis.worst(findings), "checks": [_document(each) for each in findings]}
 
 
 def _document(finding: Finding) -> dict[str, str]:
