@@ -36,6 +36,8 @@ export default {
   "page.enrollment": "Enrolment",
   "page.firmware": "Firmware",
   "page.console": "Console",
+  "page.tap": "Live tap",
+  "page.mqtt": "MQTT bridges",
   "page.events": "Events",
   "page.audit": "Audit",
   "page.settings": "Settings",
