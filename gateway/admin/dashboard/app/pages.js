@@ -18,6 +18,7 @@ export const PAGES = [
   { path: "console", section: "work", scope: "publish", load: () => import("./pages/console.js") },
   { path: "tap", section: "work", scope: "monitoring", load: () => import("./pages/tap.js") },
   { path: "mqtt", section: "work", scope: "mqtt", load: () => import("./pages/mqtt.js") },
+  { path: "documents", section: "work", scope: "policy", load: () => import("./pages/documents.js") },
   { path: "events", section: "work", scope: "monitoring", load: () => import("./pages/events.js") },
   { path: "audit", section: "work", scope: "audit", load: () => import("./pages/audit.js") },
   { path: "settings", section: "node", scope: "config", load: () => import("./pages/settings.js") },

@@ -41,7 +41,7 @@ export function Page() {
     <div class="bar">
       <${ActionButton} class="secondary" act=${() => download("/reference.md", null, "reference.md")}>${t("diagnostics.reference")}</${ActionButton}>
       <${ActionButton} class="secondary" act=${() => download("/openapi.json", null, "openapi.json")}>${t("diagnostics.openapi")}</${ActionButton}>
-      <a role="button" class="secondary" href=${link("settings", [], { q: "limits." })}>${t("diagnostics.limits")}</a>
+      <a href=${link("settings", [], { q: "limits." })}>${t("diagnostics.limits")}</a>
     </div>
   `;
 }

@@ -30,7 +30,7 @@ export function Bridge({ name }) {
       <p role="status"><${State} of=${found} /> ${found.retry_in_s !== null && t("mqtt.retry", { in: duration(found.retry_in_s) })}</p>
       <div class="bar">
         ${may("mqtt", "operate") && html`<${Doing} path=${path} of=${found} again=${status.reload} />`}
-        ${may("policy") && html`<a role="button" class="secondary" href=${link("documents", ["Bridge", name])}>${t("mqtt.document")}</a>`}
+        ${may("policy") && html`<a href=${link("documents", ["Bridge", name])}>${t("mqtt.document")}</a>`}
       </div>
       <${Facts}
         rows=${[

@@ -29,7 +29,7 @@ export function Page({ parts, query }) {
   ];
   return html`
     <h1>${title()}</h1>
-    ${may("policy", "write") && html`<div class="bar"><a role="button" href=${link("documents", ["new"], { kind: "Bridge" })}>${t("mqtt.add")}</a></div>`}
+    ${may("policy", "write") && html`<div class="bar"><a href=${link("documents", ["new"], { kind: "Bridge" })}>${t("mqtt.add")}</a></div>`}
     <${PagedTable}
       path="/mqtt/bridges" params=${{ q: query.q }} sort=${query.sort ?? "name"} onSort=${(sort) => setQuery({ sort })} columns=${columns} caption=${title()}
       rowKey=${(each) => each.name} on=${["mqtt.", "bridge.", "document."]} version=${version.value} empty=${t("mqtt.empty")}

@@ -38,6 +38,7 @@ export default {
   "page.console": "Console",
   "page.tap": "Live tap",
   "page.mqtt": "MQTT bridges",
+  "page.documents": "Documents",
   "page.events": "Events",
   "page.audit": "Audit",
   "page.settings": "Settings",
