@@ -83,6 +83,8 @@ async def test_a_node_measures_what_it_does(api: Api) -> None:
     for _ in range(3):
         await call(kitchen)
     await until(lambda: node.plane.table.routes_of_subject("kitchen"))
+    assert (await api.get("/devices/kitchen"))["rtt_ms"] is not None
+    assert (await api.get("/devices/attic"))["rtt_ms"] is None
     after = await measure(node, node.plane, node.metrics)
     assert after.devices_online == 1
     assert after.requests - there.requests == 3

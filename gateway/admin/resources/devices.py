@@ -19,6 +19,7 @@ from gateway.admin.preconditions import IfMatch, etag, expected
 from gateway.admin.presence import last_closed, live_route, online_devices
 from gateway.admin.resources.connections import ClosedConnection, OpenConnection, closed_view, open_view
 from gateway.admin.resources.events import EventView
+from gateway.admin.round_trip import round_trip_ms
 from gateway.admin.shapes import DryRun, GivenTime, MaybeTime, Shown, Taken, Time, moment, seconds
 from gateway.control.devices import Device, NewDevice
 from gateway.control.roles import Action
@@ -46,7 +47,8 @@ class LastClosed(Shown):
 
 class DeviceView(Shown):
     """`services` and `routes` bound what its tokens may do; `{sub}` is its id. `online`: it has a link now, at `node`.
-    `closed`: how its last connection here ended, as far as that is remembered."""
+    `closed`: how its last connection here ended, as far as that is remembered. `rtt_ms`: round trip of a connection to
+    this process, where the system says it."""
 
     id: str
     kind: Kind
@@ -67,6 +69,7 @@ class DeviceView(Shown):
     node: str
     closed: LastClosed | None
     connections: list[str]
+    rtt_ms: float | None
 
 
 class Issue(Taken):
@@ -138,7 +141,7 @@ class Kicked(Shown):
 
 
 #: What a view has besides what is on disk.
-_LIVE: Final = frozenset({"online", "node", "closed", "connections"})
+_LIVE: Final = frozenset({"online", "node", "closed", "connections", "rtt_ms"})
 
 
 def view(here: Context, closed: Mapping[str, Closed], device: Device) -> DeviceView:
@@ -146,12 +149,14 @@ def view(here: Context, closed: Mapping[str, Closed], device: Device) -> DeviceV
     shown = {name: getattr(device, name) for name in DeviceView.model_fields if name not in _LIVE}
     route = live_route(here.plane, device.id)
     last = closed.get(device.id)
+    here_now = connections_of(here, device.id)
     return DeviceView(
         **shown,
         online=route is not None,
         node="" if route is None else here.node.links.node_of(route),
         closed=None if last is None else LastClosed(reason=last.reason, text=last.text, at=moment(last.closed_at)),
-        connections=[str(owner.number) for owner in connections_of(here, device.id)],
+        connections=[str(owner.number) for owner in here_now],
+        rtt_ms=next((rtt for owner in here_now if (rtt := round_trip_ms(owner.carrier)) is not None), None),
     )
 
 
