@@ -47,6 +47,28 @@ function subject(token) {
   }
 }
 
+/**
+ * Whether the gateway at `url` takes this page: it does where the page came from it, and where its `listen.origins` names
+ * the page's origin. A browser tells no reason, so the only way to know is to try.
+ */
+export function admits(url) {
+  if (new URL(url).host === location.host) return true;
+  return new Promise((resolve) => {
+    const socket = new WebSocket(url, "rsocket");
+    socket.onclose = () => resolve(false);
+    socket.onopen = () => {
+      resolve(true);
+      socket.close();
+    };
+  });
+}
+
+/** This page as that gateway itself has it, told the same line. */
+export function there(url, line) {
+  const { protocol, host } = new URL(url);
+  return `${protocol.replace("ws", "http")}//${host}/phone/#${encodeURIComponent(line.trim())}`;
+}
+
 /** The credential that a line gives; an enrolment's token is exchanged for one. */
 export async function redeem(line, name = "") {
   const found = parse(line);

@@ -1,7 +1,7 @@
 // This phone as a device of a gateway: it posts readings, follows those of others, sends commands and takes them.
 
 import { GatewayError, connect } from "./client/gateway-client.js";
-import { forget, load, parse, redeem, save } from "./credential.js";
+import { admits, forget, load, parse, redeem, save, there } from "./credential.js";
 import { Outbox } from "./outbox.js";
 import { scan } from "./scanner.js";
 
@@ -102,21 +102,28 @@ function start(credential, outbox) {
   outbox.send(link);
 }
 
-function shown({ state, reason, error, node, resumed }, { device, url, ca }) {
+function shown({ state, reason, error, node, resumed }, { device, ca }) {
   let why = state === "online" ? `as ${device} at ${node}${resumed ? ", where it was" : ""}` : reason;
   // A browser tells no page why a handshake failed.
   if (error?.name === "UNREACHABLE" && navigator.onLine) {
     if (ca) why += ". Does this browser trust the gateway's authority?";
-    if (new URL(url).host !== location.host) why += ` Is ${location.origin} among its listen.origins?`;
   }
   say(state, why);
 }
 
-async function join(line, outbox) {
+/** `linked`: it was in the address of this page, and not typed or scanned here. */
+async function join(line, outbox, linked = false) {
   $("trouble").textContent = "";
+  $("elsewhere").hidden = true;
   try {
-    parse(line);
+    const { url } = parse(line);
     say("connecting");
+    if (!(await admits(url))) {
+      $("own").href = there(url, line);
+      if (linked) return location.replace($("own").href);
+      $("elsewhere").hidden = false;
+      throw new Error(`${new URL(url).host} does not answer, or takes no page of ${location.host}.`);
+    }
     start(save(await redeem(line, $("name").value.trim())), outbox);
   } catch (error) {
     say("closed", "no credential");
@@ -223,7 +230,7 @@ async function main() {
   const fragment = location.hash.slice(1);
   if (fragment) history.replaceState(null, "", location.pathname); // a token stays in no history
   const known = load();
-  if (fragment) await join(fragment, outbox);
+  if (fragment) await join(fragment, outbox, true);
   else if (known) start(known, outbox);
   else say("closed", "no credential");
   $("join").hidden = link !== null;
