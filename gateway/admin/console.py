@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.admin.problem import Problem
@@ -51,10 +51,10 @@ class Ticket:
     """`secret`: the credential that its holder came with."""
 
     caller: Caller
-    secret: str
     subject: str
     digest: bytes
     ends_at: float
+    secret: str = field(repr=False)
 
     @property
     def whose(self) -> str:
@@ -74,12 +74,16 @@ class Consoles:
         self._open: dict[Ticket, Link] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many are open or about to be."""
+        return len(self._waiting) + len(self._open)
+
     def issue(self, caller: Caller, secret: str, subject: str) -> str:
         """A ticket for one handshake. Raises Problem (429)."""
         now = self._monotonic()
         self._waiting = {key: ticket for key, ticket in self._waiting.items() if ticket.ends_at > now}
         made = bearer.new(PREFIX)
-        ticket = Ticket(caller, secret, subject, made.digest, now + TICKET_S)
+        ticket = Ticket(caller, subject, made.digest, now + TICKET_S, secret)
         taken = [*self._waiting.values(), *self._open]
         if len(taken) >= MAX_ALL or sum(each.whose == ticket.whose for each in taken) >= MAX_EACH:
             raise Problem(

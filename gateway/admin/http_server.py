@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
@@ -29,7 +29,8 @@ REQUEST_SECONDS: Final = 5
 SHUTDOWN_SECONDS: Final = 1
 SHUTDOWN_LOOK_S: Final = 0.005
 BACKLOG: Final = 128
-#: The extension of an ASGI scope by which a WebSocket handshake is handed over: call its `hand_over` with a protocol.
+#: The extension of an ASGI scope by which a WebSocket handshake is handed over: its `hand_over` takes what makes a
+#: protocol.
 UPGRADE: Final = "gateway.upgrade"
 
 
@@ -203,8 +204,12 @@ class _Connection(H11Protocol):
             self.scope["extensions"] = {UPGRADE: {"hand_over": self._hand_over}}
         return False
 
-    def _hand_over(self, successor: asyncio.Protocol) -> None:
-        """Give the socket to another protocol, which gets the whole request; nothing is answered here any more."""
+    def _hand_over(self, make: Callable[[], asyncio.Protocol]) -> None:
+        """Give the socket to what `make` gives, which gets the whole request; nothing is answered here any more."""
+        if self.cycle.disconnected or self.transport.is_closing():
+            # Nobody would tell the successor that it has ended.
+            return
+        successor = make()
         self._expect_nothing()
         self._unset_keepalive_if_required()
         self.connections.discard(self)

@@ -59,7 +59,7 @@ class AdminServer:
         config = settings.config
         self.history = History(partial(measure, node, plane, metrics))
         self.condition = Condition(node, plane, metrics, control, settings, self.history)
-        self._consoles = Consoles(door, control.still, plane.monotonic)
+        self.consoles = Consoles(door, control.still, plane.monotonic)
         context = Context(
             node=node,
             plane=plane,
@@ -73,7 +73,7 @@ class AdminServer:
             audience=Audience(lambda: settings.config.admin.max_streams),
             history=self.history,
             condition=self.condition,
-            consoles=self._consoles,
+            consoles=self.consoles,
             stopping=lambda: self._stopping,
         )
         app = create(context, hosts=self._hosts, requests_per_second=config.admin.requests_per_second)
@@ -91,7 +91,7 @@ class AdminServer:
         """End every stream, then the listener."""
         self._stopping = True
         await self.history.stop()
-        self._consoles.stop()
+        self.consoles.stop()
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from gateway.control.plane import Caller
 from gateway.control.roles import SCOPES, Role
 from gateway.wire import frames
 from tests.admin.api import Api, problem
+from tests.http_head import upgrade
 from tests.local_node import call, fnf, stream_request, until
 from tests.rawclient import HandshakeRefused, RawClient, composite
 
@@ -138,6 +140,21 @@ async def test_too_many_of_one_user(api: Api) -> None:
     await clients[0].close()
     await until(lambda: len([c for c in api.node.plane.connections.values() if c.kind == "client"]) == MAX_EACH)
     await page.client()
+
+
+async def test_who_goes_within_the_handshake_leaves_nothing(api: Api) -> None:
+    assert api.node.admin is not None
+    page, consoles = Page(api), api.node.admin.consoles
+    for _ in range(MAX_EACH + 1):
+        ticket = await page.ticket()
+        _, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        protocols = f"Sec-WebSocket-Protocol: {', '.join(ticket['protocols'])}"
+        host = f"127.0.0.1:{page.port}"
+        writer.write(upgrade(protocols, f"Origin: {page.origin}", path=ticket["path"], host=host))
+        writer.close()
+        await until(lambda: not len(consoles))
+    await page.client()
+    assert len(consoles) == 1
 
 
 async def test_a_page_that_does_not_read_costs_so_much_and_no_more(api: Api) -> None:

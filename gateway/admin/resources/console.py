@@ -81,6 +81,7 @@ async def open_console(here: Here, request: Request) -> Response:
     ticket = next((name.removeprefix(MARK) for name in offered if name.startswith(MARK)), "")
     if SUBPROTOCOL not in offered:
         raise Problem("bad-request", f"the subprotocol {SUBPROTOCOL} must be offered")
-    upgrade["hand_over"](here.consoles.open(here.consoles.redeem(ticket)))
+    redeemed = here.consoles.redeem(ticket)
+    upgrade["hand_over"](lambda: here.consoles.open(redeemed))
     # It goes nowhere: the socket is not ours any more.
     return Response(status_code=204)
