@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -54,6 +54,10 @@ class Spools(Protocol):
 
     def opened(self, message: Waiting) -> Opened:
         """What a message says. Raises StorageError."""
+        ...
+
+    def destinations(self, address: Address, interaction: str) -> Iterable[str]:
+        """Under which names requests for an address would wait, by the documents in their order."""
         ...
 
 

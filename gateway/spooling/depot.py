@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.admin.exposition import SpoolFigures
@@ -353,6 +353,11 @@ class Depot:
     def spools(self) -> dict[str, Spool]:
         """By name, `document/service`."""
         return {name: outlet.spool for name, outlet in sorted(self.outlets.items())}
+
+    def destinations(self, address: Address, interaction: str) -> Iterator[str]:
+        """Under which names requests for an address would wait; those of no kind that waits, nowhere."""
+        kinds = {str(kind): kind for kind in Interaction}
+        return self.ways.destinations(address, kinds[interaction]) if interaction in kinds else iter(())
 
     def is_behind(self, name: str) -> bool:
         """Whether new requests wait there, too."""

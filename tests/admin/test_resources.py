@@ -178,6 +178,27 @@ async def test_a_request_is_explained(api: Api) -> None:
     assert by_tags["verdict"] == "ok"
 
 
+async def test_an_explanation_says_what_documents_do_with_the_request(api: Api) -> None:
+    text = """
+kind: Service
+name: echo
+routes: [{match: [{route: "it"}], timeout: 3s, name: short}]
+---
+kind: Spool
+name: later
+match: [{service: historian}]
+"""
+    await api.send("POST", "/documents:apply", json={"text": text})
+    await api.local.servant()
+    answer = await resolved(api, route="echo.it")
+    assert (answer["governed"]["document"], answer["governed"]["rule"]) == ("Service/echo", "short")
+    assert (answer["governed"]["timeout_s"], answer["spools"]) == (3.0, [])
+    assert (await resolved(api, route="echo.other"))["governed"]["rule"] == ""
+    waits = await resolved(api, route="historian.add", interaction="fireAndForget")
+    assert (waits["verdict"], waits["governed"], waits["spools"]) == ("no_route", None, ["later/historian"])
+    assert (await resolved(api, route="historian.add", interaction="requestStream"))["spools"] == []
+
+
 async def test_a_request_is_explained_for_somebody_else(api: Api) -> None:
     await api.local.servant()
     await api.send("POST", "/devices", 201, json={"id": "kitchen", "routes": ["thermo.*"]})

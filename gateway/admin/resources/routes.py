@@ -10,6 +10,7 @@ from pydantic import Field
 
 from gateway.admin.access import Operations, Who
 from gateway.admin.context import Context, Here
+from gateway.admin.governing_rows import Governing, governing, spools_of
 from gateway.admin.pages import DEFAULT_LIMIT, Cursor, Limit, PageOf, Search, slice_page, written
 from gateway.admin.problem import Problem
 from gateway.admin.shapes import Shown, Taken
@@ -34,7 +35,8 @@ RouteId = Annotated[uuid.UUID, Path(description="The route's id.")]
 
 
 class RouteView(Shown):
-    """One registration. `service` is empty for a connection that serves none and is reached by its subject."""
+    """One registration. `service` is empty for a connection that serves none and is reached by its subject. It is on
+    `node` and is reached over a link of the kind `link`; `local`: over none."""
 
     id: str
     service: str
@@ -42,6 +44,8 @@ class RouteView(Shown):
     connection: str
     tags: dict[str, str]
     pending: int
+    node: str
+    link: str
 
 
 class Question(Taken):
@@ -56,6 +60,7 @@ class Question(Taken):
     came_from: Literal["client", "downlink", "peer", "uplink"] = Field(
         "client", description="Over which kind of link the request comes to this node, if it is not a client's."
     )
+    interaction: Literal["requestResponse", "fireAndForget", "requestStream", "requestChannel"] = "requestResponse"
 
 
 class Candidate(Shown):
@@ -96,12 +101,14 @@ class Resolution(Shown):
     more_candidates: int
     unused: list[UnusedRoute]
     chosen: str | None
+    governed: Governing | None
+    spools: list[str]
 
 
 MAX_CANDIDATES = 100
 
 
-def route_view(route: Route) -> RouteView:
+def route_view(here: Context, route: Route) -> RouteView:
     owner = cast(Connection, route.owner)
     return RouteView(
         id=str(uuid.UUID(bytes=route.route_id)),
@@ -110,6 +117,8 @@ def route_view(route: Route) -> RouteView:
         connection=str(owner.number),
         tags=dict(route.tags),
         pending=owner.pending,
+        node=here.node.links.node_of(route),
+        link=KINDS.get(owner.side, "local"),
     )
 
 
@@ -146,7 +155,7 @@ async def list_routes(
         limit=limit,
         cursor=cursor,
     )
-    return await written(page, route_view, limit, next_cursor)
+    return await written(page, lambda route: route_view(here, route), limit, next_cursor)
 
 
 @operations.get("/routes/{id}", response_model=RouteView)
@@ -155,7 +164,7 @@ async def get_route(here: Here, id: RouteId) -> Any:
     route = here.plane.table.get(id.bytes)
     if route is None:
         raise Problem("not-found", f"there is no route {id}")
-    return route_view(route)
+    return route_view(here, route)
 
 
 @operations.post("/routes:resolve", Action.READ, response_model=Resolution)
@@ -177,6 +186,8 @@ async def resolve_route(here: Here, who: Who, question: Question) -> Any:
         "more_candidates": 0,
         "unused": [],
         "chosen": None,
+        "governed": None,
+        "spools": [],
     }
     try:
         address = _address(question)
@@ -190,6 +201,8 @@ async def resolve_route(here: Here, who: Who, question: Question) -> Any:
         answer["service"] = longest_name(here.plane.table.by_service, address.route)
     if here.plane.links is not None:
         here.plane.links.look(address)
+    answer["governed"] = governing(here, grant.principal, answer["service"], address.route, question.interaction)
+    answer["spools"] = spools_of(here, address, question.interaction)
     answer["unused"] = [UnusedRoute.of(each) for each in here.node.links.unused(address)]
     try:
         group = locate(here.plane.table, address)
@@ -259,7 +272,7 @@ _FROM: Final = {"client": "a client", "downlink": "a child", "peer": "a peer", "
 def _candidate(
     here: Context, grant: Grant, route: Route, address: Address, came_from: str, allowed: set[bytes]
 ) -> Candidate:
-    view = route_view(route)
+    view = route_view(here, route)
     side = cast(Connection, route.owner).side
     permitted = _may(grant, route, address)
     why = ""
@@ -276,8 +289,8 @@ def _candidate(
         subject=view.subject,
         connection=view.connection,
         pending=view.pending,
-        node=here.node.links.node_of(route),
-        link=KINDS.get(side, "local"),
+        node=view.node,
+        link=view.link,
         permitted=permitted,
         why=why,
     )
