@@ -111,9 +111,12 @@ function Shown() {
     );
   }, []);
   const shown = module.value;
+  const name = node.value?.name ?? t("shell.product");
+  useEffect(() => {
+    if (shown) document.title = `${shown.title()} · ${name}`;
+  }, [shown, name]);
   useEffect(() => {
     if (!shown) return;
-    document.title = `${shown.title()} · ${node.value?.name ?? t("shell.product")}`;
     // Whoever came by the keyboard or listens starts at the page, not at the navigation; the first page is left alone.
     const heading = focus.current?.querySelector("h1");
     if (heading) heading.tabIndex = -1;

@@ -16,6 +16,8 @@ words(WORDS);
 
 const HOUR_S = 3600;
 const LONG_S = 20;
+/** How often the time is said anew, which a screen reader reads out. */
+const STEP_S = 10;
 const LOOK_MS = 3_000;
 
 export const title = () => t("add.title");
@@ -98,7 +100,7 @@ function Waiting({ id, url }) {
   const attempts = refused.value.value ?? [];
   return html`<section class="waiting" aria-live="polite">
     <p><${Badge}>${t("add.offline")}</${Badge}> <strong>${t("add.waiting")}</strong></p>
-    <${Busy} text=${t("add.waited", { duration: duration(Math.max(0, waited - (waited % 5))) })} />
+    <${Busy} text=${waited < STEP_S ? t("add.turns") : t("add.waited", { duration: duration(waited - (waited % STEP_S)) })} />
     ${found?.closed && html`<p>${t("add.wasHere", { ago: ago(found.closed.at), why: reasonText(found.closed.reason) })}</p>`}
     ${attempts.length > 0 &&
     html`<p>${t("add.refused")}</p>

@@ -72,7 +72,7 @@ function Standing({ device }) {
       ${device.online && open.map((each) => html` <span key=${each.id}>${t("device.evidence", { ago: each.idle_s < 1 ? t("device.second") : duration(Math.round(each.idle_s)), peer: each.peer, since: ago(each.opened_at) })}</span>`)}
       ${device.online && !open.length && device.node && html` <span>${t("device.at", { node: device.node })}</span>`}
       ${!device.online && device.last_seen_at && html` <span title=${when(device.last_seen_at)}>${t("device.lastSeen", { ago: ago(device.last_seen_at) })}</span>`}
-      ${!device.online && !device.last_seen_at && html` <span>${t("device.neverSeen")}</span>`}
+      ${!device.online && !device.last_seen_at && !device.closed && html` <span>${t("device.neverSeen")}</span>`}
     </p>
     ${!device.enabled && html`<p>${t("device.isDisabled")}</p>`}
     ${!device.online && device.closed && html`<p>${t("device.ended", { ago: ago(device.closed.at) })}</p><${Reason} reason=${device.closed.reason} text=${device.closed.text} />`}

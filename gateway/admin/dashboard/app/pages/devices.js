@@ -2,8 +2,8 @@
 import { forAll, whole } from "../acting.js";
 import { api, download, save } from "../api.js";
 import { Badge, Dialog, Field, Select, confirmed, toast } from "../form.js";
-import { ago, count, when } from "../format.js";
-import { html, useRef, useSignal } from "../lib.js";
+import { NONE, ago, count, duration, when } from "../format.js";
+import { html, useRef, useSignal, useState } from "../lib.js";
 import { useLoaded } from "../loading.js";
 import { may } from "../login.js";
 import { pairsText } from "../pairs.js";
@@ -71,6 +71,7 @@ const columns = () => [
   { key: "state", label: t("devices.state"), cell: (device) => html`<${DeviceState} device=${device} /> ${why(device)}` },
   { key: "profile", label: t("devices.profile"), sort: "profile" },
   { key: "seen", label: t("devices.seen"), sort: "last_seen_at", cell: (device) => seen(device) },
+  { key: "rtt", label: t("devices.rtt"), number: true, cell: (device) => (device.rtt_ms === null ? NONE : duration(device.rtt_ms / 1000)) },
   { key: "firmware", label: t("devices.firmware"), sort: "firmware" },
   { key: "labels", label: t("devices.labels"), cell: (device) => html`<span title=${pairsText(device.labels)}>${pairsText(device.labels)}</span>` },
   { key: "node", label: t("devices.node") },
@@ -91,6 +92,8 @@ function Filters({ query }) {
   const timer = useRef(null);
   const kept = useSignal(JSON.parse(localStorage.getItem(KEPT) ?? "[]"));
   const naming = useSignal(false);
+  // Where there is room, and where one of them is set.
+  const [more] = useState(() => matchMedia("(min-width: 50rem)").matches || FILTERS.slice(2).some((name) => query[name]));
   const typed = (name) => ({
     value: query[name] ?? "",
     onInput: (event) => {
@@ -111,11 +114,16 @@ function Filters({ query }) {
       <${Field} label=${t("devices.search")} type="search" maxlength="128" ...${typed("q")} />
       <${Select} label=${t("devices.state")} value=${query.state ?? ""} onChange=${(event) => setQuery({ state: event.currentTarget.value })}
         options=${[["", t("devices.any")], ["online", t("devices.online")], ["offline", t("devices.offline")], ["disabled", t("devices.disabled")]]} />
-      <${Field} label=${t("devices.profile")} ...${typed("profile")} />
-      <${Field} label=${t("devices.label")} placeholder="floor=1" ...${typed("label")} />
-      <${Field} label=${t("devices.group")} ...${typed("group")} />
-      <${Select} label=${t("devices.kind")} value=${query.kind ?? ""} onChange=${(event) => setQuery({ kind: event.currentTarget.value })}
+      <details class="more" open=${more}>
+        <summary>${t("devices.more")}</summary>
+        <div class="bar">
+          <${Field} label=${t("devices.profile")} ...${typed("profile")} />
+          <${Field} label=${t("devices.label")} placeholder="floor=1" ...${typed("label")} />
+          <${Field} label=${t("devices.group")} ...${typed("group")} />
+          <${Select} label=${t("devices.kind")} value=${query.kind ?? ""} onChange=${(event) => setQuery({ kind: event.currentTarget.value })}
         options=${[["", t("devices.any")], ["device", t("devices.kindDevice")], ["service", t("devices.kindService")], ["user", t("devices.kindUser")]]} />
+        </div>
+      </details>
       ${any && html`<button type="button" class="secondary" onClick=${() => setQuery(Object.fromEntries(FILTERS.map((name) => [name, ""])))}>${t("devices.clear")}</button>`}
       ${any && !is && html`<button type="button" class="secondary" onClick=${() => (naming.value = true)}>${t("devices.keep")}</button>`}
     </form>
@@ -171,7 +179,7 @@ function Bulk({ chosen, params, again }) {
   }
   if (!n) return html`<p class="foot"><button type="button" class="small secondary" onClick=${choose}>${t("devices.chooseAll")}</button></p>`;
   const operate = may("devices", "operate");
-  return html`<div class="bar" role="group" aria-label=${t("devices.bulk")}>
+  return html`<section class="bar" aria-label=${t("devices.bulk")}>
     <strong role="status">${busy.value || t("devices.chosen", { n })}</strong>
     <button type="button" class="small secondary" onClick=${() => (chosen.value = new Set())}>${t("devices.chooseNone")}</button>
     <button type="button" class="small secondary" onClick=${exported}>${t("devices.exportChosen")}</button>
@@ -179,7 +187,7 @@ function Bulk({ chosen, params, again }) {
     ${operate && html`<button type="button" class="small" onClick=${() => act(t("devices.disable"), (id) => api.post(`${path(id)}/disable`), t("devices.sureDisable", { n }))}>${t("devices.disable")}</button>`}
     ${operate && html`<button type="button" class="small" onClick=${() => act(t("devices.kick"), (id) => api.post(`${path(id)}/kick`), t("devices.sureKick", { n }))}>${t("devices.kick")}</button>`}
     ${may("devices", "write") && html`<button type="button" class="small danger" onClick=${() => act(t("devices.delete"), (id) => api.delete(path(id), { headers: { "if-match": "*" } }), t("devices.sureDelete", { n }))}>${t("devices.delete")}</button>`}
-  </div>`;
+  </section>`;
 }
 
 const path = (id) => `/devices/${encodeURIComponent(id)}`;

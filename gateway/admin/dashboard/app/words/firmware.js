@@ -58,7 +58,7 @@ export default {
   "firmware.step.rolled_back": "rolled back",
   "firmware.step.failed": "failed",
   "firmware.progress": "Progress",
-  "firmware.sofar": "{confirmed} confirmed, {offered} offered, of {reached} registered devices that it is for",
+  "firmware.sofar": "{confirmed} confirmed, {offered} offered; it is for {reached} registered {reached|device|devices}.",
   "firmware.devices": "Devices",
   "firmware.device": "Device",
   "firmware.received": "Received",

@@ -73,7 +73,7 @@ export function Edit({ device, close, done }) {
         <${Select} label=${t("device.kind")} value=${text.value.kind} onChange=${field("kind").onInput} options=${["device", "service", "user"].map((kind) => [kind, kind])} />
         <${Field} label=${t("device.labels")} hint=${t("device.labelsHint")} ...${field("labels")} />
         <${Field} label=${t("device.groups")} hint=${t("device.listHint")} ...${field("groups")} />
-        <${Field} label=${t("device.services")} hint=${t("device.servicesHint")} ...${field("services")} />
+        <${Field} label=${t("device.services")} hint=${t("device.servicesHint", { sub: "{sub}" })} ...${field("services")} />
         <${Field} label=${t("device.routes")} hint=${t("device.routesHint")} ...${field("routes")} />
         <${Field} label=${t("device.firmware")} maxlength="255" ...${field("firmware")} />
         <${Field} label=${t("device.notes")} as="textarea" rows="3" maxlength="4096" ...${field("notes")} />

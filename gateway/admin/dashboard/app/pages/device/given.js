@@ -9,6 +9,13 @@ import WORDS from "../../words/given.js";
 
 words(WORDS);
 
+/** The phone page with this credential: at the devices' own port, because a page may connect only where it came from. */
+function phonePage(line) {
+  const [url, fragment] = [line.slice(0, line.indexOf("#")), line.slice(line.indexOf("#"))];
+  const found = /^ws(s?):\/\/([^/]+)/.exec(url);
+  return found && `http${found[1]}://${found[2]}/phone/${fragment}`;
+}
+
 /** `credential`: what the API answered when it was issued. */
 export function Given({ id, credential }) {
   const written = useLoaded((signal) => api.post(`/devices/${encodeURIComponent(id)}/snippets`, { token: credential.token }, { signal }), [credential.token]);
@@ -16,6 +23,7 @@ export function Given({ id, credential }) {
   const found = written.value.value;
   if (!found) return written.problem.value ? html`<${ProblemBox} problem=${written.problem.value} /><${Copyable} text=${credential.token} label=${t("given.token")} />` : html`<${Busy} />`;
   const chosen = found.snippets.find((each) => each.platform === platform.value) ?? found.snippets[0];
+  const phone = phonePage(found.line);
   return html`<div class="given">
     <p><strong>${t("given.once")}</strong></p>
     ${found.reach === "this-machine" && html`<p class="note warn" role="note">${t("given.local", { url: found.url })}</p>`}
@@ -26,8 +34,7 @@ export function Given({ id, credential }) {
     <div class="grid2">
       ${found.qr_svg && html`<figure class="qr"><img src="data:image/svg+xml,${encodeURIComponent(found.qr_svg)}" alt=${t("given.qr", { id })} /><figcaption>${t("given.scan")}</figcaption></figure>`}
       <div>
-        <p><a role="button" class="secondary" href="/phone/#${found.line}" target="_blank" rel="noopener">${t("given.browser")}</a></p>
-        <p><small>${t("given.browserHint")}</small></p>
+        ${phone && html`<p><a role="button" class="secondary" href=${phone} target="_blank" rel="noopener">${t("given.browser")}</a></p><p><small>${t("given.browserHint")}</small></p>`}
       </div>
     </div>
     <h3>${t("given.programs")}</h3>
