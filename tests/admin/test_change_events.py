@@ -36,6 +36,7 @@ OTHERWISE = {
     "node.undrain",
     "service.call",
     "session.refresh",
+    "support_bundle.create",
 }
 
 

@@ -39,6 +39,7 @@ from gateway.admin.resources import (
     service_health,
     services,
     spools,
+    support,
     topology,
     users,
 )
@@ -79,6 +80,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     events.operations.router,
     flows.operations.router,
     audit.operations.router,
+    support.operations.router,
     backups.operations.router,
     documents.operations.router,
     documents.anywhere.router,
