@@ -25,6 +25,7 @@ OTHERWISE = {
     "certificate.renew",
     "config.change",
     "connection.kick",
+    "console.open",
     "device.export",
     "device.kick",
     "node.drain",
@@ -35,6 +36,7 @@ OTHERWISE = {
     "node.reload",
     "node.undrain",
     "service.call",
+    "session.code",
     "session.refresh",
     "support_bundle.create",
 }
