@@ -74,13 +74,14 @@ RSOCKET_JS = Library(
 )
 # Not stock, and tested for more than they are.
 GATEWAY_CLIENT = Library("gateway-client", ("node", str(HERE / "js" / "gateway-client" / "peer.js")))
+RSOCKET_PY = Library(
+    "rsocket-py-0.4.20",
+    (sys.executable, str(HERE / "python" / "peer.py")),
+    # Its ErrorFrame.parse does ErrorCode(value): ValueError, the frame is dropped and the caller waits for ever.
+    reads_custom_codes=False,
+)
 LIBRARIES = (
-    Library(
-        "rsocket-py-0.4.20",
-        (sys.executable, str(HERE / "python" / "peer.py")),
-        # Its ErrorFrame.parse does ErrorCode(value): ValueError, the frame is dropped and the caller waits for ever.
-        reads_custom_codes=False,
-    ),
+    RSOCKET_PY,
     Library(
         "rsocket-js-0.0.27",
         ("node", str(HERE / "js" / "rsocket-0.0.27" / "peer.js")),

@@ -22,6 +22,7 @@ from tests.interop.peers import (
     GATEWAY_CLIENT,
     HERE,
     RSOCKET_JS,
+    RSOCKET_PY,
     Library,
     Peer,
     RemoteError,
@@ -33,7 +34,7 @@ from tests.relay import Relay
 from tests.test_renewal import lapsed
 
 PAYLOAD = "".join(chr(0x61 + number % 26) for number in range(200_000))
-REJECTED_SETUP, APPLICATION_ERROR, REJECTED = 0x003, 0x201, 0x202
+REJECTED_SETUP, APPLICATION_ERROR, REJECTED, INVALID = 0x003, 0x201, 0x202, 0x204
 SERVICE = "browser"
 
 pytestmark = [
@@ -59,10 +60,13 @@ def statuses(peer: Peer, connection: str) -> list[dict[str, Any]]:
     return list(json.loads(peer.command("statuses", connection=connection)["data"])["statuses"])
 
 
-@pytest.fixture(params=["itself", "to rsocket-js", "from rsocket-js"])
+@pytest.fixture(params=["itself", "to rsocket-js", "from rsocket-js", "to rsocket-py"])
 def line(request: pytest.FixtureRequest, peer: Peer, fleet: Fleet) -> Line:
     if request.param == "itself":
         return Line(peer, "ws", SERVICE)
+    if request.param == "to rsocket-py":
+        fleet.peer(RSOCKET_PY)
+        return Line(peer, "ws", fleet.service(RSOCKET_PY, "tcp"))
     stock = fleet.peer(RSOCKET_JS)
     if request.param == "from rsocket-js":
         return Line(stock, "ws", SERVICE)
@@ -160,6 +164,34 @@ async def test_who_takes_five_gets_five(peer: Peer, raw: RawClient, window: int,
             sent += 1
     assert (await asked)["items"] == ["0", "1", "2", "3", "4"]
     assert seen == grants
+
+
+class TestBounds:
+    """Nobody makes it hold more than its options say."""
+
+    def test_of_a_payload(self, peer: Peer, node: Node, token: str) -> None:
+        """P42: what comes in fragments without an end is given up, as an answer and as a request."""
+        open_link(peer, "small", node, token, services=["small"], options={"maxPayload": 10_000})
+        with pytest.raises(RemoteError, match="longer than 10000 bytes"):
+            peer.request("small", f"{SERVICE}.echo", PAYLOAD)
+        with pytest.raises(RemoteError, match="longer than 10000 bytes") as caught:
+            peer.request("ws", "small.echo", PAYLOAD)
+        assert caught.value.code == INVALID
+        assert peer.request("ws", "small.echo", "short") == "short"
+
+    def test_of_handlers(self, peer: Peer, node: Node, token: str) -> None:
+        open_link(peer, "busy", node, token, services=["busy"], options={"maxServing": 2})
+        answers = peer.command("burst", connection="ws", route="busy.slow", count=5, every=100, settle=True)["items"]
+        assert sorted(answers) == ["0", "1", *["REJECTED: busy"] * 3]
+
+    def test_of_calls_that_wait(self, peer: Peer) -> None:
+        options = {"maxWaiting": 3, "timeout": 200}
+        peer.command("connect", connection="waiting", url="ws://127.0.0.1:1/", token="", wait=False, options=options)
+        args = {"connection": "waiting", "route": "any", "count": 5, "every": 100, "settle": True}
+        answers = peer.command("burst", **args)["items"]
+        peer.command("close", connection="waiting")
+        assert all(answer.startswith("UNREACHABLE: ") for answer in answers)
+        assert sum("3 calls wait for a connection" in answer for answer in answers) == 2
 
 
 class TestServing:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.control.snippets import Credential, browser
 from tests.interop.conftest import Node
 from tests.interop.peers import GATEWAY_CLIENT, HERE, Library, Peer
 
@@ -28,14 +29,14 @@ pytestmark = [
 ]
 
 
-def run(snippet: int, node: Node, token: str, tmp_path: Path) -> list[str]:
-    """What a snippet prints. Node.js 20 has no WebSocket of its own."""
+def run(snippet: str, node: Node, token: str, tmp_path: Path) -> list[str]:
+    """What it prints. Node.js 20 has no WebSocket of its own."""
     head = f"""
 import {{ createRequire }} from "node:module";
 globalThis.WebSocket ??= createRequire({json.dumps(str(HERE / "js" / "peer.js"))})("ws");
 const TOKEN = {json.dumps(token)};
 """
-    body = SNIPPETS[snippet].replace("ws://127.0.0.1:7878/rsocket", node.url("ws"))
+    body = snippet.replace("ws://127.0.0.1:7878/rsocket", node.url("ws"))
     program = tmp_path / "snippet.mjs"
     program.write_text(head + body.replace("./gateway-client.js", str(CLIENT / "gateway-client.js")))
     done = subprocess.run(["node", str(program)], capture_output=True, text=True, timeout=60, check=False)
@@ -47,13 +48,26 @@ def test_the_snippets(client: Library, node: Node, token: str, tmp_path: Path) -
     with Peer(client) as peer:
         args = {"url": node.url("ws"), "token": token, "services": ["thermo"]}
         peer.command("connect", connection="thermo", **args, answers={"read": "21.5"})
-        assert run(0, node, token, tmp_path) == ["21.5"]
-    assert run(1, node, token, tmp_path) == ["21", "769 nothing divides by zero", "note from interop", "A", "B", "0 1"]
-    lines = run(2, node, token, tmp_path)
+        assert run(SNIPPETS[0], node, token, tmp_path) == ["21.5"]
+    assert run(SNIPPETS[1], node, token, tmp_path) == [
+        "21",
+        "769 nothing divides by zero",
+        "note from interop",
+        "A",
+        "B",
+        "0 1",
+    ]
+    lines = run(SNIPPETS[2], node, token, tmp_path)
     assert lines[:2] == ["connecting ", "online "]
     assert lines[2].endswith(" interop")
     assert lines[3] == "closed CLOSED: closed by this side"
     assert len(SNIPPETS) == 3
+
+
+def test_what_the_dashboard_gives_for_a_browser(client: Library, node: Node, token: str, tmp_path: Path) -> None:
+    program = browser(Credential("kitchen", node.url("ws"), token, "2026-11-24T08:00:00Z"))
+    more = 'console.log((await link.request("kitchen.hello", "world")).text());\nlink.close();\n'
+    assert run(program + more, node, token, tmp_path) == ["hello world"]
 
 
 def test_the_command(client: Library, node: Node) -> None:

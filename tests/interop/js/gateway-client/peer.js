@@ -103,6 +103,7 @@ serve({
     });
     link.addEventListener("status", ({ detail }) => statuses.push(detail));
     links.set(args.connection, { link, all, statuses, saved });
+    if (args.wait === false) return {};
     return { data: json(await link.online({ timeout: 20_000 }).catch((error) => Promise.reject(failure(error)))) };
   },
   async request({ connection, route, data, timeout, abort, ...args }) {
@@ -137,8 +138,8 @@ serve({
     }
     return { items: got };
   },
-  // `count` requests at once, of which the socket is torn under each `every`th.
-  async burst({ connection, route, count, every }) {
+  // `count` requests at once, of which the socket is torn under each `every`th. `settle`: an error is an item, too.
+  async burst({ connection, route, count, every, settle = false }) {
     const { link, all } = links.get(connection);
     const asked = Array.from({ length: count }, async (_, number) => {
       const answer = link.request(route, String(number));
@@ -146,7 +147,7 @@ serve({
         await new Promise((resolve) => setTimeout(resolve, 5));
         all.at(-1).terminate();
       }
-      return (await answer).text();
+      return answer.then((payload) => payload.text(), (error) => (settle ? error.message : Promise.reject(error)));
     });
     return { items: await Promise.all(asked) };
   },
