@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.admin.family import Reading
     from gateway.admin.history import History
     from gateway.admin.replays import SecretReplays
-    from gateway.admin.server_sent import Audience
+    from gateway.admin.server_sent import Audience, Shared
     from gateway.config import LiveSettings
     from gateway.control.identity import Identity
     from gateway.control.plane import ControlPlane
@@ -237,6 +237,7 @@ class Context:
     local_keys: LocalKeys
     secret_replays: SecretReplays
     audience: Audience
+    stats: Shared
     history: History
     condition: Condition
     consoles: Consoles

@@ -183,7 +183,7 @@ class History:
 
 async def measure(node: NodeControls, plane: Plane, metrics: Metrics) -> Measured:
     """The node as it is now, all of its processes."""
-    outbox_bytes = await _outbox_bytes(plane)
+    outbox_bytes = await outbox_bytes_of(plane)
     own = Reading(metrics, Sources(lambda: outbox_bytes, plane.table.__len__), "", process_usage())
     workers = node.workers
     readings = [own] if workers is None else [own, *(reading for _, reading in await workers.readings(""))]
@@ -230,7 +230,8 @@ def _sum(buckets: Buckets, *more: Durations) -> Buckets:
     return tuple(map(sum, zip(buckets, *(each.buckets for each in more), strict=True)))
 
 
-async def _outbox_bytes(plane: Plane) -> int:
+async def outbox_bytes_of(plane: Plane) -> int:
+    """Bytes that wait in every connection's outbox, some connections in one turn of the loop."""
     connections = list(plane.connections.values())
     waiting = 0
     for start in range(0, len(connections), 4 * SLICE):

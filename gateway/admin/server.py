@@ -17,7 +17,7 @@ from gateway.admin.events import ChangeWatcher, EventLog, PlaneWatcher
 from gateway.admin.history import History, measure
 from gateway.admin.http_server import HttpServer
 from gateway.admin.replays import SecretReplays
-from gateway.admin.server_sent import Audience
+from gateway.admin.server_sent import Audience, Shared
 from gateway.policy.tokens import TokenVerifier
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class AdminServer:
             local_keys=LocalKeys(TokenVerifier(identity.verification_keys(), audience=LOCAL_AUDIENCE)),
             secret_replays=SecretReplays(plane.wall),
             audience=Audience(lambda: settings.config.admin.max_streams),
+            stats=Shared(),
             history=self.history,
             condition=self.condition,
             consoles=self.consoles,

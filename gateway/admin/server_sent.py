@@ -25,6 +25,8 @@ MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_S: Final = 15.0
 #: How often it is looked at whether the stream is over, whatever happens.
 JUDGED_S: Final = 5.0
+#: For how long what was made for one stream is good enough for another.
+SHARED_S: Final = 0.4
 #: Events that are written before others get their turn.
 BATCH: Final = 100
 HEARTBEAT: Final = b": alive\n\n"
@@ -52,6 +54,24 @@ class Audience:
             self._open[who] -= 1
             if not self._open[who]:
                 del self._open[who]
+
+
+class Shared:
+    """One message for all streams that want it at about the same time."""
+
+    def __init__(self) -> None:
+        self._making = asyncio.Lock()
+        self._message = b""
+        self._until = 0.0
+
+    async def get(self, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What `make` gave, at most `SHARED_S` ago."""
+        async with self._making:
+            now = asyncio.get_running_loop().time()
+            if now >= self._until:
+                self._message = await make()
+                self._until = now + SHARED_S
+            return self._message
 
 
 def event_document(event: Event) -> dict[str, object]:

@@ -152,3 +152,16 @@ async def test_the_list_is_the_newest_first(api: Api) -> None:
     assert page["data"][0]["kind"] == "connection.closed"
     older = await api.get("/events", params={"limit": 50, "cursor": page["meta"]["next"], "kind": "connection."})
     assert [event["kind"] for event in older["data"]] == ["connection.opened"]
+
+
+async def test_streams_share_what_is_made_for_them_at_one_time() -> None:
+    made: list[bytes] = []
+
+    async def make() -> bytes:
+        await asyncio.sleep(0)
+        made.append(b"figures")
+        return made[-1]
+
+    shared = server_sent.Shared()
+    assert await asyncio.gather(*(shared.get(make) for _ in range(5))) == [b"figures"] * 5
+    assert len(made) == 1

@@ -105,7 +105,7 @@ async def stream_stats(
         return message("stats", (await stats_view(here)).model_dump(mode="json"))
 
     may = judge(here, who, request)
-    source = repeat(figures, interval_s, ttl, lambda: here.stopping() or not may(SCOPE))
+    source = repeat(lambda: here.stats.get(figures), interval_s, ttl, lambda: here.stopping() or not may(SCOPE))
     return streamed(here, f"{who.type}:{who.id}", source)
 
 

@@ -16,7 +16,7 @@ from gateway.admin.access import By, Operations
 from gateway.admin.context import Context, Here
 from gateway.admin.export import JSON
 from gateway.admin.family import Reading, Sources
-from gateway.admin.history import STEP_S, Step
+from gateway.admin.history import STEP_S, Step, outbox_bytes_of
 from gateway.admin.resources.config import apply, flat_change
 from gateway.admin.shapes import DryRun, MaybeTime, Shown, Taken, Time, moment
 from gateway.control.roles import Action
@@ -161,7 +161,8 @@ class LevelView(Shown):
 
 async def stats_view(here: Context) -> StatsView:
     """The figures of this moment, of all processes together."""
-    own = Reading(here.metrics, Sources(here.plane.outbox_bytes, lambda: len(here.plane.table)), "", process_usage())
+    outbox_bytes = await outbox_bytes_of(here.plane)
+    own = Reading(here.metrics, Sources(lambda: outbox_bytes, here.plane.table.__len__), "", process_usage())
     workers = here.node.workers
     readings = [own] if workers is None else [own, *(reading for _, reading in await workers.readings(""))]
     counters = [reading.metrics.counters for reading in readings]
@@ -176,7 +177,7 @@ async def stats_view(here: Context) -> StatsView:
             found.update(getattr(each, name))
         return dict(found)
 
-    services = [stats for reading in readings for stats in reading.metrics.services.values()]
+    paths = [stats for reading in readings for stats in reading.metrics.paths.values()]
     now = here.plane.wall()
     return StatsView(
         at=moment(now),
@@ -195,7 +196,7 @@ async def stats_view(here: Context) -> StatsView:
         ignored_frames=total("ignored_frames"),
         refusals=by_label("refusals"),
         tokens_refused=by_label("tokens_refused"),
-        requests={name: sum(getattr(stats, name) for stats in services) for name in _OUTCOMES},
+        requests={name: sum(getattr(stats, name) for stats in paths) for name in _OUTCOMES},
         # The first process has the routes of all.
         routes=len(here.plane.table),
         outbox_bytes=sum(reading.sources.outbox_bytes() for reading in readings),
