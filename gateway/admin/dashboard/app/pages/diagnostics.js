@@ -1,6 +1,6 @@
 // Whether this node is well by its own account, what it is made of, and what it can be told to do.
 import { api, download } from "../api.js";
-import { ActionButton, Badge, Busy, Empty, Facts, ProblemBox, confirmed } from "../form.js";
+import { ActionButton, Badge, Busy, Copyable, Empty, Facts, ProblemBox, confirmed } from "../form.js";
 import { ago, duration, when } from "../format.js";
 import { html } from "../lib.js";
 import { useLoaded } from "../loading.js";
@@ -36,6 +36,9 @@ export function Page() {
       ${may("system", "operate") && html`<h2>${t("diagnostics.do")}</h2><${Doing} of=${found} again=${node.reload} />`}
     `}
     ${features.value.value && html`<h2>${t("diagnostics.features")}</h2><p class="chips">${features.value.value.features.map((each) => html`<${Badge} key=${each}>${each}</${Badge}> `)}</p>`}
+    <h2>${t("diagnostics.support")}</h2>
+    <p>${t("diagnostics.supportWhat")}</p>
+    <${Copyable} text="gateway support-bundle" label=${t("diagnostics.support")} />
     <h2>${t("diagnostics.api")}</h2>
     <p>${t("diagnostics.apiWhat")}</p>
     <div class="bar">

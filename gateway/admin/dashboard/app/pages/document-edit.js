@@ -32,7 +32,7 @@ export function Editor({ kind, name, text }) {
     <${ProblemBox} problem=${stored.problem.value} />
     ${name && !found && !stored.problem.value && html`<${Busy} />`}
     ${found && html`<${Facts} rows=${[[t("documents.origin"), t(`documents.origin.${found.origin}`)], [t("documents.version"), found.version], [t("documents.updated"), when(found.updated_at)], [t("documents.by"), found.updated_by]]} />`}
-    ${(found || !name) && html`<${Text} key=${found?.version} of=${found} began=${found ? written(found) : text || BEGINNINGS[kind] || `kind: ${kind}\nname: \n`} reload=${stored.reload} />`}
+    ${(found || !name) && html`<${Text} key=${found?.version} of=${found} began=${found ? written(found) : text || BEGINNINGS[kind] || `kind: ${kind}\nname: \n`} reload=${stored.reload} blank=${!found && !text} />`}
   `;
 }
 
@@ -47,7 +47,8 @@ async function judged(text, signal) {
   }
 }
 
-function Text({ of: stored, began, reload }) {
+/** `blank`: nobody has written any of it yet, so nobody is told what it lacks. */
+function Text({ of: stored, began, reload, blank }) {
   const text = useSignal(began);
   const verdict = useSignal(null);
   const problem = useSignal(null);
@@ -56,7 +57,7 @@ function Text({ of: stored, began, reload }) {
   const writes = may("policy", "write") && stored?.origin !== "bundle";
 
   useEffect(() => {
-    if (!writes) return undefined;
+    if (!writes || (blank && text.value === began)) return undefined;
     const asking = new AbortController();
     const timer = setTimeout(async () => {
       try {

@@ -35,6 +35,8 @@ export default {
   "diagnostics.drainAsk": "The node takes no new sessions and requests, and tells every peer to go elsewhere. The process stays up and takes them again when you say so.",
   "diagnostics.undrain": "Take connections again",
   "diagnostics.features": "What this version can do",
+  "diagnostics.support": "For those who help",
+  "diagnostics.supportWhat": "On the machine of the node, this puts what they need to know into one file, without secrets:",
   "diagnostics.api": "The API",
   "diagnostics.apiWhat": "Whatever these pages do is done through the API, and a program can do it too.",
   "diagnostics.reference": "Reference as Markdown",
