@@ -1,5 +1,6 @@
 // Every page: its name in the address, its section of the navigation (null: reached by links alone), the scope that it
-// reads, and its module. `sample`: what to open it with, where it needs something (tests walk this list).
+// reads, and its module. `action`: what one must be allowed within the scope, where that is not to read. `sample`: what
+// to open it with, where it needs something (tests walk this list).
 
 export const SECTIONS = ["now", "fleet", "mesh", "work", "node"];
 
@@ -19,7 +20,7 @@ export const PAGES = [
   { path: "graph", section: "mesh", scope: "monitoring", load: () => import("./pages/graph.js") },
   { path: "explain", section: "mesh", scope: "any", load: () => import("./pages/explain.js") },
   { path: "resilience", section: "mesh", scope: "routing", load: () => import("./pages/resilience.js") },
-  { path: "console", section: "work", scope: "publish", load: () => import("./pages/console.js") },
+  { path: "console", section: "work", scope: "publish", action: "publish", load: () => import("./pages/console.js") },
   { path: "tap", section: "work", scope: "monitoring", load: () => import("./pages/tap.js") },
   { path: "mqtt", section: "work", scope: "mqtt", load: () => import("./pages/mqtt.js") },
   { path: "documents", section: "work", scope: "policy", load: () => import("./pages/documents.js") },

@@ -19,7 +19,7 @@ export default {
   "shell.logOut": "Log out",
   "shell.noPage": "No such page",
   "shell.notAllowed": "Not for you",
-  "shell.needsScope": "This page needs the scope “{scope}”, which your account does not have. An administrator can give it.",
+  "shell.needsScope": "This page needs the scope “{scope}”, and a role that may do it, which your account does not have. An administrator can give them.",
   "shell.changed": "The node was upgraded",
   "shell.reload": "Load the page again",
   "shell.broken": "This page has failed",
