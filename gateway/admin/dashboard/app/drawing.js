@@ -13,10 +13,13 @@ const DASHES = { ok: "solid", warn: "dashed", bad: "dotted", quiet: "solid" };
 const THINNEST = 1.5;
 const THICKEST = 9;
 
-/** How thick an edge is drawn: by the power of ten of what crosses it a second, where `most` is the thickest. */
-export function width(rate, most) {
-  if (!rate || !most) return THINNEST;
-  return THINNEST + (THICKEST - THINNEST) * (Math.log1p(rate) / Math.log1p(most));
+/** What crosses an edge a second where it is drawn as thick as any. */
+const BUSIEST = { bytes: 1e6, messages: 1e4, requests: 1e4 };
+
+/** How thick an edge is drawn: by the power of ten of what crosses it a second, so the same rate always looks the same. */
+export function width(rate, unit) {
+  const share = Math.min(1, Math.log1p(rate || 0) / Math.log1p(BUSIEST[unit]));
+  return Math.round((THINNEST + (THICKEST - THINNEST) * share) * 10) / 10;
 }
 
 /**

@@ -52,7 +52,6 @@ function Calls({ graph, q, own }) {
   const drawn = edges.slice(0, MOST_DRAWN);
   const arranged = drawn.map(idOf).sort().join("\n");
   const places = useMemo(() => placed(drawn), [arranged]);
-  const most = drawn[0]?.rate ?? 0;
   const shown = useMemo(
     () => ({
       nodes: places,
@@ -60,7 +59,7 @@ function Calls({ graph, q, own }) {
         id: idOf(edge),
         source: `from ${edge.source}`,
         target: places.find((each) => each.id === `from ${edge.service}`) ? `from ${edge.service}` : `to ${edge.service}`,
-        width: width(edge.rate, most),
+        width: width(edge.rate, "requests"),
         tone: toneOf(edge.error_share),
         arrow: "triangle",
       })),

@@ -19,7 +19,7 @@ export function Details({ item, names, graph, close }) {
     <p><${Badge} tone=${item.tone}>${item.state}</${Badge}></p>
     <${Facts} rows=${isLink ? (item.kind === "mqtt" ? bridgeFacts(item.raw, item) : linkFacts(item)) : item.kind === "broker" ? bridgeFacts(item.raw) : nodeFacts(item, names)} />
     ${!isLink && item.kind !== "broker" && html`<${OfNode} node=${item} graph=${graph} />`}
-    ${item.raw.address !== undefined && may("mqtt") && pageOf("bridges") && html`<p><a href=${address("bridges", [], { q: item.raw.name })}>${t("topology.toBridges")}</a></p>`}
+    ${item.raw.address !== undefined && may("mqtt") && pageOf("mqtt") && html`<p><a href=${address("mqtt", [item.raw.name])}>${t("topology.toBridges")}</a></p>`}
   </section>`;
 }
 

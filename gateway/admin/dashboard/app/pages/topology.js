@@ -54,11 +54,9 @@ function Mesh({ graph, query, table }) {
   const places = useMemo(() => placed(shown.nodes, shown.links), [arranged]);
   const drawn = useMemo(() => {
     const where = new Map(places.map(({ id, x, y }) => [id, { x, y }]));
-    const most = { bytes: 0, messages: 0 };
-    for (const link of shown.links) most[link.unit] = Math.max(most[link.unit], link.rate ?? 0);
     return {
       nodes: shown.nodes.map((node) => ({ id: node.id, tone: node.tone, shape: shapeOf(node), label: nodeLabel(node), ...where.get(node.id) })),
-      edges: shown.links.map(({ id, source, target, tone, unit, rate: value }) => ({ id, source, target, tone, width: width(value, most[unit]) })),
+      edges: shown.links.map(({ id, source, target, tone, unit, rate: value }) => ({ id, source, target, tone, width: width(value, unit) })),
     };
   }, [graph, places]);
   const item = graph.nodes.find((each) => each.id === chosen) ?? graph.links.find((each) => each.id === chosen);
