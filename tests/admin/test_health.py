@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from gateway.admin import health
 from gateway.admin.health import Reason, Waiting
 from gateway.admin.history import Step
+from gateway.admin.static import FOLDER
 from gateway.control.plane import Alarm
 from gateway.observe.bridges import BridgeCounters, BridgeState, BridgeStatus
 from gateway.observe.guards import GuardFigures
@@ -124,6 +127,11 @@ def test_what_the_last_minutes_say() -> None:
     assert told(health.clock(1000.0, [])) == [("error", "clock-wrong")]
     (back,) = health.clock(NOW, [CALM, CALM._replace(jumped_s=-90.0), CALM])
     assert (back.slug, back.text) == ("clock-set", "The clock was set back by 90 seconds within the last 15 minutes.")
+
+
+def test_each_reason_leads_to_a_page_of_the_dashboard() -> None:
+    pages = set(re.findall(r'path: "([a-z-]+)"', (FOLDER / "app" / "pages.js").read_text()))
+    assert set(re.findall(r'"/([a-z-]+)"', inspect.getsource(health))) <= pages
 
 
 async def test_a_node_that_is_well_and_one_that_drains(api: Api) -> None:
