@@ -76,6 +76,7 @@ function Standing({ device }) {
     </p>
     ${!device.enabled && html`<p>${t("device.isDisabled")}</p>`}
     ${!device.online && device.closed && html`<p>${t("device.ended", { ago: ago(device.closed.at) })}</p><${Reason} reason=${device.closed.reason} text=${device.closed.text} />`}
+    ${!device.online && html`<p><a href=${link("explain", [], { ask: "offline", device: device.id })}>${t("device.explain")}</a></p>`}
     ${!device.online && !device.closed && device.last_seen_at && html`<p>${t("device.notKnown")}</p>`}
   </div>`;
 }

@@ -19,6 +19,7 @@ export default {
   "device.isDisabled": "It is disabled: it is not let in until somebody enables it.",
   "device.ended": "Its last connection here ended {ago}:",
   "device.notKnown": "How its last connection ended is not known here: that was before the node was started, or at another node.",
+  "device.explain": "Why it is offline, step by step",
   "device.kick": "Close connections",
   "device.disable": "Disable",
   "device.enable": "Enable",

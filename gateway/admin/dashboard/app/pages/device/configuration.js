@@ -80,7 +80,7 @@ function Editor({ path, start, close, done }) {
     try {
       document = JSON.parse(text.value);
     } catch (error) {
-      problem.value = { status: 0, title: t("device.noJson"), detail: error.message };
+      problem.value = { status: 422, title: t("device.noJson"), detail: error.message };
       return;
     }
     try {

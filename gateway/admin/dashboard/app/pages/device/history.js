@@ -8,6 +8,8 @@ import { link } from "../../router.js";
 import { SimpleTable } from "../../table.js";
 import { t } from "../../words.js";
 
+const VERDICTS = { FORWARDED: "ok", QUEUED: "warn", AUDIT: "warn" };
+
 const path = (id) => `/devices/${encodeURIComponent(id)}`;
 
 export function Events({ device }) {
@@ -49,7 +51,7 @@ export function Log({ device }) {
     <p>${t("device.logHint")}</p>
     <p><button type="button" disabled=${busy.value} aria-busy=${busy.value ? "true" : null} onClick=${ask}>${t("device.askLog")}</button></p>
     <${ProblemBox} problem=${problem.value} />
-    ${found && found.outcome !== "ok" && html`<${ProblemBox} problem=${{ status: 0, title: t("device.logFailed", { outcome: found.outcome }), detail: found.error?.text ?? "" }} />`}
+    ${found && found.outcome !== "ok" && html`<${ProblemBox} problem=${{ status: 502, title: t("device.logFailed", { outcome: found.outcome }), detail: found.error?.text ?? "" }} />`}
     ${found && found.outcome === "ok" && !found.lines.length && html`<${Empty}>${t("device.logEmpty")}</${Empty}>`}
     ${text && html`<pre tabindex="0" aria-label=${t("device.tab.log")}><code>${text}</code></pre>`}
   `;
@@ -90,7 +92,7 @@ export function Messages({ device }) {
     { key: "time", label: t("device.time"), cell: (flow) => html`<span title=${when(flow.time)}>${clock(flow.time)}</span>` },
     { key: "way", label: t("device.way"), cell: (flow) => t(flow.source?.id === device.id ? "device.asked" : "device.wasAsked") },
     { key: "route", label: t("device.route"), cell: (flow) => html`<code>${flow.route || flow.topic}</code>` },
-    { key: "verdict", label: t("device.verdict"), cell: (flow) => html`<${Badge} tone=${flow.verdict === "FORWARDED" ? "ok" : "bad"}>${flow.verdict}</${Badge}> ${flow.reason}` },
+    { key: "verdict", label: t("device.verdict"), cell: (flow) => html`<${Badge} tone=${VERDICTS[flow.verdict] ?? "bad"}>${flow.verdict}</${Badge}> ${flow.reason}` },
     { key: "latency", label: t("device.latency"), number: true, cell: (flow) => (flow.latency_ns == null ? "–" : duration(flow.latency_ns / 1e9)) },
   ];
   return html`<h2>${t("device.tab.messages")}</h2><p>${t("device.messagesHint")}</p>
