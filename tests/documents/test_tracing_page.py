@@ -10,7 +10,8 @@ import yaml
 from gateway.documents.validation import examine
 from gateway.wire.tracing import trace_id_in
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text()
+PAGES = Path(__file__).parents[2] / "docs"
+PAGE = (PAGES / "tracing.md").read_text()
 
 
 def snippets(language: str) -> list[str]:
@@ -18,7 +19,8 @@ def snippets(language: str) -> list[str]:
 
 
 def test_the_document() -> None:
-    collector, document = snippets("yaml")
+    (document,) = snippets("yaml")
+    collector = (PAGES.parent / "deploy" / "otel" / "collector.yaml").read_text()
     examined = examine(document)
     assert examined.findings == ()
     tracing = examined.documents[0].spec.rules.tracing
