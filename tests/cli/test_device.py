@@ -83,6 +83,8 @@ async def test_a_device_comes_online(here: Shell) -> None:
     assert (await document(here, "device", "show", "online-1"))["online"]
     listed = await document(here, "device", "ls", "-q", "online-1")
     assert [entry["online"] for entry in listed] == [True]
+    assert [entry["id"] for entry in await document(here, "device", "ls", "--online", "-q", "online-1")] == ["online-1"]
+    assert await document(here, "device", "ls", "--offline", "-q", "online-1") == []
     (connection,) = await document(here, "conn", "ls", "--subject", "online-1")
     assert connection["state"] == "open"
     shown = (await here.run("conn", "show", connection["id"])).out.decode()
