@@ -11,7 +11,7 @@ words(WORDS);
 
 export const title = () => t("events.title");
 
-const KINDS = ["connection.", "device.", "service.", "document.", "bundle.", "config.", "link.", "rollout.", "spool.", "user.", "session.", "node.", "backup."];
+const KINDS = ["connection.", "device.", "session.", "route.", "link.", "document.", "bundle.", "bridge.", "config.", "rollout.", "spool.", "user.", "api_key.", "backup.", "certificate.", "node."];
 
 export function Page({ query }) {
   const live = useSignal(true);

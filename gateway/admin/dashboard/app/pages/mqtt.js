@@ -32,7 +32,7 @@ export function Page({ parts, query }) {
     ${may("policy", "write") && html`<div class="bar"><a href=${link("documents", ["new"], { kind: "Bridge" })}>${t("mqtt.add")}</a></div>`}
     <${PagedTable}
       path="/mqtt/bridges" params=${{ q: query.q }} sort=${query.sort ?? "name"} onSort=${(sort) => setQuery({ sort })} columns=${columns} caption=${title()}
-      rowKey=${(each) => each.name} on=${["mqtt.", "bridge.", "document."]} version=${version.value} empty=${t("mqtt.empty")}
+      rowKey=${(each) => each.name} on=${["bridge.", "document."]} version=${version.value} empty=${t("mqtt.empty")}
     />
     <h2>${t("mqtt.test")}</h2>
     <${Trial} />
