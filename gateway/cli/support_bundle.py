@@ -91,7 +91,7 @@ def support_bundle(
         runtime = Runtime.read(data)
         if runtime is None or not runtime.alive:
             _part(bundle, "database", lambda: _database(data, redaction, bundle))
-    bundle.add("versions", _versions())
+    bundle.add("versions", _versions(), plain=True)
     if log is not None:
         _part(bundle, "log", lambda: bundle.add_text("log", _end_of(log)))
     path = out or Path(f"gateway-support-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.tar.gz")

@@ -91,10 +91,14 @@ class SupportBundle:
         self._documents: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
         self._missing: dict[str, str] = {}
+        self._plain: set[str] = set()
 
-    def add(self, name: str, document: Any) -> None:
-        """A part as JSON."""
-        self._redaction.learn(document)
+    def add(self, name: str, document: Any, *, plain: bool = False) -> None:
+        """A part as JSON. `plain`: there is nothing in it to hide, only what looks so, as a version like an address."""
+        if plain:
+            self._plain.add(name)
+        else:
+            self._redaction.learn(document)
         self._documents[name] = document
         self._missing.pop(name, None)
 
@@ -121,7 +125,7 @@ class SupportBundle:
                 self._missing[name] = f"the archive may have {MAX_BYTES} bytes"
                 continue
             if name in self._documents:
-                file, (data, cut) = f"{name}.json", self._json(self._documents[name])
+                file, (data, cut) = f"{name}.json", self._json(name)
             else:
                 file, (data, cut) = f"{name}.txt", self._text(self._texts[name])
             if len(data) > room:
@@ -147,8 +151,9 @@ class SupportBundle:
         text = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
         return self._packed([("MANIFEST.json", text), ("README.txt", README.encode()), *files])
 
-    def _json(self, document: Any) -> tuple[bytes, str]:
-        cleaned = self._redaction.clean(document)
+    def _json(self, name: str) -> tuple[bytes, str]:
+        document = self._documents[name]
+        cleaned = document if name in self._plain else self._redaction.clean(document)
         data = _written(cleaned)
         if len(data) <= MAX_PART_BYTES:
             return data, ""

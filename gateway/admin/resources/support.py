@@ -66,7 +66,7 @@ async def create_support_bundle(
         await _ask(client, redaction, bundle)
     bundle.add_text("metrics", await _metrics(here))
     packages = {each.metadata["Name"]: each.version for each in metadata.distributions()}
-    bundle.add("versions", {"gateway": __version__, "packages": dict(sorted(packages.items()))})
+    bundle.add("versions", {"gateway": __version__, "packages": dict(sorted(packages.items()))}, plain=True)
     # Seconds of work where there is much; beside the loop, as requests go on meanwhile.
     archive = await asyncio.to_thread(bundle.archive)
     name = f"gateway-support-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.tar.gz"
