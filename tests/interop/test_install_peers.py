@@ -46,6 +46,9 @@ def test_what_is_left_out_is_named_with_its_reason(bare: Path) -> None:
         "left out: aedes-1.2.0 (Node.js and npm are not installed)",
         "left out: rsocket-java-1.1.5 (a JDK and Maven are not installed)",
         "left out: prometheus (Prometheus is not installed)",
+        "left out: chromium (Chromium is not installed)",
+        "left out: playwright-1.65.2 (there is no .venv; make setup)",
+        "left out: axe-core-4.14.1 (npm is not installed)",
     ]
     assert "rsocket-java-1.1.5 a JDK" in (bare / "tests" / "interop" / ".left-out").read_text()
 
