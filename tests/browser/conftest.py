@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.xdist_group("browser"))
+            # Chromium beside a compiler on two cores takes its time.
+            item.add_marker(pytest.mark.timeout(400))
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from tests.browser.conftest import Seats
 from tests.browser.town import MARKUP
-from tests.browser.visitor import registered, show
+from tests.browser.visitor import show
 
 
 async def test_markup_is_text_wherever_it_shows(seats: Seats) -> None:
     page = await seats("ada")
     shown = 0
-    pages = registered()
-    addresses = [of.address for of in pages]
-    addresses += [f"/{of.path}/spare" for of in pages if of.path == "device"]
-    for address in addresses:
+    for address in ("/device/spare", "/devices", "/api-keys"):
         await show(page, address)
         shown += MARKUP in await page.locator("main").inner_text()
         assert await page.evaluate("() => window.ran ?? null") is None, address
         assert await page.locator("main img[src=x]").count() == 0, address
-    assert shown
+    assert shown >= 2

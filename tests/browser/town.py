@@ -77,6 +77,8 @@ class Town:
         more = {"GATEWAY__ADMIN__REQUESTS_PER_SECOND": "0", "GATEWAY__LIMITS__DRAIN_GRACE_S": "1"}
         self.nodes = LocalCluster(root, (CENTRAL, EDGE), settings={CENTRAL: more, EDGE: more})
         self.broker = Broker(root / "broker", keep=False)
+        #: Of what has a number and a page: one that is there, by the page.
+        self.numbers: dict[str, str] = {}
         self._fleet: subprocess.Popen[bytes] | None = None
 
     def admin(self, name: str = EDGE) -> str:
@@ -107,6 +109,7 @@ class Town:
             await asyncio.gather(self._furnish(edge), self._people(central), self._people(edge))
             await self._waits(edge)
             await self._linked(edge)
+            self.numbers["connection"] = (await edge.get("/devices/thermostat-2")).json()["connections"][0]
 
     def _start_nodes(self) -> None:
         for name in self.nodes.names:
@@ -141,7 +144,8 @@ class Town:
         fleet = (await edge.post("/fleets", json={"name": "spring batch"})).json()["fleet"]["id"]
         await edge.post(f"/fleets/{fleet}/serials", json={"serials": ["A-100", "A-101"]})
         image = await edge.post("/firmware", params={"board": "pico", "version": "1.1.0"}, content=b"image")
-        await edge.post("/rollouts", json={"firmware": image.json()["id"], "labels": ["floor=1"]})
+        rollout = await edge.post("/rollouts", json={"firmware": image.json()["id"], "labels": ["floor=1"]})
+        self.numbers["rollout"] = rollout.json()["id"]
         await edge.post("/revocations", json={"kind": "token", "value": "stolen"})
         await edge.post("/api-keys", json={"name": MARKUP, "role": "viewer", "scopes": ["monitoring"]})
         await edge.patch("/config", json={"limits.setup_timeout_s": 9}, headers={"if-match": "*"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ THEMES = ("light", "dark")
 PATIENCE_MS = 30_000
 #: The rules that say whether people can use a page; what only could be better is no finding.
 SERIOUS = ("serious", "critical")
-_ONE = re.compile(r"""\{ path: "(?P<path>[^"]+)",.*? scope: "(?P<scope>[^"]+)",(?P<more>.*)\}""")
-_SAMPLE = re.compile(r"""sample: (?:"([^"]*)"|\[([^\]]*)\])""")
+_ONE = re.compile(r"""\{ path: "(?P<path>[^"]+)", section: (?:"(?P<section>[^"]+)"|null),(?P<more>.*)\}""")
+_SAMPLE = re.compile(r"""sample: (\[[^\]]*\])""")
 _WATCHING = """
 addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sample }) => {
   console.error(`policy of content: ${violatedDirective} forbids ${blockedURI || "inline"} ${sample}`);
@@ -45,13 +45,17 @@ _SETTLED = """() => {
 }"""
 
 
+@dataclass(frozen=True)
 class Registered:
     """A page of the dashboard, as `pages.js` has it. `address` is what follows the `#`."""
 
-    def __init__(self, path: str, scope: str, sample: str) -> None:
-        self.path = path
-        self.scope = scope
-        self.address = f"/{path}/{sample}" if sample and not sample.startswith("?") else f"/{path}{sample}"
+    path: str
+    section: str | None
+    sample: list[str]
+
+    @property
+    def address(self) -> str:
+        return "/".join(("", self.path, *self.sample))
 
     def __str__(self) -> str:
         return self.path
@@ -60,12 +64,10 @@ class Registered:
 def registered() -> list[Registered]:
     """All pages, in the order of the navigation."""
     found = []
-    for line in PAGES.read_text().splitlines():
-        match = _ONE.search(line)
+    for match in map(_ONE.search, PAGES.read_text().splitlines()):
         if match:
             sample = _SAMPLE.search(match["more"])
-            parts = "" if sample is None else sample[1] or "/".join(json.loads(f"[{sample[2] or ''}]"))
-            found.append(Registered(match["path"], match["scope"], parts))
+            found.append(Registered(match["path"], match["section"], json.loads(sample[1]) if sample else []))
     return found
 
 
@@ -168,14 +170,14 @@ async def too_wide(page: Page) -> list[str]:
     return found
 
 
-async def findings(page: Page, rules: Sequence[str] = ()) -> list[str]:
-    """What axe finds, serious or critical; by all its rules, or by these."""
+async def findings(page: Page, *, only: str = "", but: str = "") -> list[str]:
+    """What axe finds, serious or critical: by all its rules, by one alone, or by all but one."""
     if not await page.evaluate("() => 'axe' in window"):
         # From the driver, which the policy of content of the page does not meet.
         await page.evaluate(AXE.read_text())
-    options: dict[str, Any] = {"resultTypes": ["violations"]}
-    if rules:
-        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    options: dict[str, Any] = {"resultTypes": ["violations"], "rules": {but: {"enabled": False}} if but else {}}
+    if only:
+        options["runOnly"] = {"type": "rule", "values": [only]}
     violations = await page.evaluate(
         "async (options) => (await axe.run(document, options)).violations.map(({ id, impact, nodes }) => "
         "({ id, impact, nodes: nodes.slice(0, 3).map((node) => node.html.slice(0, 160)) }))",
