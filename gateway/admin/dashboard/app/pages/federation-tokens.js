@@ -3,6 +3,7 @@ import { api } from "../api.js";
 import { ActionButton, Badge, Copyable, Dialog, Field, ProblemBox, Select, confirmed } from "../form.js";
 import { ago, count } from "../format.js";
 import { html, useSignal } from "../lib.js";
+import { useLoaded } from "../loading.js";
 import { may } from "../login.js";
 import { PagedTable } from "../table.js";
 import { t } from "../words.js";
@@ -10,6 +11,9 @@ import { t } from "../words.js";
 const MINUTE_S = 60;
 
 export function JoinTokens() {
+  const topology = useLoaded((signal) => api.get("/topology", null, { signal }));
+  const found = topology.value.value;
+  const takes = found?.nodes.find((each) => each.id === found.node)?.role === "central";
   const making = useSignal(false);
   const version = useSignal(0);
   const revoke = (token) => async () => {
@@ -32,7 +36,8 @@ export function JoinTokens() {
     },
   ];
   return html`
-    ${may("federation", "write") && html`<p><button type="button" onClick=${() => (making.value = true)}>${t("federation.make")}</button></p>`}
+    ${takes && may("federation", "write") && html`<p><button type="button" onClick=${() => (making.value = true)}>${t("federation.make")}</button></p>`}
+    ${found && !takes && html`<p>${t("federation.takesNone")}</p>`}
     <${PagedTable} path="/join-tokens" columns=${columns} caption=${t("federation.tokens")} rowKey=${(token) => token.id} version=${version.value} on=${["enrolment."]} empty=${t("federation.noTokens")} />
     ${making.value && html`<${Making} close=${() => ((making.value = false), (version.value += 1))} />`}
   `;

@@ -103,6 +103,7 @@ export default {
   "federation.makeIt": "Make it",
   "federation.minutes": "Valid for minutes",
   "federation.patternsHint": "Patterns of names with a space between; * is everything.",
+  "federation.takesNone": "Only a central node takes others in: make the line there.",
   "federation.noTokens": "No node has been asked to join yet.",
   "federation.madeTitle": "Join with this line",
   "federation.madeHow": "Run it on the other machine, before its node is started, with --data where its data directory is elsewhere.",

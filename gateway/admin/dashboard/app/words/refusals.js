@@ -58,5 +58,4 @@ export default {
   "refusal.revoked": "revoked",
   "refusal.disabled": "the device is disabled",
   "refusal.device_disabled": "the device is disabled",
-  "refusal.signed_out": "its credentials were replaced",
 };
