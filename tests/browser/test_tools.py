@@ -195,7 +195,7 @@ async def test_a_document_with_a_mistake(visit: Visit, town: Town) -> None:
     visit.allow("422: POST")
     page = await visit("documents/new?kind=Service")
     text = page.get_by_label("Text, in YAML or JSON")
-    await text.fill("kind: Service\nname: lab\nroutes:\n  - timout: 5s\n")
+    await text.fill("kind: Service\nname: lab\nroutes:\n  - patience: 5s\n")
     await expect(page.get_by_role("status").get_by_text("cannot be applied")).to_be_visible()
     await page.get_by_role("button", name="line 4").click()
     assert await page.evaluate("document.activeElement.selectionStart") == len("kind: Service\nname: lab\nroutes:\n")
