@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = HERE.parents[1] / "gateway" / "admin" / "dashboard" / "app" / "pages.js"
 WIDE, NARROW = (1440, 900), (360, 740)
-THEMES = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 #: Tests share two cores with others.
 PATIENCE_MS = 30_000
 #: The rules that say whether people can use a page; what only could be better is no finding.
@@ -117,7 +117,7 @@ class Visitor:
         #: What a browser keeps of a login, by node and user: logging in by hand takes a second each.
         self._kept: dict[tuple[str, str], Any] = {}
 
-    async def context(self, watch: Watch, *, theme: str = "light", size: tuple[int, int] = WIDE, **more: Any) -> Any:
+    async def context(self, watch: Watch, *, theme: Any = "light", size: tuple[int, int] = WIDE, **more: Any) -> Any:
         """A browser of its own: nothing is shared with another but the process."""
         context = await self.browser.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -138,7 +138,7 @@ class Visitor:
         await page.get_by_label("Name").fill(user)
         await page.get_by_label("Password").fill(self._password)
         await page.get_by_role("button", name="Log in").click()
-        await page.get_by_role("navigation").wait_for(state="attached")
+        await page.locator("#navigation").wait_for(state="attached")
 
 
 async def show(page: Page, address: str) -> None:
