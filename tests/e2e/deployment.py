@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "gateway:e2e"
 BASE_IMAGE = os.environ.get("GATEWAY_BASE_IMAGE") or "python:3.13-slim-bookworm"
 HEALING_S = 120.0
+CHECKED_EVERY_S = 2
 
 _T = TypeVar("_T")
 
@@ -86,6 +87,8 @@ class Deployment:
         self.environ = {
             "COMPOSE_PROFILES": "edge",
             "GATEWAY_IMAGE": IMAGE,
+            # Each `up` waits for the first check.
+            "GATEWAY_HEALTH_INTERVAL": f"{CHECKED_EVERY_S}s",
             **{f"GATEWAY_{name}_PORT": str(free_port()) for name in ports},
             **self.environ,
         }

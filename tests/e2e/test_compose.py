@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.e2e.deployment import BASE_IMAGE, ROOT, Deployment, eventually, inspected, ran, said
+from tests.e2e.deployment import BASE_IMAGE, CHECKED_EVERY_S, ROOT, Deployment, eventually, inspected, ran, said
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1500)]
 
@@ -67,7 +67,8 @@ def test_it_becomes_healthy(edge: Deployment, figure: Callable[[str], None]) -> 
     began = time.monotonic()
     edge.up()
     figure(
-        f"start: {time.monotonic() - began:.1f} s from `up` to healthy, of which 10 s are the health check's interval"
+        f"start: {time.monotonic() - began:.1f} s from `up` to healthy, of which {CHECKED_EVERY_S} s are the health"
+        " check's interval"
     )
     used = said("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", edge.edge)
     figure(f"idle memory: {used}")
