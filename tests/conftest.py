@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import NodeId
 from hypothesis import settings
 
 import gateway.front
@@ -28,10 +29,25 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"these tests are to run on a {expected} hot path, and this is the other one")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name the group of a test in its id, which is how `--dist loadgroup` knows it.
+
+    pytest-xdist 3.8 writes it where pytest 9.2 does not read it any more: each process of tests began all groups.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is not None and not item.nodeid.endswith(f"@{mark.args[0]}"):
+            item._id = NodeId.parse(f"{item.nodeid}@{mark.args[0]}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Call a test by its own name, without the group that pytest-xdist adds, so that `--last-failed` finds it."""
-    if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
+    # Not where it runs: there the report must have the name of the test as pytest-xdist knows it.
+    if "PYTEST_XDIST_WORKER" not in os.environ and report.nodeid.rfind("@") > report.nodeid.rfind("]"):
         report.nodeid = report.nodeid.rpartition("@")[0]
 
 

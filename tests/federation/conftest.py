@@ -1,4 +1,4 @@
-"""A cluster of nats-servers for all tests of a session that want one."""
+"""A cluster of nats-servers for all tests here that want one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.federation.nats_cluster import Administrator, NatsCluster, prepare
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
     cluster = NatsCluster(tmp_path_factory.mktemp("nats"))
     yield cluster

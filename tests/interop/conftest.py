@@ -1,4 +1,4 @@
-"""A node, its tokens and the stock clients' processes, each started once a session.
+"""A node, its tokens and the stock clients' processes, each started once, and ended behind the last test here.
 
 A client that tools/install-peers had to leave out has its tests deselected, which the end of the run says; with CI=true
 they stay and fail.
@@ -95,7 +95,7 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
     pytest.fail(f"the node was not ready within {START_TIMEOUT_S} s")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     data = tmp_path_factory.mktemp("node")
     websocket, tcp, admin, telemetry = _free_ports(4)
@@ -121,7 +121,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     assert process.returncode == 0, "SIGTERM drains and ends with 0"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def token(node: Node) -> str:
     """A token that may register and call everything."""
     return node.mint("interop")
@@ -160,7 +160,7 @@ class Fleet:
             peer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(node: Node, token: str) -> Iterator[Fleet]:
     fleet = Fleet(node, token)
     yield fleet

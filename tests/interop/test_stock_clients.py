@@ -359,7 +359,7 @@ async def raw_service(node: Node, token: str) -> AsyncIterator[RawService]:
 Bad = dict[str, str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bad(node: Node, token: str) -> Bad:
     """Tokens that must not be let in: no token at all, one whose claims were changed, one that may not register."""
     head, claims, signature = token.split(".")
