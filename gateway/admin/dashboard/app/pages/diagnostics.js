@@ -1,8 +1,8 @@
 // Whether this node is well by its own account, what it is made of, and what it can be told to do.
-import { api, download } from "../api.js";
-import { ActionButton, Badge, Busy, Copyable, Empty, Facts, ProblemBox, confirmed } from "../form.js";
+import { api, download, raw, save } from "../api.js";
+import { ActionButton, Badge, Busy, Copyable, Empty, Facts, ProblemBox, Switch, confirmed } from "../form.js";
 import { ago, duration, when } from "../format.js";
-import { html } from "../lib.js";
+import { html, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
 import { may } from "../login.js";
 import { link } from "../router.js";
@@ -37,6 +37,7 @@ export function Page() {
     `}
     ${features.value.value && html`<h2>${t("diagnostics.features")}</h2><p class="chips">${features.value.value.features.map((each) => html`<${Badge} key=${each}>${each}</${Badge}> `)}</p>`}
     <h2>${t("diagnostics.support")}</h2>
+    ${may("system", "write") && html`<${Bundle} />`}
     <p>${t("diagnostics.supportWhat")}</p>
     <${Copyable} text="gateway support-bundle" label=${t("diagnostics.support")} />
     <h2>${t("diagnostics.api")}</h2>
@@ -121,5 +122,18 @@ function Doing({ of, again }) {
     ${of.state === "draining"
       ? html`<${ActionButton} act=${undrain}>${t("diagnostics.undrain")}</${ActionButton}>`
       : html`<${ActionButton} class="secondary" act=${drain}>${t("diagnostics.drain")}</${ActionButton}>`}
+  </div>`;
+}
+
+/** One file for those who help: without secrets in any case, without names and addresses unless they are asked for. */
+function Bundle() {
+  const named = useSignal(false);
+  const make = async () => {
+    const answer = await raw("POST", "/support-bundle", { params: { redact: !named.value } });
+    save(await answer.blob(), "support-bundle.tar.gz");
+  };
+  return html`<div class="bar">
+    <${ActionButton} class="secondary" act=${make} done=${t("diagnostics.supportMade")}>${t("diagnostics.supportMake")}</${ActionButton}>
+    <${Switch} label=${t("diagnostics.supportNamed")} bind=${named} />
   </div>`;
 }
