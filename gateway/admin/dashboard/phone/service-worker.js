@@ -2,7 +2,8 @@
 
 const SHELL = "shell";
 const FILES = [
-  "./", "phone.css", "phone.js", "credential.js", "outbox.js", "scanner.js", "icon.svg", "manifest.webmanifest",
+  "./", "phone.css", "phone.js", "credential.js", "outbox.js", "scanner.js", "icon.svg", "icon-180.png",
+  "icon-512.png", "manifest.webmanifest",
   "client/gateway-client.js", "client/errors.js", "client/frames.js", "client/line.js", "client/renew.js",
   "client/session.js", "client/stream.js", "vendor/jsqr.js",
 ];
