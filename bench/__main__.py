@@ -34,6 +34,7 @@ PARTS = {
     "mqtt": "mqtt.py",
     "workers": "workers.py",
     "governed": "governed.py",
+    "dashboard": "dashboard.py",
 }
 
 
