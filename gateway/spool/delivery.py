@@ -30,7 +30,8 @@ LAST_RETRY_S = 30.0
 class Delivery:
     """`await Delivery(spool, send).run()` until it is canceled; what was in flight then waits again.
 
-    `batches` and `failures` count sends.
+    `batches` and `failures` count sends; `under_way` is how many batches are taken from the spool and not over yet,
+    also those whose `send` is only about to begin.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Delivery:
     ) -> None:
         self.batches = 0
         self.failures = 0
+        self.under_way = 0
         self._spool = spool
         self._send = send
         self._pace = pace or Pace()
@@ -109,6 +111,7 @@ class Delivery:
                 # Something arrives, or a key becomes free.
                 await self._spool.stirred()
                 return
+            self.under_way += 1
             self._in_flight += len(batch.messages)
             self._pace.sent(batch.size)
             task = asyncio.create_task(self._carry(batch), name=f"spool: {batch.lane}")
@@ -138,6 +141,7 @@ class Delivery:
             self._pace.acknowledged(loop.time(), loop.time() - begun, len(batch.messages))
             self._spool.settle(batch)
         finally:
+            self.under_way -= 1
             self._in_flight -= len(batch.messages)
             self._moved.set()
 

@@ -122,7 +122,7 @@ class Outlet:
         self._held_bytes = 0
         self._held_until = 0.0
         self._hold_at = 0.0
-        self._sending = 0
+        self._written = 0
         self._arrived = False
         self._tried: set[int] = set()
 
@@ -283,7 +283,7 @@ class Outlet:
                 self._go_live()
             elif self._held is not None and self.plane.monotonic() > self._held_until:
                 self._release()
-            if self._running is not None and not self._sending:
+            if self._running is not None and self._all_written():
                 self._running.cancel()
                 self._running = None
                 self._delivery = None
@@ -292,7 +292,7 @@ class Outlet:
         if self._running is None or self._running.done():
             self._start()
         if self._held is not None:
-            if not self._storing and not self._sending and not spool.untaken and not self.beyond.waits():
+            if not self._storing and not spool.untaken and self._all_written() and not self.beyond.waits():
                 self._go_live()
             elif self.plane.monotonic() > self._held_until:
                 self._release()
@@ -305,6 +305,11 @@ class Outlet:
             self._held = []
             self._held_bytes = 0
             self._held_until = self.plane.monotonic() + HOLD_S
+
+    def _all_written(self) -> bool:
+        """Whether all that was taken from the spool is on its way. Neither is a batch whose turn to be written has not
+        come, nor one with trouble: some of it waits again in a moment, and nobody may go past it."""
+        return self._delivery is None or self._delivery.under_way == self._written
 
     def wake(self) -> None:
         """Somebody came who may be who it is waiting for."""
@@ -369,17 +374,22 @@ class Outlet:
 
     async def _send(self, batch: Batch) -> None:
         """Raises GatewayError when not all of it has arrived; what has is settled."""
-        self._sending += 1
         run = Run(self, batch)
+        written = False
         try:
-            try:
-                await run.write()
-            finally:
-                self._sending -= 1
-                self.look_soon()
+            await run.write()
+            if run.trouble is None:
+                written = True
+                self._written += 1
+            self.look_soon()
             await run.arrive()
         finally:
-            await self._settle(batch, run)
+            # Until it is settled, or on its way back: what is under way counts it no longer then either.
+            try:
+                await self._settle(batch, run)
+            finally:
+                self._written -= written
+                self.look_soon()
         if run.trouble is not None:
             self._arrived = False
             raise run.trouble

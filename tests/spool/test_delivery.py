@@ -115,6 +115,30 @@ async def test_a_moody_link_loses_nothing_keeps_the_order_and_doubles_nothing(st
     assert 0 < far.duplicates <= status.sent_again
 
 
+async def test_a_batch_is_under_way_before_its_sending_begins(stores: Stores) -> None:
+    """Whoever asks in the very turn in which it was taken must not take it for sent: the order of a key hangs on it."""
+    spool = await (await stores.open()).spool("uplink", ROOMY)
+    await spool.append([Message(b"x", key=b"1")])
+    take, begun = spool.take, 0
+    seen: list[tuple[int, int]] = []
+
+    async def looked_at(limit: int, max_bytes: int) -> Batch | None:
+        batch = await take(limit, max_bytes)
+        if batch is not None:
+            asyncio.get_running_loop().call_soon(lambda: seen.append((delivery.under_way, begun)))
+        return batch
+
+    async def send(batch: Batch) -> None:
+        nonlocal begun
+        begun += 1
+
+    spool.take = looked_at  # type: ignore[method-assign]
+    async with delivering(spool, send) as delivery:
+        await until(lambda: not spool.messages, 30)
+        await until(lambda: delivery.under_way == 0, 30)
+    assert seen == [(1, 0)]
+
+
 async def test_when_the_link_goes_what_was_in_flight_waits_again(stores: Stores) -> None:
     spool = await (await stores.open()).spool("uplink", ROOMY)
     await spool.append([Message(b"x", key=b"%d" % number) for number in range(20)])
