@@ -52,7 +52,7 @@ function options(series, format, width) {
     scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
     axes: [
       { stroke: text, grid, ticks: grid, space: 70, values: (_, marks) => marks.map(minute) },
-      { stroke: text, grid, ticks: grid, size: 64, values: (_, marks) => marks.map(format) },
+      { stroke: text, grid, ticks: grid, size: 76, values: (_, marks) => marks.map(format) },
     ],
     series: [
       { value: (_, time) => (time ? clock(time * 1000) : NONE) },
