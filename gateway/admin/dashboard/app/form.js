@@ -138,6 +138,31 @@ export const Tabs = ({ label, options, chosen, choose }) => html`<nav class="tab
   ${options.map(([value, text]) => html`<button key=${value} type="button" aria-current=${value === chosen ? "true" : null} onClick=${() => choose(value)}>${text}</button>`)}
 </nav>`;
 
+/** A form with its fields as children. `send()` does what it is for; what that rejects with is shown above the fields,
+ * and meanwhile it is not sent again. `action`: the word on its button. The rest goes to the element. */
+export function Form({ send, action, children, ...rest }) {
+  const problem = useSignal(null);
+  const busy = useSignal(false);
+  async function submit(event) {
+    event.preventDefault();
+    if (busy.value) return;
+    busy.value = true;
+    problem.value = null;
+    try {
+      await send();
+    } catch (error) {
+      problem.value = error;
+    } finally {
+      busy.value = false;
+    }
+  }
+  return html`<form onSubmit=${submit} ...${rest}>
+    <${ProblemBox} problem=${problem.value} />
+    ${children}
+    <footer><button type="submit" aria-busy=${busy.value ? "true" : null} disabled=${busy.value}>${action}</button></footer>
+  </form>`;
+}
+
 /** A button that does something that may fail: busy meanwhile, and a note of how it went. `done`: the note. */
 export function ActionButton({ act, done, children, ...rest }) {
   const busy = useSignal(false);

@@ -1,6 +1,6 @@
 // From a name to a device that is green: register it, put its credential in, see it connect.
 import { api } from "../api.js";
-import { Badge, Busy, Field, ProblemBox } from "../form.js";
+import { Badge, Busy, Field, Form } from "../form.js";
 import { ago, clock, duration } from "../format.js";
 import { html, useEffect, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
@@ -25,7 +25,7 @@ export const title = () => t("add.title");
 export function Page() {
   const made = useSignal(null);
   if (!may("devices", "write")) return html`<h1>${title()}</h1><p>${t("add.notAllowed")}</p>`;
-  if (!made.value) return html`<h1>${title()}</h1><${Form} done=${(answer) => (made.value = answer)} />`;
+  if (!made.value) return html`<h1>${title()}</h1><${Named} done=${(answer) => (made.value = answer)} />`;
   const { device, credential } = made.value;
   return html`
     <h1>${device.id}</h1>
@@ -35,29 +35,18 @@ export function Page() {
   `;
 }
 
-function Form({ done }) {
+function Named({ done }) {
   const id = useSignal("");
   const profile = useSignal("");
   const labels = useSignal("");
   const routes = useSignal("");
   const hours = useSignal("24");
-  const problem = useSignal(null);
-  const busy = useSignal(false);
-  async function submit(event) {
-    event.preventDefault();
-    busy.value = true;
-    try {
-      const body = { id: id.value.trim(), profile: profile.value.trim(), labels: pairs(labels.value), issue: { ttl_s: Number(hours.value) * HOUR_S } };
-      if (routes.value.trim()) body.routes = list(routes.value);
-      done(await api.post("/devices", body));
-    } catch (error) {
-      problem.value = error;
-    } finally {
-      busy.value = false;
-    }
+  async function send() {
+    const body = { id: id.value.trim(), profile: profile.value.trim(), labels: pairs(labels.value), issue: { ttl_s: Number(hours.value) * HOUR_S } };
+    if (routes.value.trim()) body.routes = list(routes.value);
+    done(await api.post("/devices", body));
   }
-  return html`<form onSubmit=${submit} class="card narrow">
-    <${ProblemBox} problem=${problem.value} />
+  return html`<${Form} send=${send} action=${t("add.do")} class="card narrow">
     <${Field} label=${t("add.name")} hint=${t("add.nameHint")} bind=${id} required maxlength="64" pattern="[A-Za-z0-9_\\-]+" autocapitalize="none" autocomplete="off" autofocus />
     <${Field} label=${t("add.profile")} hint=${t("add.profileHint")} bind=${profile} maxlength="255" />
     <details>
@@ -66,8 +55,7 @@ function Form({ done }) {
       <${Field} label=${t("add.routes")} hint=${t("add.routesHint")} bind=${routes} />
       <${Field} label=${t("add.hours")} hint=${t("add.hoursHint")} bind=${hours} type="number" min="0.1" max="8784" step="any" required />
     </details>
-    <button type="submit" aria-busy=${busy.value ? "true" : null} disabled=${busy.value}>${t("add.do")}</button>
-  </form>`;
+  </${Form}>`;
 }
 
 /** Turns green by itself; says what to look at when it takes long. */

@@ -1,6 +1,6 @@
 // How devices let themselves in: one-time tokens, and fleets of which the serial numbers are known.
 import { api, raw } from "../api.js";
-import { ActionButton, Badge, Copyable, Dialog, Facts, Field, ProblemBox, Select, Tabs, confirmed, toast } from "../form.js";
+import { ActionButton, Badge, Copyable, Dialog, Facts, Field, Form, ProblemBox, Select, Tabs, confirmed, toast } from "../form.js";
 import { ago, count, when } from "../format.js";
 import { html, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
@@ -87,24 +87,15 @@ function NewToken({ close, done }) {
   const uses = useSignal("1");
   const minutes = useSignal("15");
   const given = useGiven();
-  const problem = useSignal(null);
-  async function submit(event) {
-    event.preventDefault();
-    try {
-      done(await api.post("/enrollments", { ...given.body(), device_id: device.value.trim() || null, uses: Number(uses.value), ttl_s: Number(minutes.value) * 60 }));
-    } catch (error) {
-      problem.value = error;
-    }
-  }
+  const send = async () =>
+    done(await api.post("/enrollments", { ...given.body(), device_id: device.value.trim() || null, uses: Number(uses.value), ttl_s: Number(minutes.value) * 60 }));
   return html`<${Dialog} title=${t("enrollment.make")} close=${close}>
-    <${ProblemBox} problem=${problem.value} />
-    <form onSubmit=${submit}>
+    <${Form} send=${send} action=${t("enrollment.make")}>
       <${Field} label=${t("enrollment.device")} hint=${t("enrollment.deviceHint")} bind=${device} maxlength="64" autocapitalize="none" />
       <${Field} label=${t("enrollment.uses")} type="number" min="1" max="10000" required bind=${uses} />
       <${Field} label=${t("enrollment.minutes")} type="number" min="1" max="10080" required bind=${minutes} />
       ${given.fields}
-      <footer><button type="submit">${t("enrollment.make")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }
 
@@ -163,23 +154,13 @@ function NewFleet({ close, done }) {
   const name = useSignal("");
   const serials = useSignal("");
   const given = useGiven();
-  const problem = useSignal(null);
-  async function submit(event) {
-    event.preventDefault();
-    try {
-      done(await api.post("/fleets", { ...given.body(), name: name.value.trim(), serials: list(serials.value) }));
-    } catch (error) {
-      problem.value = error;
-    }
-  }
+  const send = async () => done(await api.post("/fleets", { ...given.body(), name: name.value.trim(), serials: list(serials.value) }));
   return html`<${Dialog} title=${t("enrollment.makeFleet")} close=${close}>
-    <${ProblemBox} problem=${problem.value} />
-    <form onSubmit=${submit}>
+    <${Form} send=${send} action=${t("enrollment.makeFleet")}>
       <${Field} label=${t("enrollment.name")} bind=${name} required maxlength="64" />
       <${Field} label=${t("enrollment.serials")} hint=${t("enrollment.serialsHint")} as="textarea" rows="4" bind=${serials} />
       ${given.fields}
-      <footer><button type="submit">${t("enrollment.makeFleet")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }
 

@@ -1,6 +1,6 @@
 // The lines with which other nodes join: made here, shown once, taken back here.
 import { api } from "../api.js";
-import { ActionButton, Badge, Copyable, Dialog, Field, ProblemBox, Select, confirmed } from "../form.js";
+import { ActionButton, Badge, Copyable, Dialog, Field, Form, Select, confirmed } from "../form.js";
 import { ago, count } from "../format.js";
 import { html, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
@@ -58,23 +58,16 @@ function Making({ close }) {
   const services = useSignal("*");
   const routes = useSignal("*");
   const made = useSignal(null);
-  const problem = useSignal(null);
   const patterns = (text) => text.split(/[\s,]+/).filter(Boolean);
-  const make = async (event) => {
-    event.preventDefault();
-    problem.value = null;
-    try {
-      made.value = await api.post("/join-tokens", {
-        role: role.value,
-        uses: Number(uses.value),
-        ttl_s: Number(minutes.value) * MINUTE_S,
-        services: patterns(services.value),
-        routes: patterns(routes.value),
-      });
-    } catch (error) {
-      problem.value = error;
-    }
-  };
+  async function make() {
+    made.value = await api.post("/join-tokens", {
+      role: role.value,
+      uses: Number(uses.value),
+      ttl_s: Number(minutes.value) * MINUTE_S,
+      services: patterns(services.value),
+      routes: patterns(routes.value),
+    });
+  }
   if (made.value) {
     const command = `gateway join ${made.value.token}${role.value === "central" ? " --role central --url URL" : ""}`;
     return html`<${Dialog} title=${t("federation.madeTitle")} close=${close} wide>
@@ -85,14 +78,12 @@ function Making({ close }) {
     </${Dialog}>`;
   }
   return html`<${Dialog} title=${t("federation.make")} close=${close}>
-    <form onSubmit=${make}>
-      <${ProblemBox} problem=${problem.value} />
+    <${Form} send=${make} action=${t("federation.makeIt")}>
       <${Select} label=${t("federation.role")} bind=${role} options=${[["edge", t("federation.role.edge")], ["central", t("federation.role.central")]]} />
       <${Field} label=${t("federation.uses")} hint=${t("federation.usesHint")} type="number" min="1" max="10000" required bind=${uses} />
       <${Field} label=${t("federation.minutes")} type="number" min="1" max="10080" required bind=${minutes} />
       <${Field} label=${t("federation.mayServe")} hint=${t("federation.patternsHint")} bind=${services} />
       <${Field} label=${t("federation.mayCall")} bind=${routes} />
-      <footer><button type="submit">${t("federation.makeIt")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }

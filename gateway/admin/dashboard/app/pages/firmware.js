@@ -1,6 +1,6 @@
 // Firmware: images for boards, and the rollouts that offer them to devices.
 import { api } from "../api.js";
-import { ActionButton, Badge, Dialog, Field, ProblemBox, Select, Tabs, confirmed, toast } from "../form.js";
+import { ActionButton, Badge, Dialog, Field, Form, Tabs, confirmed, toast } from "../form.js";
 import { ago, bytes, count, when } from "../format.js";
 import { html, useSignal } from "../lib.js";
 import { may } from "../login.js";
@@ -59,32 +59,20 @@ function Images({ start }) {
 function Upload({ close, done }) {
   const [board, version, notes] = [useSignal(""), useSignal(""), useSignal("")];
   const file = useSignal(null);
-  const problem = useSignal(null);
-  const busy = useSignal(false);
-  async function submit(event) {
-    event.preventDefault();
-    busy.value = true;
-    try {
-      const params = { board: board.value.trim(), version: version.value.trim(), notes: notes.value };
-      await api.post("/firmware", file.value, { params, type: "application/octet-stream" });
-      toast(t("firmware.isUploaded"));
-      done();
-      close();
-    } catch (error) {
-      problem.value = error;
-    } finally {
-      busy.value = false;
-    }
+  async function send() {
+    const params = { board: board.value.trim(), version: version.value.trim(), notes: notes.value };
+    await api.post("/firmware", file.value, { params, type: "application/octet-stream" });
+    toast(t("firmware.isUploaded"));
+    done();
+    close();
   }
   return html`<${Dialog} title=${t("firmware.upload")} close=${close}>
-    <${ProblemBox} problem=${problem.value} />
-    <form onSubmit=${submit}>
+    <${Form} send=${send} action=${t("firmware.upload")}>
       <${Field} label=${t("firmware.file")} type="file" required onChange=${(event) => (file.value = event.currentTarget.files[0])} />
       <${Field} label=${t("firmware.board")} hint=${t("firmware.boardHint")} required maxlength="64" pattern="[A-Za-z0-9][A-Za-z0-9._+\\-]*" bind=${board} />
       <${Field} label=${t("firmware.version")} required maxlength="64" pattern="[A-Za-z0-9][A-Za-z0-9._+\\-]*" bind=${version} />
       <${Field} label=${t("firmware.notes")} maxlength="4096" bind=${notes} />
-      <footer><button type="submit" disabled=${busy.value} aria-busy=${busy.value ? "true" : null}>${t("firmware.upload")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }
 
@@ -93,30 +81,22 @@ function Start({ firmware, close }) {
   const percentage = useSignal("10");
   const failures = useSignal("3");
   const minutes = useSignal("10");
-  const problem = useSignal(null);
-  async function submit(event) {
-    event.preventDefault();
-    try {
-      const made = await api.post("/rollouts", {
-        firmware: firmware.id, labels: list(labels.value), groups: list(groups.value), profile: profile.value.trim(),
-        percentage: Number(percentage.value), max_failures: Number(failures.value), confirm_s: Number(minutes.value) * 60,
-      });
-      go("rollout", [made.id]);
-    } catch (error) {
-      problem.value = error;
-    }
+  async function send() {
+    const made = await api.post("/rollouts", {
+      firmware: firmware.id, labels: list(labels.value), groups: list(groups.value), profile: profile.value.trim(),
+      percentage: Number(percentage.value), max_failures: Number(failures.value), confirm_s: Number(minutes.value) * 60,
+    });
+    go("rollout", [made.id]);
   }
   return html`<${Dialog} title=${t("firmware.start", firmware)} close=${close}>
-    <${ProblemBox} problem=${problem.value} />
-    <form onSubmit=${submit}>
+    <${Form} send=${send} action=${t("firmware.rollOut")}>
       <${Field} label=${t("firmware.labels")} hint=${t("firmware.labelsHint")} bind=${labels} />
       <${Field} label=${t("firmware.groups")} hint=${t("firmware.groupsHint")} bind=${groups} />
       <${Field} label=${t("firmware.profile")} hint=${t("firmware.profileHint")} bind=${profile} />
       <${Field} label=${t("firmware.percentage")} hint=${t("firmware.percentageHint")} type="number" min="0.01" max="100" step="any" required bind=${percentage} />
       <${Field} label=${t("firmware.maxFailures")} hint=${t("firmware.maxFailuresHint")} type="number" min="0" max="1000000" required bind=${failures} />
       <${Field} label=${t("firmware.confirm")} type="number" min="1" max="10080" step="any" required bind=${minutes} />
-      <footer><button type="submit">${t("firmware.rollOut")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }
 

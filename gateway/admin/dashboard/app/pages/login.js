@@ -1,6 +1,6 @@
 // Getting in: with name and password, or with the one-time code of a link. Then a password of one's own.
 import { api } from "../api.js";
-import { Field, ProblemBox } from "../form.js";
+import { Field, Form, ProblemBox } from "../form.js";
 import { html, useEffect, useSignal } from "../lib.js";
 import { logIn, me, whoIsIt } from "../login.js";
 import { place } from "../router.js";
@@ -68,24 +68,15 @@ export function PasswordPage() {
 export function NewPassword({ required = true, done = () => {} }) {
   const before = useSignal("");
   const after = useSignal("");
-  const problem = useSignal(null);
-  async function submit(event) {
-    event.preventDefault();
-    try {
-      await api.post("/auth/password", { old_password: before.value || undefined, new_password: after.value });
-      before.value = after.value = "";
-      problem.value = null;
-      await whoIsIt();
-      done();
-    } catch (error) {
-      problem.value = error;
-    }
+  async function send() {
+    await api.post("/auth/password", { old_password: before.value || undefined, new_password: after.value });
+    before.value = after.value = "";
+    await whoIsIt();
+    done();
   }
-  return html`<form onSubmit=${submit}>
-    <${ProblemBox} problem=${problem.value} />
+  return html`<${Form} send=${send} action=${t("login.save")}>
     <input type="text" name="username" autocomplete="username" value=${me.value.id} readonly hidden />
     <${Field} label=${t("login.old")} hint=${required ? null : t("login.oldHint")} bind=${before} type="password" autocomplete="current-password" required=${required} />
     <${Field} label=${t("login.new")} hint=${t("login.newHint")} bind=${after} type="password" autocomplete="new-password" minlength="10" required />
-    <button type="submit">${t("login.save")}</button>
-  </form>`;
+  </${Form}>`;
 }

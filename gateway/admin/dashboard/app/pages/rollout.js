@@ -1,6 +1,6 @@
 // One rollout: how far its devices are, and what can be done about it.
 import { api } from "../api.js";
-import { ActionButton, Badge, Busy, Dialog, Facts, Field, ProblemBox, Select, Switch, confirmed, toast } from "../form.js";
+import { ActionButton, Badge, Busy, Dialog, Facts, Field, Form, ProblemBox, Select, Switch, confirmed, toast } from "../form.js";
 import { ago, bytes, count, duration, when } from "../format.js";
 import { html, useSignal } from "../lib.js";
 import { useLoaded } from "../loading.js";
@@ -80,27 +80,23 @@ function Change({ path, rollout, close, done }) {
   const base = useSignal(rollout);
   const percentage = useSignal(String(rollout.percentage));
   const failures = useSignal(String(rollout.max_failures));
-  const problem = useSignal(null);
-  async function submit(event) {
-    event.preventDefault();
+  async function send() {
     try {
       await api.patch(path, { percentage: Number(percentage.value), max_failures: Number(failures.value) }, { headers: { "if-match": `"${base.value.version}"` } });
       toast(t("firmware.saved"));
       done();
       close();
     } catch (error) {
-      problem.value = error;
       // Who saves again has seen that somebody else was first, and what it is now.
       if (error.status === 412) base.value = await api.get(path).catch(() => base.value);
+      throw error;
     }
   }
   return html`<${Dialog} title=${t("firmware.change")} close=${close}>
-    <${ProblemBox} problem=${problem.value} />
-    ${base.value !== rollout && problem.value && html`<p>${t("firmware.nowIs", { percentage: base.value.percentage, most: base.value.max_failures })}</p>`}
-    <form onSubmit=${submit}>
+    ${base.value !== rollout && html`<p>${t("firmware.nowIs", { percentage: base.value.percentage, most: base.value.max_failures })}</p>`}
+    <${Form} send=${send} action=${t("firmware.save")}>
       <${Field} label=${t("firmware.percentage")} hint=${t("firmware.percentageHint")} type="number" min="0.01" max="100" step="any" required bind=${percentage} />
       <${Field} label=${t("firmware.maxFailures")} type="number" min="0" max="1000000" required bind=${failures} />
-      <footer><button type="submit">${t("firmware.save")}</button></footer>
-    </form>
+    </${Form}>
   </${Dialog}>`;
 }
