@@ -123,6 +123,8 @@ class Seats:
             await settled(page)
             self._pages[user, node] = page
         page = self._pages[user, node]
+        # Not over whatever is where somebody last clicked.
+        await page.mouse.move(0, 0)
         await page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
         await page.emulate_media(color_scheme="light")
         return page
