@@ -70,7 +70,7 @@ run-mqtt: setup
 
 # What pytest makes of the tests' sources it keeps; made beforehand, once, it need not be made by each of its processes.
 test: setup
-	@[ -d tests/__pycache__ ] || $(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & \
+	@[ -d tests/__pycache__ ] || $(BIN)/python -m pytest -p no:cacheprovider --collect-only -qq >/dev/null 2>&1 & \
 	    tools/install-peers; ended=$$?; wait; exit $$ended
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m '$(QUICK)' || $(call ALONE,$(BIN)/python -m pytest)
 	@tools/pure-tests -n $(JOBS) -q -m '$(QUICK)' $(ALIKE) $(DATA_PLANE_TESTS) || $(call ALONE,tools/pure-tests)

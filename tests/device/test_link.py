@@ -151,7 +151,7 @@ async def test_misbehaving_peers_cost_no_memory(compiled: Path, start: Start) ->
     used = []
     async with Peer() as peer:
         program = await start(micropython_compiled(compiled), "battered", peer.url)
-        for _ in range(4):
+        for _ in range(5):
             for misbehave in MISBEHAVIOUR.values():
                 link = await peer.link()
                 await link.accept()
@@ -167,7 +167,8 @@ async def test_misbehaving_peers_cost_no_memory(compiled: Path, start: Start) ->
         link.send(frames.RequestFnf(2, composite("stop"), b""))
         await link.ended()
         await program.finish()
-    assert used[-1] - used[1] <= 512, used
+    # The collector takes what looks like a pointer for one: something may stay for a round, but not for good.
+    assert min(used[3:]) - used[1] <= 512, used
 
 
 async def test_odd_but_legal_peer(interpreter: Interpreter, start: Start) -> None:
