@@ -36,7 +36,7 @@ def make_on(interpreter: Interpreter, root: Path) -> Make:
     (root / "app_a" / "release.py").write_bytes(release("1.2.0", "well"))
     shutil.copy(SDK / "slots.py", root)
     path = (root, FIRMWARE / "host", *interpreter.path)
-    heap = "256k" if interpreter.name == "micropython-py" else "64k"
+    heap = "256k" if interpreter.name == "micropython-py" else "72k"
     board = replace(interpreter, path=path).with_heap(heap)
 
     def make(node: FirmwareNode) -> Rebooting:
