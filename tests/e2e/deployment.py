@@ -1,7 +1,7 @@
 """`compose.yaml` as it stands, brought up under a project name of its own on ports that are free.
 
-`COMPOSE` is the command (default: `docker compose`), `GATEWAY_BASE_IMAGE` what the image is built on. Everything that a
-deployment has made is gone after `remove`, but for the image.
+`COMPOSE` is the command (default: `docker compose`), `GATEWAY_IMAGE` the name that the image gets, `GATEWAY_BASE_IMAGE`
+what it is built on. Everything that a deployment has made is gone after `remove`, but for the image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tests.client.peer import free_port
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "gateway:e2e"
+IMAGE = os.environ.get("GATEWAY_IMAGE") or "gateway:e2e"
 BASE_IMAGE = os.environ.get("GATEWAY_BASE_IMAGE") or "python:3.13-slim-bookworm"
 HEALING_S = 120.0
 CHECKED_EVERY_S = 2
