@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster run-mqtt test lint style types imports documents rules bench soak audit sdk vendor vendor-check image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types imports documents rules bench soak audit sbom sdk vendor vendor-check image compose-lint compose-test build clean help
 
 help:
 	@printf '%s\n' \
@@ -43,7 +43,8 @@ help:
 	  'make setup  .venv with the product and its development tools' \
 	  'make build  wheel and sdist in dist/' \
 	  'make sdk    the device SDK for mip and for pip, in dist/' \
-  'make audit  known vulnerabilities of what the image installs; asks pypi.org' \
+  'make audit  known vulnerabilities of what is shipped; asks pypi.org and npmjs.org' \
+  'make sbom   what the lock pins as CycloneDX, in dist/; the image has its own' \
 	  'make vendor the libraries of the dashboard, from npm, as tools/vendor/ has them; vendor-check compares' \
   'make image  the container image gateway:local' \
 	  'make compose-lint, make compose-test   the compose file, without and with a container engine'
@@ -88,6 +89,8 @@ documents: setup
 	@$(BIN)/python tools/openapi_doc.py --check
 	@$(BIN)/python tools/schema_doc.py --check
 	@$(BIN)/python tools/grafana_dashboards.py --check
+	@tools/lock --check
+	@$(BIN)/python tools/licences_doc.py --check
 	@$(BIN)/python tools/sdk_package.py --check
 	@$(BIN)/python tools/sdk_reference.py --check
 
@@ -113,11 +116,12 @@ build: setup
 # With what is installed here: it is what pyproject.toml asks for.
 	@$(BIN)/python -m build --no-isolation
 
-# A package that the index does not know of is a failure: nothing is known of it then.
+# Exit code 75: somebody was not to be reached, so nothing can be said (docs/release.md).
 audit: setup
-	@$(BIN)/pip install --quiet pip-audit==2.10.1
-	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
-	    -r deploy/requirements.txt -r deploy/build-requirements.txt
+	@$(BIN)/python tools/audit.py
+
+sbom: setup
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python tools/sbom.py
 
 # The device SDK as it is published: for mip, as sources and compiled, and a wheel for CPython.
 sdk: setup
