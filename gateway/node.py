@@ -107,9 +107,13 @@ class Node(Front):
                 self.identity,
                 publish=self.publish,
                 alarm=lambda slug, text: self.log.error("alarm", slug=slug, text=text),
+                wall=self.plane.wall,
                 access=access_rules(config),
                 max_bytes=config.storage.max_bytes,
             )
+            brought = self.control.database.prepared
+            if brought.copy is not None:
+                self.log.info("database brought forward", of_schema=brought.migrated_from, copy=str(brought.copy))
             renewals = Renewals(self.control, time.monotonic, self.plane.wall)
             self.renewal = Renewal(self.services, renewals.answer)
             self.enrolling = Enrolling(self.services, partial(redeemed, self.control))

@@ -12,6 +12,7 @@ by other means: closing any descriptor of it would drop SQLite's own locks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -195,12 +196,39 @@ def _migrated(path: Path, schema: Schema) -> Prepared:
             return Prepared()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         copy = path.with_name(f"{path.name}.schema-{standing}-{stamp}")
-        copy_into(connection, copy)
-        connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection, schema)
-    for older in sorted(path.parent.glob(f"{path.name}.schema-*"))[:-KEPT_COPIES]:
-        older.unlink()
+        try:
+            _copy_kept(connection, path, copy)
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection, schema)
+        except (OSError, sqlite3.Error) as error:
+            # The file is as it was, and the next start makes another one.
+            copy.unlink(missing_ok=True)
+            if _no_room(error):
+                raise StorageError(
+                    f"{path} cannot be brought from schema {standing} to {schema.version}: there is no room for a copy "
+                    f"of it and as much again, {2 * path.stat().st_size >> 10} KiB. It is as it was: free space on the "
+                    "volume and start again",
+                    reason="storage_full",
+                ) from error
+            raise
     return Prepared(migrated_from=standing, copy=copy)
+
+
+def _copy_kept(connection: sqlite3.Connection, path: Path, copy: Path) -> None:
+    """Make the copy from before a migration. Of earlier ones, a few are kept: a start that is killed again and again
+    must not fill the volume."""
+    for unfinished in path.parent.glob(f".{path.name}.schema-*.new*"):
+        unfinished.unlink()
+    copy_into(connection, copy)
+    copies = sorted(path.parent.glob(f"{path.name}.schema-*"), key=lambda each: each.name.rpartition("-")[2])
+    for older in copies[:-KEPT_COPIES]:
+        older.unlink()
+
+
+def _no_room(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return reason_of(error) == "storage_full"
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def copy_into(connection: sqlite3.Connection, copy: Path) -> None:

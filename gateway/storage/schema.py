@@ -1,8 +1,8 @@
 """What a database file has to be: its application id and its numbered migrations.
 
-Migrations are files `0001_what.sql` in a package directory, applied in order, each in one transaction together with
-the number it leads to (`PRAGMA user_version`). They only go forward: a file from a newer program is refused (fault 96).
-Once released, a migration is never edited.
+Migrations are files `0001_what.sql` in a package directory, applied in order, all that a file lacks in one transaction
+together with the number they lead to (`PRAGMA user_version`): it is of the version that it had, or of this program's.
+They only go forward: a file from a newer program is refused (fault 96). Once released, a migration is never edited.
 """
 
 from __future__ import annotations
@@ -61,17 +61,16 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema) -> list[Migration]:
-    """Bring the file to the schema's version; return what was applied. A failed migration leaves nothing of itself."""
-    standing = version_of(connection)
-    applied: list[Migration] = []
-    for migration in schema.migrations[standing:]:
-        # One script, because `executescript` ends whatever transaction was begun before it.
-        script = f"BEGIN IMMEDIATE;\n{migration.script}\n;PRAGMA user_version = {migration.number};\nCOMMIT;"
-        try:
-            connection.executescript(script)
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        applied.append(migration)
-    return applied
+    """Bring the file to the schema's version; return what was applied. Where that fails, nothing was."""
+    lacking = list(schema.migrations[version_of(connection) :])
+    if not lacking:
+        return []
+    # One script, because `executescript` ends whatever transaction was begun before it.
+    steps = "\n;".join(migration.script for migration in lacking)
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{steps}\n;PRAGMA user_version = {schema.version};\nCOMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return lacking
