@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gateway.config import Config
 from gateway.control.certificates import fingerprint
 from gateway.control.identity import Identity
+from gateway.control.members import Member
 from gateway.control.plane import ControlPlane
 from gateway.errors import FederationError
 from gateway.federation import explaining, survey
@@ -137,6 +138,10 @@ class Linking:
     def links_to(self, node_id: str) -> list[dict[str, Any]]:
         """The links to another node, as `LinkView` shows them."""
         return [] if self.membership is None else self.membership.shown(node_id)
+
+    def about(self, member: Member) -> dict[str, Any]:
+        """What a node is said to be, as `PeerView` shows it."""
+        return {} if self.membership is None else survey.about(self.membership.federation, member)
 
     def last_link(self, node_id: str) -> dict[str, Any] | None:
         """When and why the last link to a node ended that has none now; None: it has one, or had none."""

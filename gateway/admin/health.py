@@ -94,6 +94,11 @@ def federation(topology: Mapping[str, Any] | None, now: float) -> Iterator[Reaso
     if gone:
         names = _named([node["name"] for node in gone])
         yield Reason("warning", "node-away", f"{_many(len(gone), 'node')} away: {names}.", "/federation")
+    ahead = [node for node in topology["nodes"] if node["ahead"] and node["place"] in ("itself", "child")]
+    if ahead:
+        names = _named([f"{node['name']} ({node['version']})" for node in ahead])
+        text = f"{_many(len(ahead), 'edge')} newer than the central node: {names}. Central nodes are upgraded first."
+        yield Reason("warning", "edge-ahead", text, "/federation")
 
 
 def links(figures: Iterable[LinkFigures]) -> Iterator[Reason]:

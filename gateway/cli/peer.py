@@ -15,6 +15,8 @@ from gateway.cli.topology import measured
 COLUMNS = (
     Column("NAME", "name"),
     Column("ROLE", "role"),
+    Column("VERSION", "version"),
+    Column("DEVICES", "devices"),
     Column("LINKS", lambda peer: str(_links(peer))),
     Column("ROUTES IN", lambda peer: sum(link["routes_in"] for link in peer["links"])),
     Column("RTT", lambda peer: str(_rtt(peer))),

@@ -86,7 +86,13 @@ def tree(found: Document) -> list[str]:
 
 
 def _node(node: Document) -> str:
-    return printable(f"{node['name']} ({node['role']})")
+    """A node of before tells neither its version nor how many devices it has."""
+    parts = [node["role"]]
+    if node.get("version"):
+        parts.append(f"{node['version']}, newer than its central node" if node.get("ahead") else node["version"])
+    if node.get("devices") is not None:
+        parts.append(f"{node['devices']} device{'' if node['devices'] == 1 else 's'}")
+    return printable(f"{node['name']} ({', '.join(parts)})")
 
 
 def _links(links: dict[str, list[Document]], node: Document) -> str:

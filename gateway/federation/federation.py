@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from gateway import __version__
 from gateway.errors import NotPermitted, RejectedSetup
 from gateway.federation import interests, items
 from gateway.federation.answers import Answers, as_json
+from gateway.federation.census import Census
 from gateway.federation.claims import Claims
 from gateway.federation.feed import Feed
 from gateway.federation.interests import Asked, Interests, Key, key_of
@@ -56,10 +58,12 @@ _log = structlog.get_logger("gateway.federation")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Times in seconds. `accept_services`, `accept_calls`: what a parent or peer may offer here, and call."""
+    """Times in seconds. `version`: what this node says that it runs. `accept_services`, `accept_calls`: what a parent
+    or peer may offer here, and call."""
 
     role: str = EDGE
     name: str = ""
+    version: str = __version__
     keepalive_s: float = 0.5
     silence_s: float = 1.75
     connect_timeout_s: float = 2.0
@@ -110,6 +114,7 @@ class Federation:
         self._asked = Asked()
         self._asking: dict[Key, list[Callable[[], None]]] = {}
         self.claims = Claims(plane, self.told, self._tell_claimed)
+        self.census = Census(self)
         self._ticking: asyncio.TimerHandle | None = None
         services.offer("routes", FrameType.REQUEST_STREAM, self._routes)
         services.offer("link", FrameType.REQUEST_RESPONSE, self._link)
@@ -121,6 +126,7 @@ class Federation:
     def stop(self) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
+        self.census.stop()
         self._unsubscribe()
         for link in self.links.values():
             link.stop()
@@ -176,7 +182,6 @@ class Federation:
             _log.info("link up", node=name, kind=link.kind)
             self.changed(link)
             self.up(link)
-            self._nodes_changed(link)
         return link
 
     def up(self, link: Link) -> None:
@@ -191,13 +196,14 @@ class Federation:
         """It is known who is at the other end of a link, or whether it is in use."""
         if self.shared is not None:
             self.shared.link_changed(link)
+        self._nodes_changed(link)
 
     def _gone(self, link: Link) -> None:
         if self.shared is not None:
             self.shared.link_gone(link)
 
     def _nodes_changed(self, link: Link) -> None:
-        """A child has come or gone: who reaches it through here hears of that."""
+        """A child has come, gone or said what it is: who reaches it through here hears of that."""
         if link.side == DOWNLINK:
             for other in self.links.values():
                 if other.feed is not None and other is not link:
@@ -361,16 +367,9 @@ class Federation:
             link.feed.stop()
         wanted = Interests() if link.side == PEER and exchange.data == _HAS_TABLE else link.interests
         link.feed = Feed(
-            exchange, self.loop, self._as_told, lambda: self._nodes(link), lambda: self._state(link), wanted
+            exchange, self.loop, self._as_told, lambda: self.census.nodes(link), lambda: self._state(link), wanted
         )
         return link.feed
-
-    def _nodes(self, link: Link) -> list[tuple[bytes, str]]:
-        """The nodes that this link's other end reaches through here and must know by name."""
-        if link.side == DOWNLINK:
-            return []
-        below = [other for other in self.links.values() if other.side == DOWNLINK and other is not link]
-        return [pair for other in below for pair in other.intake.names.items()]
 
     def _state(self, link: Link) -> Tags:
         if link.side != UPLINK:
@@ -433,6 +432,7 @@ class Federation:
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(self.options.keepalive_s, self._tick)
         now = self.plane.monotonic()
+        self.census.tick(now)
         for link in list(self.links.values()):
             link.ping()
             link.judge()

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.federation import items
 from gateway.federation.interests import Interests
-from gateway.federation.items import Told
+from gateway.federation.items import About, Told
 from gateway.forwarding.exchange import Exchange
 from gateway.forwarding.links import DOWNLINK, LOCAL, MAY_GO
 from gateway.forwarding.plane import Plane
@@ -32,14 +32,15 @@ A_TURN: Final = 2048
 
 
 class Feed:
-    """One subscription of `gateway.routes` by a node. `tell` says how a route is told; None: not at all."""
+    """One subscription of `gateway.routes` by a node. `tell` says how a route is told; None: not at all. `nodes`: of
+    which nodes it is told what they are, with their names; this one has none."""
 
     def __init__(
         self,
         exchange: Exchange,
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Route], Told | None],
-        nodes: Callable[[], list[tuple[bytes, str]]],
+        nodes: Callable[[], dict[bytes, tuple[str | None, About]]],
         state: Callable[[], Tags],
         interests: Interests | None,
     ) -> None:
@@ -52,7 +53,7 @@ class Feed:
         self._state = state
         self._interests = interests
         self._told: dict[bytes, int] = {}
-        self._told_nodes: dict[bytes, str] = {}
+        self._told_nodes: dict[bytes, tuple[str | None, About]] = {}
         self._told_state: Tags = ()
         self._digest = 0
         self._number = 0
@@ -110,7 +111,7 @@ class Feed:
         self._soon()
 
     def nodes_changed(self) -> None:
-        """Nodes have come or gone that the other side must know by name."""
+        """Nodes have come or gone that the other side must know by name, or are something else now."""
         self._soon()
 
     def want(self, routes: list[Route]) -> None:
@@ -190,12 +191,12 @@ class Feed:
             self._send(told.frame())
 
     def _tell_nodes(self) -> None:
-        standing = dict(self._nodes())
-        gone = dict.fromkeys(self._told_nodes.keys() - standing.keys(), "")
-        for node, name in (standing | gone).items():
-            if self._told_nodes.get(node) != name:
-                self._told_nodes[node] = name
-                self._send(BrokerInfo(node, self._now_ms(), ((items.NAME, name),)))
+        standing = self._nodes()
+        gone = dict.fromkeys(self._told_nodes.keys() - standing.keys(), ("", About()))
+        for node, known in (standing | gone).items():
+            if self._told_nodes.get(node) != known:
+                self._told_nodes[node] = known
+                self._send(items.node_info(node, self._now_ms(), *known))
         for node in gone:
             del self._told_nodes[node]
         state = self._state()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from gateway.errors import FrameError
 from gateway.federation import items
 from gateway.federation.claims import Claims
-from gateway.federation.items import Told
+from gateway.federation.items import About, Told
 from gateway.forwarding.connection import Connection
 from gateway.forwarding.links import LOCAL
 from gateway.routing.route import Route
@@ -35,9 +35,10 @@ class Mismatch(Broken):
 
 
 class Intake:
-    """`names`: of the nodes behind the link, by id. `active`: whether its routes are for use. `whole`: everything that
-    holds has been told once. `said_active`, `epoch`: whether the child says that this is its uplink, and which of its
-    lives it is in (0: it has not been told). `claims` knows which of two routes with one id stands."""
+    """`names`: of the nodes behind the link, by id; `about`: what they are said to be. `active`: whether its routes are
+    for use. `whole`: everything that holds has been told once. `said_active`, `epoch`: whether the child says that this
+    is its uplink, and which of its lives it is in (0: it has not been told). `claims` knows which of two routes with
+    one id stands."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Intake:
     ) -> None:
         self.connection = connection
         self.names: dict[bytes, str] = {node: name}
+        self.about: dict[bytes, About] = {}
         self.active = active
         self.whole = False
         self.said_active = False
@@ -235,3 +237,6 @@ class Intake:
                 self.names[info.broker_id] = said[items.NAME]
             else:
                 self.names.pop(info.broker_id, None)
+                self.about.pop(info.broker_id, None)
+        if items.VERSION in said:
+            self.about[info.broker_id] = About.of(said)

@@ -4,7 +4,8 @@
                | ROUTE_REMOVE    one that is not any more
                | BROKER_INFO     a node behind this one, with an empty name when it is not any more; with the tag
                                  `digest`, what all of it must add up to by now; with the tag `state`, whether this
-                                 link is in use, and the `epoch` of the child's life
+                                 link is in use, and the `epoch` of the child's life; with `version` and `devices`,
+                                 what a node is, the teller itself or one behind it (`About`)
 
 The digest does not depend on the order: the exclusive or of one hash a route, so each side keeps it as routes come and
 go. Knows no link and no table.
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from gateway.errors import FrameError
 from gateway.policy.principal import Kind
@@ -26,11 +29,30 @@ from gateway.wire.brokering import MAX_TAG_BYTES, BrokerInfo, RouteJoin, RouteRe
 KIND = "x.gateway.kind"
 DIGEST, COUNT, STATE, EPOCH, NAME = "digest", "routes", "state", "epoch", "name"
 ACTIVE, STANDBY = "active", "standby"
+VERSION, DEVICES = "version", "devices"
 
 _NUMBER = struct.Struct(">Q")
 _IMPLICIT = frozenset({SUB, ROUTE_ID, SERVICE_NAME, KIND})
 
+#: Digits of a count that is believed.
+_COUNT_DIGITS: Final = 9
+
 Item = RouteJoin | RouteRemove | BrokerInfo
+
+
+class About(NamedTuple):
+    """What a node is said to be: the version that it runs, and how many devices are connected to it; a node of before
+    says neither."""
+
+    version: str | None = None
+    devices: int | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, str]) -> About:
+        """What tags say; a count that is none is left out."""
+        devices = said.get(DEVICES, "")
+        fits = devices.isascii() and devices.isdecimal() and len(devices) <= _COUNT_DIGITS
+        return cls(said.get(VERSION), int(devices) if fits else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +121,13 @@ def decode(data: bytes) -> tuple[int, Item]:
 
 def digest_info(node: bytes, now_ms: int, digest: int, count: int) -> BrokerInfo:
     return BrokerInfo(node, now_ms, ((DIGEST, f"{digest:016x}"), (COUNT, str(count))))
+
+
+def node_info(node: bytes, now_ms: int, name: str | None, about: About) -> BrokerInfo:
+    """A node behind the teller, with an empty name when it is not any more; without a name the teller itself."""
+    tags: list[tuple[str, str]] = [] if name is None else [(NAME, name)]
+    if about.version is not None:
+        tags.append((VERSION, about.version))
+    if about.devices is not None:
+        tags.append((DEVICES, str(about.devices)))
+    return BrokerInfo(node, now_ms, tuple(tags))

@@ -207,7 +207,8 @@ class Link:
         """The other side has said who it is."""
         self.node = node
         self.name = name
-        self.intake.names = {node: name}
+        self.intake.names.pop(b"", None)
+        self.intake.names[node] = name
         connection = self.connection
         connection.renewed(replace(connection.principal, subject=name), b"")
 

@@ -6,12 +6,15 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.control.members import Member
+from gateway.control.members import CENTRAL, Member
+from gateway.federation.census import UNKNOWN
+from gateway.federation.releases import is_newer
 from gateway.forwarding.links import DOWNLINK, PEER, UPLINK
 from gateway.observe.links import LinkFigures, TableFigures
 
 if TYPE_CHECKING:
     from gateway.federation.federation import Federation
+    from gateway.federation.items import About
     from gateway.federation.link import Link
     from gateway.federation.table.shared import TableStatus
 
@@ -106,6 +109,7 @@ def _place(
             place = "standby parent"
     else:
         place = "behind" if via is not None else "apart"
+    about = _said_over(link or via, node) if place != "itself" else federation.census.about
     return {
         "id": member.id,
         "name": member.name,
@@ -113,9 +117,36 @@ def _place(
         "place": place,
         "via": None if via is None or link is not None else _text(via.node),
         "urls": list(member.urls),
+        "version": about.version,
+        "devices": about.devices,
+        "ahead": member.role != CENTRAL and _is_ahead(federation, about, place, via),
         "down_since": None if ended is None or link is not None else ended.at,
         "why": "" if ended is None or link is not None else ended.why,
     }
+
+
+def about(federation: Federation, member: Member) -> dict[str, Any]:
+    """What a node is said to be, by itself sooner than by others, as `_place` shows it."""
+    node = uuid.UUID(member.id).bytes
+    telling = [link for link in _outward(federation) if node in link.intake.about]
+    direct = {link.node: link for link in telling}
+    behind = {} if node in direct or not telling else {node: telling[0]}
+    shown = _place(federation, node, member, direct, behind)
+    return {name: shown[name] for name in ("version", "devices", "ahead")}
+
+
+def _said_over(link: Link | None, node: bytes) -> About:
+    return UNKNOWN if link is None else link.intake.about.get(node, UNKNOWN)
+
+
+def _is_ahead(federation: Federation, about: About, place: str, via: Link | None) -> bool:
+    """Whether an edge is newer than the central node that it is linked to."""
+    if place == "child":
+        central = federation.census.about
+    else:
+        link = via if place == "behind" else federation.uplink if place == "itself" else None
+        central = UNKNOWN if link is None else _said_over(link, link.node)
+    return is_newer(about.version or "", central.version or "")
 
 
 def figures(federation: Federation) -> list[LinkFigures]:

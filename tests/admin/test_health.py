@@ -44,8 +44,20 @@ def test_readiness_and_alarms() -> None:
 
 
 def topology(down_since: float | None, *nodes: tuple[str, str, float | None]) -> dict[str, Any]:
-    shown = [{"name": name, "place": place, "down_since": since} for name, place, since in nodes]
+    shown = [{"name": name, "place": place, "down_since": since, "ahead": False} for name, place, since in nodes]
     return {"uplink_down_since": down_since, "nodes": shown}
+
+
+def test_edges_newer_than_their_central_node() -> None:
+    """Each node speaks of itself and its own children; what is behind another is that one's to say."""
+    found = topology(
+        None, ("central", "itself", None), ("e1", "child", None), ("e2", "child", None), ("e3", "behind", None)
+    )
+    for node in found["nodes"][1:]:
+        node |= {"ahead": node["name"] != "e2", "version": "0.10.0"}
+    (reason,) = health.federation(found, NOW)
+    assert (reason.severity, reason.slug, reason.page) == ("warning", "edge-ahead", "/federation")
+    assert reason.text == "1 edge is newer than the central node: e1 (0.10.0). Central nodes are upgraded first."
 
 
 def test_nodes_and_links() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from playwright.async_api import Page, Route, expect
 
+from gateway import __version__
 from tests.browser.conftest import Seats
 from tests.browser.town import CENTRAL, EDGE
 from tests.browser.visitor import settled, show
@@ -32,6 +33,8 @@ async def test_the_topology_says_the_same_in_its_drawing_and_its_tables(seats: S
     await expect(drawing).to_have_accessible_name(re.compile("3 things, 2 lines"))
     await expect(links.get_by_role("row", name=re.compile(f"{EDGE} – {CENTRAL}.*in use"))).to_be_visible()
     await expect(nodes.get_by_role("row", name=re.compile("MQTT broker.*connected"))).to_be_visible()
+    for name in (CENTRAL, EDGE):
+        await expect(nodes.get_by_role("row", name=re.compile(f"{name}.*{re.escape(__version__)}"))).to_be_visible()
     await nodes.get_by_role("button", name=CENTRAL).press("Enter")
     details = page.get_by_role("region", name=CENTRAL)
     await details.get_by_role("button", name="Measure").press("Enter")

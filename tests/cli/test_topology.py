@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gateway import __version__
 from gateway.cli.topology import tree
 from tests.cli.conftest import Shell
 from tests.cli.test_device import here
@@ -69,6 +70,24 @@ def test_of_an_edge() -> None:
     assert tree(cut)[0].startswith("↑ no uplink since 2026-01-0")
 
 
+def test_what_nodes_tell_of_themselves() -> None:
+    """One of before tells nothing."""
+    found = {
+        **FINE,
+        "nodes": [
+            node("central", "itself", "central", version="0.9.1", devices=0, ahead=False),
+            node("edge-1", "child", version="0.10.0", devices=1, ahead=True),
+            node("edge-2", "child", version=None, devices=None, ahead=False),
+        ],
+        "links": [],
+    }
+    assert tree(found) == [
+        "● central (central, 0.9.1, 0 devices)  this node",
+        "↓ edge-1 (edge, 0.10.0, newer than its central node, 1 device)",
+        "↓ edge-2 (edge)",
+    ]
+
+
 def test_what_is_not_known() -> None:
     found = {
         **FINE,
@@ -86,7 +105,7 @@ async def test_of_a_node_that_stands_alone(here: Shell) -> None:
     shown = json.loads((await here.run("topology", "-o", "json")).out)
     ((itself,), links) = shown["nodes"], shown["links"]
     assert (itself["place"], links) == ("itself", [])
-    assert (await here.run("topology")).out.decode() == f"● {itself['name']} (edge)  this node\n"
+    assert (await here.run("topology")).out.decode() == f"● {itself['name']} (edge, {__version__})  this node\n"
     said = await here.run("latency", itself["name"], itself["id"], "-n", "1")
     assert (said.code, said.out) == (1, b"unreachable: this node stands alone\n")
     nobody = await here.run("latency", itself["name"], "nobody")

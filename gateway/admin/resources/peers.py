@@ -53,12 +53,17 @@ class LinkView(Shown):
 
 
 class PeerView(Shown):
-    """`urls`: where edges dial a central node. `services`, `routes`: what it may serve and call here. `down_since`,
-    `why`: of one whose last link has gone."""
+    """`version`, `devices`: what the node tells of itself; null where it does not, as one that is away or of an older
+    version. `ahead`: an edge that is newer than the central node that it is linked to. `urls`: where
+    edges dial a central node. `services`, `routes`: what it may serve and call here. `down_since`, `why`: of one whose
+    last link has gone."""
 
     id: str
     name: str
     role: str
+    version: str | None = None
+    devices: int | None = None
+    ahead: bool = False
     urls: list[str]
     services: list[str]
     routes: list[str]
@@ -234,6 +239,7 @@ def _view(here: Context, member: Member) -> PeerView:
         id=member.id,
         name=member.name,
         role=member.role,
+        **here.node.links.about(member),
         urls=list(member.urls),
         services=list(member.services),
         routes=list(member.routes),

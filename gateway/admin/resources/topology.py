@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gateway import __version__
 from gateway.admin.access import Operations
 from gateway.admin.context import Context, Here
 from gateway.admin.problem import Problem
@@ -18,7 +19,9 @@ operations = Operations("topology", "federation")
 
 class NodeInTopology(Shown):
     """`place`: what it is to this node; `behind` is linked to the node `via`, `apart` to none that this node knows.
-    `down_since`, `why`: of a node whose link has gone and that is linked no more."""
+    `version`, `devices`: what the node tells of itself, the second within seconds; null where it does not, as one of an
+    older version. `ahead`: an edge that is newer than the central node that it is linked to. `down_since`, `why`: of a
+    node whose link has gone and that is linked no more."""
 
     id: str
     name: str
@@ -26,6 +29,9 @@ class NodeInTopology(Shown):
     place: Literal["itself", "parent", "standby parent", "child", "peer", "behind", "apart"]
     via: str | None = None
     urls: tuple[str, ...] = ()
+    version: str | None = None
+    devices: int | None = None
+    ahead: bool = False
     down_since: MaybeTime = None
     why: str = ""
 
@@ -109,6 +115,7 @@ async def get_topology(here: Here) -> Any:
     found, table = here.node.links.topology(), here.node.links.table()
     if found is None:
         alone = {"id": here.identity.node_id, "name": here.plane.node, "role": "edge", "place": "itself"}
+        alone["version"] = __version__
         found = {"node": here.identity.node_id, "uplink_down_since": None, "nodes": [alone], "links": []}
     return TopologyView(
         at=moment(here.plane.wall()),

@@ -16,7 +16,7 @@ const SHAPES = { central: "hexagon", edge: "round-rectangle", broker: "diamond" 
 
 /**
  * `{nodes, links}` of what /topology, /mqtt/bridges and /devices/summary say. A node: {id, label, kind, place, tone, state,
- * devices?, routes?, raw}; a link: {id, source, target, kind, tone, state, rate, unit, raw}. `before`: the answer before this one, of which
+ * version?, devices?, routes?, raw}; a link: {id, source, target, kind, tone, state, rate, unit, raw}. `before`: the answer before this one, of which
  * rates are made.
  */
 export function graphOf(found, before) {
@@ -29,8 +29,9 @@ export function graphOf(found, before) {
     label: node.name,
     kind: node.role === "central" ? "central" : "edge",
     place: node.place,
-    // Devices are never nodes of their own: so many are online here, so many routes are at another node.
-    devices: node.place === "itself" ? devices?.online : undefined,
+    version: node.version ?? undefined,
+    // Devices are never nodes of their own: so many are connected there. A node that stands alone tells nobody.
+    devices: node.devices ?? (node.place === "itself" ? devices?.online : undefined),
     routes: told.get(node.id),
     raw: node,
     ...nodeState(node, topology, unheard),
@@ -76,8 +77,9 @@ const sum = (table) => Object.values(table).reduce((total, each) => total + each
 const perSecond = (now, then, seconds) => (then === undefined || seconds <= 0 ? null : Math.max(0, now - then) / seconds);
 
 function nodeState(node, topology, unheard) {
+  if (node.place === "itself" && topology.uplink_down_since) return { tone: "bad", state: t("topology.state.noUplink") };
+  if (node.ahead) return { tone: "warn", state: t("topology.state.ahead") };
   if (node.place === "itself") {
-    if (topology.uplink_down_since) return { tone: "bad", state: t("topology.state.noUplink") };
     return { tone: "ok", state: t("topology.state.itself") };
   }
   if (unheard.has(node.id)) return { tone: "warn", state: t("topology.state.unheard") };

@@ -85,12 +85,20 @@ function StateOf({ peer }) {
   return html`<${Badge} tone=${tone}>${text}</${Badge}>`;
 }
 
+/** What a node runs; one that is away, or of before, tells nothing. */
+function Release({ peer }) {
+  if (peer.ahead) return html`<${Badge} tone="warn">${t("federation.ahead", { version: peer.version })}</${Badge}>`;
+  return peer.version ?? t("federation.unknown");
+}
+
 function Peers() {
   const sort = useSignal("name");
   const ticks = useTicks(LOOK_MS);
   const columns = [
     { key: "name", label: t("federation.name"), sort: "name", cell: (peer) => html`<a href=${link("federation", [peer.id])}>${peer.name}</a>` },
     { key: "role", label: t("federation.role"), cell: (peer) => t(`federation.role.${peer.role}`) },
+    { key: "version", label: t("federation.release"), cell: (peer) => html`<${Release} peer=${peer} />` },
+    { key: "devices", label: t("federation.devices"), number: true, cell: (peer) => count(peer.devices) },
     { key: "state", label: t("federation.state"), cell: (peer) => html`<${StateOf} peer=${peer} />` },
     { key: "rtt", label: t("federation.rtt"), number: true, cell: (peer) => milliseconds(bestLink(peer)?.rtt_ms) },
     { key: "lag", label: t("federation.lag"), number: true, cell: (peer) => count(bestLink(peer)?.lag) },
@@ -134,6 +142,8 @@ function Known({ peer, reload }) {
       rows=${[
         [t("federation.state"), html`<${StateOf} peer=${peer} />`],
         [t("federation.role"), t(`federation.role.${peer.role}`)],
+        [t("federation.release"), html`<${Release} peer=${peer} />`],
+        [t("federation.devices"), count(peer.devices)],
         [t("federation.urls"), peer.urls.join(", ") || undefined],
         [t("federation.mayServe"), peer.services.join(", ") || t("federation.none")],
         [t("federation.mayCall"), peer.routes.join(", ") || t("federation.none")],

@@ -23,10 +23,12 @@ export function Details({ item, names, graph, close }) {
   </section>`;
 }
 
-function nodeFacts({ raw, place, kind, routes }, names) {
+function nodeFacts({ raw, place, kind, version, devices, routes }, names) {
   return [
     [t("topology.kind"), t(`topology.kind.${kind}`)],
     [t("topology.place"), raw.via ? t("topology.via", { name: names.get(raw.via) ?? raw.via }) : t(`topology.place.${place}`)],
+    [t("topology.version"), version ?? t("topology.unknown")],
+    [t("topology.online"), devices === undefined ? undefined : count(devices)],
     [t("topology.told"), routes === undefined ? undefined : count(routes)],
     [t("topology.urls"), raw.urls.length ? raw.urls.join(", ") : undefined],
     [t("topology.down"), raw.down_since ? `${when(raw.down_since)} (${ago(raw.down_since)})` : undefined],

@@ -96,6 +96,7 @@ function Nodes({ nodes, choose, chosen }) {
     { key: "kind", label: t("topology.kind"), cell: (node) => t(`topology.kind.${node.kind}`) },
     { key: "place", label: t("topology.place"), cell: (node) => t(`topology.place.${node.place}`) },
     { key: "state", label: t("topology.state"), cell: (node) => html`<${Badge} tone=${node.tone}>${node.state}</${Badge}>` },
+    { key: "version", label: t("topology.version"), cell: (node) => node.version ?? (node.kind === "broker" ? "" : t("topology.unknown")) },
     { key: "devices", label: t("topology.online"), number: true, cell: (node) => count(node.devices) },
     { key: "routes", label: t("topology.told"), number: true, cell: (node) => count(node.routes) },
   ];
