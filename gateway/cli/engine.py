@@ -58,6 +58,7 @@ def init(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what nodes are to be allowed; make nothing.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print what nodes are to be allowed.")] = False,
 ) -> None:
     """Make the bucket, as the administrator whose key is given, and print what nodes are to be allowed.
 
@@ -78,7 +79,8 @@ def init(
         )
         for remark in bucket.remarks(info):
             typer.echo(f"  ‼ {remark}", err=True)
-    typer.echo(bucket.users(settings.federation.bucket, nodes, administrator), nl=False)
+    if not quiet:
+        typer.echo(bucket.users(settings.federation.bucket, nodes, administrator), nl=False)
 
 
 def check(data: target.Data = None, config: ConfigFile = None, output: TextOrJson = "text") -> None:

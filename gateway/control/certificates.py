@@ -62,8 +62,13 @@ def issue_listener(
     authority: x509.Certificate,
     authority_key: EllipticCurvePrivateKey,
     now: float,
+    *,
+    days: int = LISTENER_DAYS,
+    dials: bool = False,
 ) -> x509.Certificate:
-    """A server certificate for these host names and addresses, valid from a day ago (clocks differ) for 397 days.
+    """A server certificate for these host names and addresses, valid from a day ago (clocks differ) for so many days.
+
+    `dials`: who holds it shows it as a client, too.
 
     Raises:
         ConfigError: a name is neither a host name nor an address.
@@ -76,10 +81,10 @@ def issue_listener(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=LISTENER_DAYS))
+        .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_purposes(dials)), critical=False)
         .add_extension(_alternative_names(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -126,6 +131,10 @@ def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:
 def is_host_name(name: str) -> bool:
     """Whether a certificate can be issued for this host name."""
     return _ascii_host(name) is not None
+
+
+def _purposes(dials: bool) -> list[x509.ObjectIdentifier]:
+    return [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if dials else [])]
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

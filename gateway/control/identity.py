@@ -60,6 +60,7 @@ from gateway.errors import StorageError
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, TOKEN_TYPE, VerificationKey, mint
 
+IDENTITY = "identity"
 NODE_ID = "node-id"
 SIGNING_KEY = "signing-key.pem"
 AUTHORITY_KEY = "ca-key.pem"
@@ -92,7 +93,7 @@ class Identity:
         """
         moment = time.time() if now is None else now
         wanted = None if names is None else (*_own_names(), *names)
-        directory = data / "identity"
+        directory = data / IDENTITY
         try:
             _prepare(data)
             with _locked(data / "identity.lock"):
@@ -156,7 +157,7 @@ class Identity:
                 if only_if_due and not needs_renewal(current, None, authority, now):
                     return False
                 content = _listener(certificate_names(current), authority, authority_key, now)
-                _write(self.directory / LISTENER, content)
+                write(self.directory / LISTENER, content)
                 return True
         except OSError as error:
             raise StorageError(f"{error.filename or self.directory}: {error.strerror or error}") from error
@@ -247,12 +248,12 @@ def _create(directory: Path, names: Iterable[str], now: float) -> None:
     # What a start that was killed left here was never in use.
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    _write(unfinished / NODE_ID, node_id.encode() + b"\n")
-    _write(unfinished / SIGNING_KEY, _pem(Ed25519PrivateKey.generate()))
-    _write(unfinished / AUTHORITY_KEY, _pem(authority_key))
-    _write(unfinished / AUTHORITY, authority.public_bytes(Encoding.PEM), 0o644)
-    _write(unfinished / AUTHORITY_DER, authority.public_bytes(Encoding.DER), 0o644)
-    _write(unfinished / LISTENER, _listener(names, authority, authority_key, now))
+    write(unfinished / NODE_ID, node_id.encode() + b"\n")
+    write(unfinished / SIGNING_KEY, pem(Ed25519PrivateKey.generate()))
+    write(unfinished / AUTHORITY_KEY, pem(authority_key))
+    write(unfinished / AUTHORITY, authority.public_bytes(Encoding.PEM), 0o644)
+    write(unfinished / AUTHORITY_DER, authority.public_bytes(Encoding.DER), 0o644)
+    write(unfinished / LISTENER, _listener(names, authority, authority_key, now))
     unfinished.rename(directory)
     _sync(directory.parent)
 
@@ -281,7 +282,7 @@ def _maintain(directory: Path, names: Iterable[str] | None, now: float) -> None:
         raise _damaged(directory / AUTHORITY, f"is not the certificate of {AUTHORITY_KEY}")
     der = authority.public_bytes(Encoding.DER)
     if not (directory / AUTHORITY_DER).exists() or _content(directory / AUTHORITY_DER) != der:
-        _write(directory / AUTHORITY_DER, der, 0o644)
+        write(directory / AUTHORITY_DER, der, 0o644)
     listener = directory / LISTENER
     due = True
     present: tuple[str, ...] = ()
@@ -293,7 +294,7 @@ def _maintain(directory: Path, names: Iterable[str] | None, now: float) -> None:
         present = certificate_names(certificate)
     if due:
         wanted = names if names is not None else present or _own_names()
-        _write(listener, _listener(wanted, authority, authority_key, now))
+        write(listener, _listener(wanted, authority, authority_key, now))
 
 
 def _listener(
@@ -301,14 +302,14 @@ def _listener(
 ) -> bytes:
     key = new_key()
     certificate = issue_listener(key, names, authority, authority_key, now)
-    return _pem(key) + certificate.public_bytes(Encoding.PEM)
+    return pem(key) + certificate.public_bytes(Encoding.PEM)
 
 
-def _pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
+def pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Put the whole file there in one step that outlives a power cut, or leave the old one."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)

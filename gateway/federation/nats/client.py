@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from random import Random
 from typing import Any
 
 from gateway.errors import FederationError
+from gateway.federation.nats.credentials import Nkey
 from gateway.federation.table.names import token
 from gateway.federation.table.store import Unanswered, Unavailable
 
@@ -259,11 +259,17 @@ class NatsClient:
 
         connection = Client()
         options = self.options
-        if options.nkey_file is not None and not os.access(options.nkey_file, os.R_OK):
-            raise FederationError(
-                f"the node's credential {options.nkey_file} (federation.nats_nkey_file) cannot be read",
-                reason="engine_denied",
-            )
+        nkey = None
+        if options.nkey_file is not None:
+            try:
+                nkey = Nkey.read(options.nkey_file)
+            except FederationError as error:
+                raise FederationError(
+                    f"this node's credential for the engine (federation.nats_nkey_file): {error.text}",
+                    reason="engine_denied",
+                ) from None
+            # The library takes the public part from a seed that it reads itself, and from nowhere else.
+            connection._public_nkey = nkey.public_key
         try:
             async with asyncio.timeout(10 * CONNECT_S):
                 await connection.connect(
@@ -280,7 +286,7 @@ class NatsClient:
                     max_outstanding_pings=2,
                     pending_size=8 * 1024 * 1024,
                     inbox_prefix=options.inbox.encode(),
-                    nkeys_seed=None if options.nkey_file is None else str(options.nkey_file),
+                    signature_cb=None if nkey is None else nkey.sign,
                     tls=options.tls,
                     skip_subject_validation=True,
                 )
