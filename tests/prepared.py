@@ -7,7 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from gateway.control.backups import DATABASE
+from gateway.control.archive import DATABASE
 from gateway.control.identity import Identity
 from gateway.control.plane import schema
 from gateway.storage.file import prepare

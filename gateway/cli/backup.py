@@ -37,6 +37,10 @@ def create(
         Path | None,
         typer.Option("--to", help="Write a copy into this directory, too: elsewhere is where it helps."),
     ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=1, help="Delete older ones than the newest so many, on the node and in --to."),
+    ] = None,
 ) -> None:
     """Back up a running node. It goes on working meanwhile.
 
@@ -46,7 +50,19 @@ def create(
     if to is not None and not call.dry_run:
         to.mkdir(parents=True, exist_ok=True, mode=0o700)
         call.api.download(f"/backups/{answer['id']}/download", to / answer["id"])
+    if keep is not None and not call.dry_run:
+        _prune(call, keep, to)
     call.done(f"{(to or Path('backups')) / answer['id']}, {answer['bytes']} bytes", answer)
+
+
+def _prune(call: Change, keep: int, to: Path | None) -> None:
+    from gateway.control.backups import NAME
+
+    for older in list(call.api.entries("/backups", 0))[keep:]:
+        call.send("DELETE", f"/backups/{older['id']}")
+    copies = [] if to is None else sorted(path for path in to.iterdir() if NAME.fullmatch(path.name))
+    for older_copy in copies[:-keep]:
+        older_copy.unlink()
 
 
 def ls(call: Listing) -> None:
@@ -56,7 +72,7 @@ def ls(call: Listing) -> None:
 
 def verify(file: File, output: Output = "table") -> None:
     """Say whether a backup is whole and could be restored; ends with 1 when not. Needs no node."""
-    from gateway.control.backups import verify_archive
+    from gateway.control.archive import verify_archive
     from gateway.control.plane import schema
 
     check = verify_archive(file, schema())
@@ -67,11 +83,11 @@ def verify(file: File, output: Output = "table") -> None:
 def restore(call: Change, file: File) -> None:
     """Put a backup into the data directory of --data. The node must be stopped; what was there is kept beside it."""
     from gateway.cli.data_directory import data_directory
-    from gateway.control.backups import restore_archive, verify_archive
+    from gateway.control.archive import restore_archive, verify_archive
     from gateway.control.plane import schema
 
     data = data_directory(call.named_data)
-    check = verify_archive(file, schema())
+    check = verify_archive(file, schema(), near=data)
     if not check.ok:
         raise GatewayError(f"{file} cannot be restored: {check.why}")
     call.confirm(f"Replace what is in {data} by {file}?")

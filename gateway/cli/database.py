@@ -96,7 +96,7 @@ def vacuum(call: Change) -> None:
 
 
 def _database(call: Query) -> Path:
-    from gateway.control.backups import DATABASE
+    from gateway.control.archive import DATABASE
 
     path = data_directory(call.named_data) / DATABASE
     if not path.exists():

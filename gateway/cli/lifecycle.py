@@ -86,7 +86,7 @@ def init(
 def _bootstrapped(data: Path, file: Path, non_interactive: bool) -> list[Outcome]:
     """Bring about what the file says, when all of it can be; where nothing stands yet, that is seen elsewhere first."""
     from gateway.cli.offline import changed
-    from gateway.control.backups import DATABASE
+    from gateway.control.archive import DATABASE
     from gateway.control.bootstrap import Bootstrap
 
     wanted = Bootstrap.read(file)

@@ -221,7 +221,7 @@ def _metrics(data: Path) -> str:
 
 def _database(data: Path, redaction: Redaction, bundle: SupportBundle) -> None:
     """What a stopped node has on disk. Raises StorageError where a node has it after all."""
-    from gateway.control.backups import DATABASE
+    from gateway.control.archive import DATABASE
     from gateway.control.plane import schema
     from gateway.storage.file import FileLock, damage_of, plain
     from gateway.storage.schema import version_of

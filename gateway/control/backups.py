@@ -1,8 +1,7 @@
-"""Copies of what a node cannot do without: the database as it stands at one moment, and the identity.
+"""Copies of what a node cannot do without: the database as it stands at one moment, the identity, the settings.
 
-One archive a backup, `<data>/backups/<time>.tar`, 0600, because it holds the node's keys: a tar of `manifest.json`
-(what is in it, with digests), `gateway.db` and `identity/`. It appears whole, by one rename. To restore is for a node
-that is stopped; what was there is kept as `<name>.before-<time>`.
+One archive a backup, `<data>/backups/<time>.tar`, 0600, because it holds the node's keys; `archive` has what is in it.
+It appears whole, by one rename. To restore is for a node that is stopped, and keeps what was there.
 """
 
 from __future__ import annotations
@@ -14,31 +13,34 @@ import json
 import os
 import re
 import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
+from gateway.control.archive import (
+    DATABASE,
+    FORMAT,
+    LOOKING,
+    MANIFEST,
+    PIECE,
+    SETTINGS,
+    BackupCheck,
+    verify_archive,
+)
 from gateway.control.audit import Actor, Audit
+from gateway.control.restoring import IDENTITY
 from gateway.errors import NotFound, StorageError
 from gateway.storage.database import Database
-from gateway.storage.file import FileLock, connect, damage_of, sync_directory, sync_file
-from gateway.storage.schema import Schema, version_of
+from gateway.storage.file import sync_directory, sync_file
+from gateway.storage.schema import Schema
 
-DATABASE = "gateway.db"
-IDENTITY = "identity"
-MANIFEST = "manifest.json"
-FORMAT = 1
-#: What is read at once: a database may have a gigabyte, and the node not so much memory.
-_PIECE = 1024 * 1024
-_MAX_MANIFEST = 1024 * 1024
-
-_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar")
-_MEMBER = re.compile(r"manifest\.json|gateway\.db|identity/[A-Za-z0-9._-]{1,64}")
+#: How long nobody looks at a backup.
+_LEFT_S = 86_400.0
+#: What the file of a backup is called: when it was made, in UTC.
+NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,6 @@ class Backup:
     bytes: int
     created_at: float
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class BackupCheck:
-    """`entries`: names of what is in it."""
-
-    ok: bool
-    why: str = ""
-    entries: tuple[str, ...] = ()
 
 
 class Backups:
@@ -107,12 +100,20 @@ class Backups:
                 found.append(_made(path))
         return tuple(found)
 
+    def tidy(self) -> None:
+        """Remove what a process that was killed has left of a backup; nobody else is at it. For a thread."""
+        for unfinished in (*self._directory.glob(".*.db"), *self._directory.glob(".*.tar.new")):
+            unfinished.unlink(missing_ok=True)
+        for looked_at in self._directory.glob(f"{LOOKING}*"):
+            if self._wall() - looked_at.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(looked_at, ignore_errors=True)
+
     def _all(self) -> tuple[Backup, ...]:
         return tuple(self._described(path) for path in self._paths())
 
     def _paths(self) -> tuple[Path, ...]:
         paths = self._directory.glob("*.tar") if self._directory.is_dir() else ()
-        return tuple(sorted((path for path in paths if _NAME.fullmatch(path.name)), reverse=True))
+        return tuple(sorted((path for path in paths if NAME.fullmatch(path.name)), reverse=True))
 
     async def get(self, backup_id: str) -> Backup:
         """Raises NotFound."""
@@ -138,7 +139,7 @@ class Backups:
 
     def _path(self, backup_id: str) -> Path:
         path = self._directory / backup_id
-        if _NAME.fullmatch(backup_id) is None or not path.is_file():
+        if NAME.fullmatch(backup_id) is None or not path.is_file():
             raise NotFound(f"there is no backup {backup_id!r}")
         return path
 
@@ -147,73 +148,18 @@ def _made(path: Path) -> float:
     return datetime.strptime(path.name.removesuffix(".tar"), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).timestamp()
 
 
-def verify_archive(path: Path, schema: Schema) -> BackupCheck:
-    """Whether an archive is whole, its digests hold and its database is sound.
-
-    It is unpacked beside itself where that can be: /tmp may be a small part of the memory.
-    """
-    import tarfile
-
-    beside = path.parent if os.access(path.parent, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix=".verify-", dir=beside) as directory:
-        try:
-            names = _unpack(path, Path(directory))
-            _sound(Path(directory) / DATABASE, schema)
-        except OSError as error:
-            return BackupCheck(False, error.strerror or str(error))
-        except (StorageError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
-            return BackupCheck(False, str(error))
-        return BackupCheck(True, entries=names)
-
-
-def restore_archive(path: Path, data: Path, schema: Schema) -> tuple[Path, ...]:
-    """Put a backup in the place of what is in `data`; return where that went. The node must be stopped.
-
-    Raises:
-        StorageError: a node runs there (`storage_locked`), or the archive is no sound backup. Nothing is changed then.
-    """
-    import tarfile
-
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(data / f"{DATABASE}.lock")
-    fresh = data / ".restored"
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
-        try:
-            _unpack(path, fresh)
-            _sound(fresh / DATABASE, schema)
-        except (OSError, tarfile.TarError, ValueError, KeyError, sqlite3.Error) as error:
-            raise StorageError(f"{path} is no sound backup: {error}", reason="backup_damaged") from error
-        return _put_in_place(fresh, data)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        lock.release()
-
-
-def _put_in_place(fresh: Path, data: Path) -> tuple[Path, ...]:
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    kept: list[Path] = []
-    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", IDENTITY):
-        if (data / name).exists():
-            away = data / f"{name}.before-{stamp}"
-            (data / name).rename(away)
-            kept.append(away)
-    for name in (DATABASE, IDENTITY):
-        (fresh / name).rename(data / name)
-    sync_directory(data)
-    return tuple(kept)
-
-
 def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
     # Here and below: half a megabyte that only a node which makes backups has to hold.
     import tarfile
 
+    settings = identity.with_name(SETTINGS)
     keys = {
         f"{IDENTITY}/{entry.name}": entry.read_bytes()
         for entry in sorted(identity.iterdir())
         if entry.is_file() and not entry.name.startswith(".")
     }
+    # Empty where none were set: a restore brings that back, too.
+    keys[SETTINGS] = settings.read_bytes() if settings.exists() else b""
     digests = {DATABASE: _digest_of(database)} | {
         name: hashlib.sha256(content).hexdigest() for name, content in keys.items()
     }
@@ -221,7 +167,7 @@ def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.TarFile(None, "w", file, copybufsize=_PIECE) as archive:
+    with os.fdopen(descriptor, "wb") as file, tarfile.TarFile(None, "w", file, copybufsize=PIECE) as archive:
 
         def add(name: str, size: int, content: BinaryIO) -> None:
             member = tarfile.TarInfo(name)
@@ -236,53 +182,6 @@ def _pack(path: Path, database: Path, identity: Path, now: float) -> None:
     sync_file(fresh)
     fresh.rename(path)
     sync_directory(path.parent)
-
-
-def _unpack(path: Path, to: Path) -> tuple[str, ...]:
-    """Write what is in the archive into a directory, each file checked against the manifest."""
-    import tarfile
-
-    manifest: dict[str, Any] = {}
-    found: dict[str, str] = {}
-    with tarfile.open(path, mode="r:") as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isreg() else None
-            if file is None or _MEMBER.fullmatch(member.name) is None or "/.." in member.name:
-                raise ValueError(f"{member.name!r} does not belong in a backup")
-            if member.name == MANIFEST:
-                manifest = json.loads(file.read(_MAX_MANIFEST))
-            else:
-                found[member.name] = _write_out(file, to / member.name)
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"it has format {manifest['format']!r}, this program knows {FORMAT}")
-    if set(manifest["files"]) != set(found) or DATABASE not in found:
-        raise ValueError("it lacks files that its manifest names, or has others")
-    for name, digest in found.items():
-        if digest != manifest["files"][name]:
-            raise ValueError(f"{name} is damaged")
-    return tuple(sorted(found))
-
-
-def _write_out(content: IO[bytes], target: Path) -> str:
-    """Copy it to a new file, onto the disk; return the digest."""
-    target.parent.mkdir(mode=0o700, exist_ok=True)
-    digest = hashlib.sha256()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as written:
-        while piece := content.read(_PIECE):
-            digest.update(piece)
-            written.write(piece)
-        written.flush()
-        os.fsync(descriptor)
-    return digest.hexdigest()
-
-
-def _sound(path: Path, schema: Schema) -> None:
-    damage = damage_of(path, schema)
-    if damage:
-        raise ValueError(f"its database is damaged: {damage}")
-    with closing(connect(path, read_only=True)) as connection:
-        version_of(connection)
 
 
 def _digest_of(path: Path) -> str:

@@ -56,6 +56,7 @@ from gateway.control.certificates import (
     needs_renewal,
     new_key,
 )
+from gateway.control.restoring import IDENTITY, finish
 from gateway.errors import StorageError
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, TOKEN_TYPE, VerificationKey, mint
@@ -96,7 +97,8 @@ class Identity:
         directory = data / IDENTITY
         try:
             _prepare(data)
-            with _locked(data / "identity.lock"):
+            with locked(data / "identity.lock"):
+                finish(data)
                 if not directory.exists():
                     _create(directory, wanted or _own_names(), moment)
                 identity = _read(directory)
@@ -149,7 +151,7 @@ class Identity:
 
     def _renew(self, now: float, *, only_if_due: bool) -> bool:
         try:
-            with _locked(self.directory.with_name("identity.lock")):
+            with locked(self.directory.with_name("identity.lock")):
                 authority_key = _private_key(self.directory / AUTHORITY_KEY)
                 assert isinstance(authority_key, EllipticCurvePrivateKey)
                 current = _certificate(self.directory / LISTENER)
@@ -231,7 +233,8 @@ def _own_names() -> tuple[str, ...]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else makes, renews or restores an identity meanwhile; others wait."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -16,9 +16,10 @@ from typing import Self
 
 from gateway.control.access_rules import AccessRules
 from gateway.control.api_keys import ApiKey, ApiKeys
+from gateway.control.archive import DATABASE
 from gateway.control.attempts import Attempts
 from gateway.control.audit import KEPT_S, Actor, Audit
-from gateway.control.backups import DATABASE, Backups
+from gateway.control.backups import Backups
 from gateway.control.bundles import Bundles
 from gateway.control.changes import Changes
 from gateway.control.config_history import ConfigHistory
@@ -188,6 +189,7 @@ class ControlPlane:
             opened.append(control)
             show()
             await database.read(control._load)
+            await asyncio.to_thread(control.backups.tidy)
             control.registry.start()
             control._tasks.append(asyncio.create_task(control._keep_house(), name="control plane"))
             control._tasks.append(asyncio.create_task(control.issuers.keep_fresh(), name="issuers"))

@@ -134,6 +134,16 @@ async def test_status_audit_events(here: Shell) -> None:
     assert (await here.run("service", "reset", "gateway", "--instance", "0" * 32)).out == b"0 back\n"
 
 
+async def test_only_the_newest_backups_are_kept(here: Shell, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.tar").write_bytes(b"not of the node")
+    made = [await document(here, "backup", "create", "--to", str(elsewhere), "--keep", "2") for _ in range(3)]
+    kept = [each["id"] for each in made[1:]]
+    assert sorted(entry["id"] for entry in await document(here, "backup", "ls")) == kept
+    assert sorted(path.name for path in elsewhere.iterdir()) == [*kept, "mine.tar"]
+
+
 async def test_backup_and_restore(here: Shell, tmp_path: Path) -> None:
     """A copy elsewhere, for its owner alone; it is verified, and restored into an empty directory."""
     await here.run("device", "add", "kept", "--env")

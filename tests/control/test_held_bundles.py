@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.control.archive import DATABASE
 from gateway.control.audit import SYSTEM
-from gateway.control.backups import DATABASE
 from gateway.control.held_bundles import KEPT, Held, HeldState, Parcel
 from gateway.control.identity import Identity
 from gateway.control.members import CENTRAL, EDGE

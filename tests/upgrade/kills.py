@@ -13,6 +13,8 @@ import shutil
 import signal
 import sqlite3
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gateway.control.plane import schema
@@ -22,8 +24,8 @@ from tests.upgrade.recordings import rows, version_of
 EVENTS = {"open", "os.rename", "os.remove"}
 
 
-def killed(path: Path, step: int) -> bool:
-    """Whether a child that prepares the file was killed before this step of it."""
+def killed(work: Callable[[Callable[..., None]], object], step: int) -> bool:
+    """Whether a child that does it was killed before this step of it. What `work` is given counts a step."""
     child = os.fork()
     if child == 0:
         left = step
@@ -34,20 +36,25 @@ def killed(path: Path, step: int) -> bool:
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        connect = file.connect
-
-        def traced(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
-            connection = connect(database, read_only=read_only)
-            connection.set_trace_callback(count)
-            return connection
-
-        file.connect = traced
         sys.addaudithook(lambda event, arguments: count() if event in EVENTS else None)
-        file.prepare(path, schema())
-        count()
+        work(count)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+def prepare(path: Path, count: Callable[..., None]) -> None:
+    """As a start does it, each statement a step."""
+    connect = file.connect
+
+    def traced(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
+        connection = connect(database, read_only=read_only)
+        connection.set_trace_callback(count)
+        return connection
+
+    file.connect = traced
+    file.prepare(path, schema())
+    count()
 
 
 def main(database: Path, directory: Path) -> None:
@@ -59,7 +66,7 @@ def main(database: Path, directory: Path) -> None:
         directory.mkdir()
         path = directory / database.name
         shutil.copy(database, path)
-        if not killed(path, step):
+        if not killed(partial(prepare, path), step):
             break
         version = version_of(path)
         if rows(path, like=database) != before or version not in (standing, wanted):

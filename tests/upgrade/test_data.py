@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.control.backups import DATABASE, restore_archive
+from gateway.control.archive import DATABASE, restore_archive
 from gateway.control.identity import Identity
 from gateway.control.plane import ControlPlane, schema
 from gateway.errors import ConfigError, StorageError

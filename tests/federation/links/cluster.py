@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import LiveSettings, Sources
+from gateway.control.archive import DATABASE
 from gateway.control.audit import SYSTEM
-from gateway.control.backups import DATABASE
 from gateway.control.identity import Identity
 from gateway.control.members import CENTRAL, EDGE, Member
 from gateway.control.plane import ControlPlane, schema
