@@ -61,7 +61,6 @@ from gateway.errors import StorageError
 from gateway.policy.principal import Kind
 from gateway.policy.tokens import AUDIENCE, MAX_LIFETIME_S, TOKEN_TYPE, VerificationKey, mint
 
-IDENTITY = "identity"
 NODE_ID = "node-id"
 SIGNING_KEY = "signing-key.pem"
 AUTHORITY_KEY = "ca-key.pem"

@@ -11,11 +11,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.control.archive import DATABASE
 from gateway.control.audit import Actor
-from gateway.control.backups import DATABASE
-from gateway.control.identity import IDENTITY, NODE_ID
+from gateway.control.identity import NODE_ID
 from gateway.control.members import CENTRAL, Member
 from gateway.control.plane import ControlPlane
+from gateway.control.restoring import IDENTITY
 from gateway.errors import StorageError
 from gateway.storage.file import plain
 
