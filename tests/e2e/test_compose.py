@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,13 @@ def test_a_certificate_of_ones_own(other: Deployment, tmp_path: Path) -> None:
     other.remove()
     put(tmp_path / "key.pem", good.private_key_pem)
     other.up()
+    # What is mounted is the file, not its name: written over, and not replaced, it is renewed without a restart.
+    listener = ("127.0.0.1", int(other.environ["GATEWAY_WEBSOCKET_PORT"]))
+    first = ssl.get_server_certificate(listener)
+    (tmp_path / "key.pem").write_bytes(wrong.private_key_pem.bytes())
+    (tmp_path / "chain.pem").write_bytes(wrong.cert_chain_pems[0].bytes())
+    eventually(lambda: "certificate loaded" in other.log() or None, "the renewed certificate")
+    assert ssl.get_server_certificate(listener) != first
 
 
 def test_a_volume_of_somebody_else(other: Deployment) -> None:
