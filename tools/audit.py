@@ -22,7 +22,7 @@ import inventory
 IGNORED = inventory.ROOT / "deploy" / "audit-ignore.toml"
 NONE, FINDING, UNKNOWN = 0, 1, 75
 #: For one database; those who wait for it have something else to do.
-TIMEOUT_S = 60
+TIMEOUT_S = 30
 PIP_AUDIT = "pip-audit==2.10.1"
 
 

@@ -20,6 +20,7 @@ import trustme
 import yaml
 
 from gateway.cli.catalogue import COMMANDS, load
+from gateway.config import Config
 from tests.cli.conftest import GATEWAY, RunningNode, Shell, environment, until_ready
 from tests.client.peer import free_port
 
@@ -190,3 +191,26 @@ def test_the_units_of_the_backup() -> None:
     assert service["Service"]["Type"] == "oneshot"
     assert re.fullmatch(r"\*-\*-\* \d\d:\d\d", timer["Timer"]["OnCalendar"])
     assert timer["Install"]["WantedBy"] == "timers.target"
+
+
+def test_alerts_and_settings_that_are_named_exist() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text()
+    alerts = set(re.findall(r"`(Gateway[A-Z]\w+)`", PAGE))
+    assert len(alerts) > 10
+    assert {name for name in alerts if f"alert: {name}\n" not in rules} == set()
+    sections = "|".join(Config.model_fields)
+    settings = set(re.findall(rf"`((?:{sections})\.[a-z_]+)[` ]", PAGE))
+    known = (ROOT / "docs" / "settings.md").read_text()
+    assert len(settings) > 8
+    assert {name for name in settings if f"| `{name}` |" not in known} == set()
+
+
+def test_a_node_in_containers_is_four_commands() -> None:
+    """The same four in README.md and in docs/deploy.md."""
+    found = []
+    for page in ("README.md", "docs/deploy.md"):
+        text = (ROOT / page).read_text()
+        (block,) = [block for block in blocks(text, "sh") if block.startswith("cp .env.example .env\n")]
+        found.append([shlex.split(line, comments=True) for line in block.splitlines()])
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
