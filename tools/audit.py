@@ -145,7 +145,7 @@ def of_pip_audit(code: int, out: str, err: str) -> list[Finding]:
         Finding(
             package["name"],
             package["version"],
-            frozenset({found["id"], *found["aliases"]}),
+            frozenset({found["id"], *found.get("aliases", ())}),
             ", ".join(found["fix_versions"]),
         )
         for package in read["dependencies"]
