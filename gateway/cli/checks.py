@@ -122,9 +122,17 @@ def spool(scene: Scene) -> Iterator[Finding]:
 
 
 def secrets(scene: Scene) -> Iterator[Finding]:
-    found = [scene.data / name for name in PRIVATE]
-    if scene.config.tls.key is not None:
-        found.append(scene.config.tls.key)
+    named = dict(_named_secrets(scene.config))
+    for setting, path in named.items():
+        problem = _unreadable(path)
+        if problem:
+            yield error(
+                "secrets-readable", f"{setting}: {path} {problem}", f"put it there, for uid {os.geteuid()} alone"
+            )
+            break
+    else:
+        yield ok("secrets-readable", "the files of secrets that the settings name are there")
+    found = [*(scene.data / name for name in PRIVATE), *named.values()]
     open_to_others = []
     for path in found:
         try:
@@ -137,6 +145,29 @@ def secrets(scene: Scene) -> Iterator[Finding]:
         yield error("secrets-private", f"others can read {names}", f"chmod 600 {names}")
     else:
         yield ok("secrets-private", "others can read none of the keys")
+
+
+def _named_secrets(config: Config) -> Iterator[tuple[str, Path]]:
+    """Setting and file of each secret that is a file of its own."""
+    for setting, path in (
+        ("tls.key", config.tls.key),
+        ("tls.psk_file", config.tls.psk_file),
+        ("federation.nats_nkey_file", config.federation.nats_nkey_file),
+        ("federation.nats_tls_key", config.federation.nats_tls_key),
+    ):
+        if path is not None:
+            yield setting, path
+
+
+def _unreadable(path: Path) -> str:
+    """What is wrong with a file that must hold something, or nothing."""
+    try:
+        with path.open("rb") as file:
+            return "" if file.read(4096).strip() else "is empty"
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as problem:
+        return f"cannot be read by uid {os.geteuid()}: {problem.strerror}"
 
 
 def backups(scene: Scene) -> Iterator[Finding]:

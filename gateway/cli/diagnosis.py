@@ -114,6 +114,13 @@ CHECKS = _table(
         "with wider modes, or a volume shared with others, gives it away.",
     ),
     Check(
+        "secrets-readable",
+        "data directory",
+        "The files of secrets are there",
+        "Secrets are given as files that settings name. Compose mounts one as it is on the host: the user inside of "
+        "the container must be able to read it.",
+    ),
+    Check(
         "backup-age",
         "data directory",
         "There is a backup of late",

@@ -11,6 +11,7 @@ import typer
 from gateway.cli.api import Problem
 from gateway.cli.call import Change, Listing, Query, register
 from gateway.cli.catalogue import application
+from gateway.cli.mosquitto import set_up
 from gateway.cli.table import Column, Document, printable
 from gateway.errors import GatewayError
 
@@ -63,6 +64,7 @@ def attach(app: typer.Typer) -> None:
     group.add_typer(bridge, name="bridge")
     group.add_typer(mapping, name="map")
     register(group, import_)
+    register(group, set_up, "setup")
     app.add_typer(group, name="mqtt")
 
 

@@ -49,6 +49,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from gateway.control.certificates import (
+    LISTENER_DAYS,
     certificate_names,
     is_host_name,
     issue_authority,
@@ -147,6 +148,18 @@ class Identity:
     def renew_if_due(self, now: float) -> bool:
         """As `renew_certificate`, where its end is near; returns whether that was so."""
         return self._renew(now, only_if_due=True)
+
+    def issue(self, names: Iterable[str], days: int, now: float) -> bytes:
+        """A key, and for it a certificate of this authority, in one PEM: for a server beside the node whose clients are
+        to trust what devices trust.
+
+        Raises:
+            StorageError: a file of the identity is damaged, missing or unreadable.
+            ConfigError: a name is neither a host name nor an address.
+        """
+        authority_key = _private_key(self.directory / AUTHORITY_KEY)
+        assert isinstance(authority_key, EllipticCurvePrivateKey)
+        return _listener(names, _certificate(self.directory / AUTHORITY), authority_key, now, days)
 
     def _renew(self, now: float, *, only_if_due: bool) -> bool:
         try:
@@ -300,10 +313,14 @@ def _maintain(directory: Path, names: Iterable[str] | None, now: float) -> None:
 
 
 def _listener(
-    names: Iterable[str], authority: x509.Certificate, authority_key: EllipticCurvePrivateKey, now: float
+    names: Iterable[str],
+    authority: x509.Certificate,
+    authority_key: EllipticCurvePrivateKey,
+    now: float,
+    days: int = LISTENER_DAYS,
 ) -> bytes:
     key = new_key()
-    certificate = issue_listener(key, names, authority, authority_key, now)
+    certificate = issue_listener(key, names, authority, authority_key, now, days=days)
     return pem(key) + certificate.public_bytes(Encoding.PEM)
 
 

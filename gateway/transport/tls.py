@@ -14,6 +14,10 @@ from gateway.transport import shared_keys
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+_CERTIFICATE = (b"-----BEGIN CERTIFICATE-----", b"-----BEGIN TRUSTED CERTIFICATE-----")
+_KEY = (b"PRIVATE KEY-----",)
+_LOCKED = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+
 #: What tells one content of a file from the next: when it was written, where, how long it is.
 _Stamp = tuple[int, int, int]
 
@@ -31,7 +35,8 @@ def server_context(certificate: Path, key: Path, psk_file: Path | None = None) -
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key)
+        # A key with a passphrase is refused: without one here, a start at a terminal would ask for it.
+        context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
         why = _unusable(certificate, key, error)
         raise ConfigError(f"TLS certificate {certificate} with key {key} cannot be used: {why}") from error
@@ -40,14 +45,22 @@ def server_context(certificate: Path, key: Path, psk_file: Path | None = None) -
 
 def _unusable(certificate: Path, key: Path, error: OSError) -> str:
     """Why, in words: the library's own error names neither the file nor, for half of the mistakes, the mistake."""
-    for path in (certificate, key):
+    for path, what, marks in ((certificate, "certificate", _CERTIFICATE), (key, "private key", _KEY)):
         try:
-            path.open("rb").close()
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return f"{path} does not exist"
         except OSError as problem:
             return f"{path}: {problem.strerror or problem} for uid {os.geteuid()}"
+        if not content.strip():
+            return f"{path} is empty"
+        if any(mark in content for mark in _LOCKED):
+            return f"{path} has a passphrase, which nobody can be asked for: write it without one"
+        if not any(mark in content for mark in marks):
+            return f"{path} holds no {what} in PEM"
     if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
         return "the key is not that of the certificate"
-    return str(error)
+    return f"what is in one of them is damaged ({error})"
 
 
 class Certificate:

@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -157,6 +157,33 @@ async def test_secrets_that_others_can_read(shell: Shell, tmp_path: Path) -> Non
     assert code == 3
     assert found(findings, "secrets-private", "error")["fix"] == f"chmod 600 {key}"
     assert key.stat().st_mode & 0o777 == 0o644
+
+
+async def test_secrets_that_are_not_there(shell: Shell, tmp_path: Path) -> None:
+    """The setting, the file, and for whom it must be."""
+    file = tmp_path / "nkey"
+    here = shell.with_environment(GATEWAY__FEDERATION__NATS_NKEY_FILE=str(file))
+    for make, what in ((lambda: None, "does not exist"), (file.touch, "is empty"), (unusable(file), "cannot be read")):
+        make()
+        code, findings = await examined(here, "--data", str(tmp_path / "data"))
+        finding = found(findings, "secrets-readable", "error")
+        assert (code, f"federation.nats_nkey_file: {file} {what}" in finding["text"]) == (3, True), finding
+        assert finding["fix"] == f"put it there, for uid {os.geteuid()} alone"
+    file.rmdir()
+    file.write_text("SU…")
+    file.chmod(0o600)
+    _, findings = await examined(here, "--data", str(tmp_path / "data"))
+    found(findings, "secrets-readable", "ok")
+
+
+def unusable(file: Path) -> Callable[[], None]:
+    """What nobody can read, root neither."""
+
+    def make() -> None:
+        file.unlink()
+        file.mkdir()
+
+    return make
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,12 @@ def test_a_certificate_of_ones_own(other: Deployment, tmp_path: Path) -> None:
     good, wrong = trustme.CA().issue_cert("localhost"), trustme.CA().issue_cert("localhost")
     other.environ |= {
         "GATEWAY_TLS_CERTIFICATE": put(tmp_path / "chain.pem", good.cert_chain_pems[0]),
-        "GATEWAY_TLS_KEY": put(tmp_path / "key.pem", wrong.private_key_pem),
+        "GATEWAY_TLS_KEY": str(tmp_path / "key.pem"),
     }
+    refused = other.compose("up", "--detach", "--no-build")
+    assert refused.code != 0
+    assert f"bind source path does not exist: {tmp_path / 'key.pem'}" in refused.err.splitlines()[-1]
+    put(tmp_path / "key.pem", wrong.private_key_pem)
     other.compose("up", "--detach", "--no-build")
     assert other.complaint().endswith("cannot be used: the key is not that of the certificate")
     other.remove()
@@ -232,6 +236,26 @@ def test_a_port_that_is_taken(other: Deployment) -> None:
     assert line.startswith("gateway: listen.websocket: cannot listen on 0.0.0.0:7878")
 
 
+def test_a_disk_that_fills(image: str) -> None:
+    """The node runs on, refuses in one line what it could not keep, and needs nobody when there is room."""
+    node = f"gateway-e2e-{os.getpid()}-full"
+    where = "/var/lib/gateway:size=8m,uid=10001,gid=10001,mode=0700"
+    said("docker", "run", "--detach", "--name", node, "--read-only", "--tmpfs", where, image)
+    try:
+        inside = ("docker", "exec", node)
+        eventually(lambda: ran(*inside, "gateway", "healthcheck").code == 0 or None, "the node is ready")
+        ran(*inside, "dd", "if=/dev/zero", "of=/var/lib/gateway/fill", "bs=4k")
+        refused = ran(*inside, "gateway", "device", "add", "one")
+        assert refused.code == 1
+        (line,) = refused.err.splitlines()
+        assert line.startswith("gateway: The disk is full: /var/lib/gateway/gateway.db: there is no room left for it")
+        assert ran(*inside, "gateway", "healthcheck").code == 0
+        said(*inside, "rm", "/var/lib/gateway/fill")
+        said(*inside, "gateway", "device", "add", "one")
+    finally:
+        ran("docker", "rm", "--force", node)
+
+
 def test_a_full_disk(image: str) -> None:
     where = "/var/lib/gateway:size=16k,uid=10001,gid=10001,mode=0700"
     full = ran("docker", "run", "--rm", "--read-only", "--tmpfs", where, image)
@@ -255,16 +279,3 @@ def test_a_backup_into_an_empty_volume(other: Deployment, tmp_path: Path) -> Non
     other.up()
     assert node_id(other) == before
     assert "kept" in other.inside("gateway", "device", "ls")
-
-
-def test_devices_to_try_it_with(other: Deployment) -> None:
-    """The profile `dev`: the simulator's devices are there without another command."""
-    other.environ["COMPOSE_PROFILES"] = "dev"
-    other.up()
-
-    def answered() -> bool | None:
-        return (
-            ran("docker", "exec", other.edge, "gateway", "request", "thermostat-3.set_target", "19").code == 0 or None
-        )
-
-    eventually(answered, "the third device answers")

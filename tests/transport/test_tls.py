@@ -496,15 +496,3 @@ async def test_a_certificate_that_cannot_be_renewed(
     assert "ca-key.pem" in told
     client = await node.client("ws", ssl=ssl.create_default_context(cafile=identity.ca_path), host="127.0.0.1")
     await client.barrier()
-
-
-def test_a_pair_that_cannot_be_used_is_explained(tmp_path: Path, authority: trustme.CA) -> None:
-    """Which of the two files, and what is wrong with it."""
-    pair = _Pair(tmp_path)
-    pair.put(authority.issue_cert("old.example"))
-    pair.put_certificate(authority.issue_cert("new.example"))
-    with pytest.raises(ConfigError, match=r"cannot be used: the key is not that of the certificate$"):
-        Certificate(pair.certificate, pair.key)
-    pair.key.unlink()
-    with pytest.raises(ConfigError, match=r"cannot be used: \S+key\.pem: No such file or directory for uid \d+$"):
-        Certificate(pair.certificate, pair.key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,8 @@ def _secret(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode().strip()
+    except PermissionError as error:
+        raise BridgeError(f"{path}: {error.strerror} for uid {os.geteuid()}", reason="mqtt_credentials") from error
     except (OSError, ValueError) as error:
         raise BridgeError(f"{path}: {getattr(error, 'strerror', None) or error}", reason="mqtt_credentials") from error
     if not text or len(text) > MAX_BYTES:
