@@ -247,7 +247,7 @@ async def test_first_start_and_second(run: Run) -> None:
     await client.close()
     for path in ("livez", "readyz", "version"):
         url = f"http://127.0.0.1:{first.port('http', 'telemetry')}/{path}"
-        status = await asyncio.to_thread(lambda url=url: urllib.request.urlopen(url, timeout=5).status)
+        status = await asyncio.to_thread(lambda url=url: urllib.request.urlopen(url, timeout=30).status)
         assert status == 200
     token = identity.mint("svc", "service", (), ("*",), 600, time.time())
     first.child.send_signal(signal.SIGTERM)

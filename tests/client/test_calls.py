@@ -32,7 +32,7 @@ async def test_request_response(peer: Peer) -> None:
     gw, link = await opened(peer)
     async with asyncio.TaskGroup() as group:
         answer = group.create_task(
-            gw.request("bench.echo", b"hi", tags={"zone": "eu"}, metadata=[(ZIPKIN, b"\x20")], timeout=5)
+            gw.request("bench.echo", b"hi", tags={"zone": "eu"}, metadata=[(ZIPKIN, b"\x20")], timeout=30)
         )
         request = await link.expect(frames.RequestResponse)
         assert request.data == b"hi"
@@ -66,7 +66,7 @@ async def test_error_codes_reach_the_caller(peer: Peer, code: int) -> None:
 
     failing = asyncio.create_task(fail())
     with pytest.raises(RequestFailed) as failed:
-        await gw.request("a.b", timeout=5)
+        await gw.request("a.b", timeout=30)
     await failing
     assert (failed.value.code, failed.value.text) == (code, "töö cold")
     await gw.close()

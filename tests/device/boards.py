@@ -49,7 +49,8 @@ class Board:
             stderr=asyncio.subprocess.PIPE,
             cwd=self.flash,
             env=self.interpreter.environment()
-            | {"MICROPYPATH": f"{search}:.frozen", "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+            # A board that is busy for a moment on a slow machine is no fault.
+            | {"MICROPYPATH": f"{search}:.frozen", "PYTHONPATH": search, "PYTHONASYNCIODEBUG": ""}
             | {"HOST_STATE": str(self.world)}
             | environment,
         )

@@ -6,10 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.device.conftest import Start, micropython_compiled, micropython_from_source
 from tests.device.interpreters import SDK
 from tests.device.peer import Peer, gateway
+from tests.device.test_tls import context, der
 
 #: What `import device_sdk` and a plain connection load on a board. The rest is loaded when it is used.
 CORE = {"__init__", "connection", "device", "stream", "ws"}
@@ -20,6 +22,8 @@ BESIDE = {"clock", "config", "log", "provision", "psk", "renew", "settings", "sl
 #: Never on a board.
 ELSEWHERE = {"cpython"}
 KB = 1024
+#: The smallest heaps that work, of docs/device/memory.md: plain, and with TLS whose buffers lie elsewhere.
+PLAIN, WITH_TLS = "48k", "56k"
 
 
 def size(compiled: Path, name: str) -> int:
@@ -43,7 +47,7 @@ def test_source_size(path: Path) -> None:
 
 
 async def test_heap(compiled: Path, start: Start) -> None:
-    program = await start(micropython_compiled(compiled), "import_heap")
+    program = await start(micropython_compiled(compiled, PLAIN), "import_heap")
     assert await program.line() <= 18 * KB
     await program.finish()
     async with Peer(gateway) as peer:
@@ -59,7 +63,7 @@ async def test_heap(compiled: Path, start: Start) -> None:
 async def test_no_heap_is_lost(reconnects: int, compiled: Path, start: Start) -> None:
     """At most 512 bytes more after 100 requests a reconnect; the long run makes 20,000 requests and 200 reconnects."""
     async with Peer(gateway) as peer:
-        program = await start(micropython_compiled(compiled), "soak", peer.url, reconnects * 100, reconnects)
+        program = await start(micropython_compiled(compiled, PLAIN), "soak", peer.url, reconnects * 100, reconnects)
         # It says now and then that it is at work: patience is for a line, however slow the machine is.
         while "done" in (lost := await program.line()):
             pass
@@ -73,4 +77,14 @@ async def test_source_runs_in_96k(start: Start) -> None:
     async with Peer(gateway) as peer:
         program = await start(micropython_from_source("96k"), "streams", peer.url)
         await program.expect(items=50)
+        await program.finish()
+
+
+async def test_tls_runs_in_56k(compiled: Path, start: Start, tmp_path: Path) -> None:
+    """With the authority as docs/device/memory.md advises, and a connection after the first."""
+    ca = trustme.CA()
+    async with Peer(gateway, tls=context(ca.issue_cert("127.0.0.1"))) as peer:
+        program = await start(micropython_compiled(compiled, WITH_TLS), "secure", peer.url, der(ca, tmp_path), "verify")
+        await program.expect(echo="hello")
+        await program.expect(echo="hello")
         await program.finish()

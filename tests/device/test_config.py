@@ -126,7 +126,7 @@ async def test_the_page(node: LocalNode, compiled: Path, start: Start, tmp_path:
     (tmp_path / "page.py").write_text(f"TOKEN = {node.token('lamp', 'device', ('lamp',))!r}\n{program}")
     assert node.node.control is not None
     await node.node.control.devices.create(NewDevice("lamp"), by=BY)
-    running = await start(micropython_compiled(compiled, "64k"), "page")
+    running = await start(micropython_compiled(compiled, "72k"), "page")
     assert running.process.stdout is not None
     async with asyncio.timeout(30):
         assert await running.process.stdout.readline() == b"every 60 s\n"

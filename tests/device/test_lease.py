@@ -84,18 +84,23 @@ async def test_frames(interpreter: Interpreter, start: Start) -> None:
         answer = {"node": "n", "session": "s", "sub": "dev-1", "services": ["dev-1"], "lease": True}
         link.send(frames.Payload(ready.stream_id, None, json.dumps(answer).encode(), complete=True, next=True))
         first = await link.expect(frames.RequestResponse)
-        link.send(frames.Payload(first.stream_id, None, first.data, complete=True, next=True))
-        # One that ends at once; the next one replaces it.
+
+        async def reaches(stream_id: int) -> None:
+            link.send(frames.RequestResponse(stream_id, composite("echo"), b"reached without a lease of its own"))
+            assert (await link.expect(frames.Payload)).data.startswith(b"reached")
+            await asyncio.sleep(0.1)
+
+        # One that has ended when the device asks again; the next one replaces it.
         link.send(frames.Lease(ttl_ms=1, requests=5))
-        await asyncio.sleep(0.1)
-        link.send(frames.RequestResponse(2, composite("echo"), b"reached without a lease of its own"))
-        assert (await link.expect(frames.Payload)).data.startswith(b"reached")
+        await reaches(2)
+        link.send(frames.Payload(first.stream_id, None, first.data, complete=True, next=True))
+        await reaches(4)
         link.send(frames.Lease(ttl_ms=60 * SECONDS, requests=0))
         link.send(frames.Lease(ttl_ms=60 * SECONDS, requests=7))
         for _ in range(2):
             asked = await link.expect(frames.RequestResponse)
             link.send(frames.Payload(asked.stream_id, None, asked.data, complete=True, next=True))
-        link.send(frames.RequestFnf(4, composite("stop"), b""))
+        link.send(frames.RequestFnf(6, composite("stop"), b""))
         await link.ended()
 
     async with Peer(script) as peer:

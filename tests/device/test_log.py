@@ -109,7 +109,7 @@ async def test_the_page(node: LocalNode, compiled: Path, start: Start, shell: Sh
     """docs/device/log.md: its first snippet is a program, its second sets a clock whatever its epoch."""
     first = SNIPPET[0].replace("ws://127.0.0.1:7878/rsocket", address(node))
     (tmp_path / "page.py").write_text(f"TOKEN = {node.token('lamp', 'device', ('lamp',))!r}\n{first}")
-    program = await start(micropython_compiled(compiled, "64k"), "page")
+    program = await start(micropython_compiled(compiled, "72k"), "page")
     await registered(node, "lamp")
     async with asyncio.timeout(30):
         while b" connected\n" not in (result := await shell.run("device", "log", "lamp")).out:

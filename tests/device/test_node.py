@@ -37,8 +37,8 @@ async def stop(local: LocalNode) -> None:
 async def test_device_to_device(node: LocalNode, interpreter: Interpreter, start: Start) -> None:
     """All four models both ways, credit end to end, error codes intact, payloads in fragments."""
     credential = token(node, "dev-1", "plant/7/thermo")
-    # What a board needs is held by test_budgets; here a fragment more or less at once is chance.
-    roomy = interpreter.with_heap("64k") if interpreter.name == "micropython-mpy" else interpreter
+    # A fragment more or less at once is chance.
+    roomy = interpreter.with_heap("72k") if interpreter.name == "micropython-mpy" else interpreter
     responder = await start(roomy, "responder", address(node), DEVICE_TOKEN=credential)
     await registered(node, "plant/7/thermo")
     caller = await start(
@@ -117,7 +117,7 @@ async def test_tls_with_the_nodes_ca(
     """MicroPython speaks TLS 1.2 only. A stranger's CA and a name that is not in the certificate are refused."""
     local = await start_node(dev=False)
     ca = local.node.identity.ca_path
-    heap = interpreter.with_heap("64k") if interpreter.name == "micropython-mpy" else interpreter
+    heap = interpreter.with_heap("72k") if interpreter.name == "micropython-mpy" else interpreter
     program = await start(heap, "secure", address(local, secure=True), ca, "ready", DEVICE_TOKEN=token(local))
     await program.expect(error=None, up=True, sub="dev-1")
     await program.finish()

@@ -35,8 +35,10 @@ def make_on(interpreter: Interpreter, root: Path) -> Make:
     (root / "app_a" / "app.py").write_bytes(APPLICATION)
     (root / "app_a" / "release.py").write_bytes(release("1.2.0", "well"))
     shutil.copy(SDK / "slots.py", root)
-    path = (root, FIRMWARE / "host", *interpreter.path)
-    heap = "256k" if interpreter.name == "micropython-py" else "72k"
+    plain = interpreter.name == "micropython-mpy"
+    host = interpreter.path[0] / "boards" / "host" if plain else FIRMWARE / "host"
+    path = (root, host, *interpreter.path)
+    heap = "72k" if plain else "256k"
     board = replace(interpreter, path=path).with_heap(heap)
 
     def make(node: FirmwareNode) -> Rebooting:

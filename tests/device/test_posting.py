@@ -30,7 +30,7 @@ SPOOL = (
     "maxBytes: 64MiB\nqueueWhileOffline: {ttl: 1h}\n"
 )
 #: With 48 KB the outbox leaves 5 KB in pieces: a device may not find the room for the SETUP of its next connection.
-HEAP = "64k"
+HEAP = "72k"
 #: Of everything together: as long as some of it comes. A failure, not a measurement.
 PATIENCE_S = 60.0
 

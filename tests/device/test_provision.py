@@ -34,7 +34,7 @@ async def invitation(local: LocalNode, **what: Any) -> str:
 async def test_enrols_and_forgets(start_node: StartNode, interpreter: Interpreter, start: Start, dev: bool) -> None:
     """Over TLS the authority is fetched from the node and is the one of the line."""
     local = await start_node(dev=dev)
-    program = interpreter if dev or interpreter.name != "micropython-mpy" else interpreter.with_heap("64k")
+    program = interpreter if dev or interpreter.name != "micropython-mpy" else interpreter.with_heap("72k")
     line = await invitation(local)
     device = await start(program, "provisioned", "lamp-1", LINE=line)
     kept = ["device_id", "expires", "expires_in", "secret", "token", "url", "wifi"]
@@ -82,7 +82,7 @@ async def test_another_authority(start_node: StartNode, interpreter: Interpreter
     """The token is not said to a node that is another one than the line says, and nothing is kept."""
     local = await start_node(dev=False)
     line = (await invitation(local)).rpartition("=")[0] + "=" + "ab" * 32
-    device = await start(interpreter.with_heap("64k"), "provisioned", "lamp-1", LINE=line)
+    device = await start(interpreter.with_heap("72k"), "provisioned", "lamp-1", LINE=line)
     await device.expect(failed=["ValueError"], kept=["wifi"])
     await device.finish()
     assert local.node.control is not None

@@ -22,7 +22,7 @@ IDENTITY, KEY = "dev-1", "00112233445566778899aabbccddeeff"
 @pytest.fixture
 def interpreter(compiled: Path) -> Interpreter:
     """Python has it from 3.13 on; MicroPython is what it is for."""
-    return micropython_compiled(compiled, "56k")
+    return micropython_compiled(compiled, "64k")
 
 
 @asynccontextmanager

@@ -17,9 +17,12 @@ from tests.device.rebooting import Rebooting
 @pytest.fixture(params=["cpython", "micropython-mpy"])
 def board(request: pytest.FixtureRequest) -> Interpreter:
     """An interpreter with the host's stubs."""
-    plain = request.param == "cpython"
-    interpreter = cpython() if plain else micropython_compiled(request.getfixturevalue("compiled"), "64k")
-    return replace(interpreter, path=(*interpreter.path, FIRMWARE / "host"))
+    if request.param == "cpython":
+        interpreter, boards = cpython(), FIRMWARE
+    else:
+        compiled = request.getfixturevalue("compiled")
+        interpreter, boards = micropython_compiled(compiled, "64k"), compiled / "boards"
+    return replace(interpreter, path=(*interpreter.path, boards / "host"))
 
 
 async def test_wifi(board: Interpreter, start: Start) -> None:

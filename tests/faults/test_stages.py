@@ -181,7 +181,7 @@ async def test_gone(
     if end is _say_goodbye and stage in (_socket, _half_handshake, _half_setup, _half_request):
         client.abort()  # in there it is no goodbye
     # A producer that is not read from is not heard either, until it is read from again.
-    await until(lambda: not set(gone) & set(node.node.plane.connections), 2)
+    await until(lambda: not set(gone) & set(node.node.plane.connections))
     plane = node.node.plane
     assert all(
         stream_side in plane.connections

@@ -33,7 +33,7 @@ CONNECTION_ERROR = 0x101
 #: What a refused SETUP may be refused with.
 SETUP_CODES = {0x001, 0x002, 0x003, 0x004}
 REFUSALS = {0x202, 0x203, 0x204}
-WAIT_S = 5
+WAIT_S = 30
 
 # Frames that mean nothing on an accepted connection and must be ignored (P07, P21, P22, P23, faults 22, 41 to 45).
 MEANINGLESS = (

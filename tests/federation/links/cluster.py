@@ -236,7 +236,7 @@ class Cluster:
         assert self.errors == []
 
 
-async def refused(client: RawClient, route: str, data: bytes = b"?", timeout: float = 5) -> frames.Error:
+async def refused(client: RawClient, route: str, data: bytes = b"?", timeout: float = 30) -> frames.Error:
     """Ask, and return the error that comes back."""
     number = client.request(route, data)
     while True:
