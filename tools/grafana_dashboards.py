@@ -1,4 +1,4 @@
-"""Write deploy/grafana/dashboards/*.json. With --check: only say whether they are current."""
+"""Write deploy/grafana/dashboards/*.json from tools/grafana/*.yaml. With --check: only say whether they are current."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-from grafana.federation import FEDERATION
-from grafana.fleet import FLEET
-from grafana.mqtt import MQTT
-from grafana.node import NODE
+from grafana.reading import dashboard
 
 FOLDER = Path(__file__).parents[1] / "deploy/grafana/dashboards"
-DASHBOARDS = {"fleet": FLEET, "node": NODE, "federation": FEDERATION, "mqtt": MQTT}
+SOURCES = Path(__file__).parent / "grafana"
 
 
 def main() -> int:
     stale = []
-    for name, dashboard in DASHBOARDS.items():
-        path = FOLDER / f"{name}.json"
-        text = json.dumps(dashboard.document(), indent=2, ensure_ascii=False) + "\n"
+    for source in sorted(SOURCES.glob("*.yaml")):
+        path = FOLDER / f"{source.stem}.json"
+        text = json.dumps(dashboard(source).document(), indent=2, ensure_ascii=False) + "\n"
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

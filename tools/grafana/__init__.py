@@ -1,1 +1,1 @@
-"""What tools/grafana_dashboards.py writes: a dashboard a module, by the metrics of docs/metrics.md."""
+"""What tools/grafana_dashboards.py writes: a file a dashboard, by the metrics of docs/metrics.md."""

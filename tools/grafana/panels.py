@@ -1,17 +1,18 @@
 """Panels and dashboards in Grafana's JSON, which says in sixty lines what a panel here says in three.
 
 Schema 41, that of Grafana 12, without what 10 does not know; a newer one brings it forward when it reads it.
-The other modules have the dashboards.
+What is on them is in the files beside this one (`reading`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 41
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-OWN = '{instance=~"$instance"}'
+OWN = 'instance=~"$instance"'
 RATE = "[$__rate_interval]"
 GREEN, ORANGE, RED = "green", "orange", "red"
 
@@ -33,10 +34,6 @@ def falling(orange: float, red: float) -> Steps:
 
 ANY_IS_BAD: Steps = ((GREEN, None), (RED, 1))
 MUST_BE: Steps = ((RED, None), (GREEN, 1))
-#: Values of a state.
-UP_OR_DOWN = {"0": ("down", RED), "1": ("up", GREEN)}
-DAY = 86_400
-MIB = 1 << 20
 
 
 def _panel(
@@ -111,7 +108,7 @@ def figure(
     return panel
 
 
-def states(title: str, description: str, query: dict[str, str], words: dict[str, tuple[str, str]]) -> Panel:
+def states(title: str, description: str, query: dict[str, str], words: dict[str, Sequence[str]]) -> Panel:
     """How something stood over time. `words`: value → what it means and its colour."""
     panel = _panel("state-timeline", title, "none", description, query, PLAIN, 12, 8)
     defaults = panel["fieldConfig"]["defaults"]
@@ -130,7 +127,7 @@ def states(title: str, description: str, query: dict[str, str], words: dict[str,
     return panel
 
 
-def table(title: str, description: str, columns: dict[str, tuple[str, str]], hidden: tuple[str, ...] = ()) -> Panel:
+def table(title: str, description: str, columns: dict[str, tuple[str, str]], hidden: Sequence[str] = ()) -> Panel:
     """`columns`: heading → unit and expression. Rows are told apart by the labels that expressions share."""
     queries = {name: expression for name, (_, expression) in columns.items()}
     panel = _panel("table", title, "short", description, queries, PLAIN, 24, 9)
@@ -219,7 +216,7 @@ class Dashboard:
 
     @staticmethod
     def _variable(name: str, metric: str) -> dict[str, Any]:
-        within = "" if name == "instance" else OWN
+        within = "" if name == "instance" else f"{{{OWN}}}"
         query = f"label_values({metric}{within}, {name})"
         return {
             "type": "query",
@@ -261,40 +258,8 @@ def _alerts() -> dict[str, Any]:
         "datasource": SOURCE,
         "enable": True,
         "iconColor": RED,
-        "expr": 'ALERTS{alertstate="firing", severity!="info", instance=~"$instance"}',
+        "expr": f'ALERTS{{alertstate="firing", severity!="info", {OWN}}}',
         "titleFormat": "{{alertname}}",
         "textFormat": "{{instance}}",
         "step": "60s",
     }
-
-
-def by(labels: str, metric: str, matchers: str = "") -> str:
-    """The rate of a counter, summed by these labels."""
-    more = f", {matchers}" if matchers else ""
-    return f'sum by ({labels}) (rate({metric}{{instance=~"$instance"{more}}}{RATE}))'
-
-
-def now(labels: str, metric: str, matchers: str = "") -> str:
-    """A gauge, summed by these labels."""
-    more = f", {matchers}" if matchers else ""
-    return f'sum by ({labels}) ({metric}{{instance=~"$instance"{more}}})'
-
-
-def most(labels: str, metric: str, matchers: str = "") -> str:
-    """The largest of a gauge, by these labels."""
-    more = f", {matchers}" if matchers else ""
-    return f'max by ({labels}) ({metric}{{instance=~"$instance"{more}}})'
-
-
-def grown(labels: str, metric: str, matchers: str = "") -> str:
-    """What a counter has grown by in five minutes, summed by these labels."""
-    more = f", {matchers}" if matchers else ""
-    return f'sum by ({labels}) (increase({metric}{{instance=~"$instance"{more}}}[5m]))'
-
-
-def quantile(share: float, labels: str, metric: str, matchers: str = "") -> str:
-    more = f", {matchers}" if matchers else ""
-    return (
-        f"histogram_quantile({share}, sum by ({labels}, le) "
-        f'(rate({metric}_bucket{{instance=~"$instance"{more}}}{RATE})))'
-    )
