@@ -16,6 +16,7 @@ from gateway.control.enrolments import Enrolled, NewEnrolment
 from gateway.wire import frames, mimetypes
 from tests.conftest import StartNode
 from tests.interop.conftest import Fleet, Node
+from tests.interop.interactions import InteractionModels, Line, until
 from tests.interop.peers import (
     CUSTOM_ERROR,
     FRAGMENT_BYTES,
@@ -27,7 +28,7 @@ from tests.interop.peers import (
     Peer,
     RemoteError,
 )
-from tests.interop.test_stock_clients import Line, RawService, until
+from tests.interop.test_stock_clients import RawService
 from tests.local_node import until as local_until
 from tests.rawclient import RawClient
 from tests.relay import Relay
@@ -73,42 +74,13 @@ def line(request: pytest.FixtureRequest, peer: Peer, fleet: Fleet) -> Line:
     return Line(peer, "ws", fleet.service(RSOCKET_JS, "ws"))
 
 
-class TestModels:
-    def test_request_response(self, line: Line) -> None:
-        assert line.request("echo", "grüß dich") == "grüß dich"
+@pytest.fixture
+def codes() -> tuple[int, int]:
+    return CUSTOM_ERROR, CUSTOM_ERROR
 
-    def test_fire_and_forget(self, line: Line) -> None:
-        note = str(uuid.uuid4())
-        line.fnf(note)
-        until(lambda: note in line.ask("notes"), "the note is there")
-        assert line.ask("notes").count(note) == 1
 
-    def test_stream_and_credit(self, line: Line) -> None:
-        """P30, P31: three items, two more, then CANCEL: the responder has produced five and knows that it is over."""
-        key = str(uuid.uuid4())
-        assert line.stream([3, 2], key=key, count=100)["items"] == ["0", "1", "2", "3", "4"]
-        until(lambda: line.ask("progress", key)["cancelled"], "the stream is cancelled")
-        assert line.ask("progress", key)["produced"] == 5
-        whole = line.stream([1000], key=key, count=20)
-        assert (whole["items"], whole["completed"]) == ([str(number) for number in range(20)], True)
-
-    def test_channel(self, line: Line) -> None:
-        """P32, P33."""
-        items = [f"item {number}" for number in range(10)]
-        answer = line.channel(items, [2, 3, 100])
-        assert (answer["items"], answer["completed"]) == (items, True)
-
-    def test_errors(self, line: Line) -> None:
-        with pytest.raises(RemoteError) as caught:
-            line.ask("fail", {"code": CUSTOM_ERROR, "text": "außer Betrieb"})
-        assert (caught.value.code, caught.value.text) == (CUSTOM_ERROR, "außer Betrieb")
-        with pytest.raises(RemoteError) as caught:
-            line.stream([100], key=str(uuid.uuid4()), count=2, code=CUSTOM_ERROR, text="worn out")
-        assert (caught.value.code, caught.value.items) == (CUSTOM_ERROR, ["0", "1"])
-
-    def test_in_fragments(self, line: Line) -> None:
-        """P40."""
-        assert line.request("echo", PAYLOAD) == PAYLOAD
+class TestInteractionModels(InteractionModels):
+    payload = PAYLOAD
 
 
 def test_its_frames_are_those_of_the_vectors(client: Library) -> None:
