@@ -14,9 +14,9 @@ from typing import Any
 from gateway.control import bearer, validation
 from gateway.control.audit import Actor
 from gateway.control.changes import Change, Changes
-from gateway.control.paging import Listing, Page, exactly, flag
+from gateway.control.paging import Listing, exactly, flag
 from gateway.control.roles import LOGIN_ONLY, Role
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import NotAllowed
 
 PREFIX = "gk"
@@ -66,7 +66,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 }
 
 
-class ApiKeys:
+class ApiKeys(Readable[ApiKey]):
     """The API keys of one control plane."""
 
     def __init__(self, changes: Changes, wall: Callable[[], float]) -> None:
@@ -80,23 +80,6 @@ class ApiKeys:
     def load(self, connection: sqlite3.Connection) -> None:
         for row in connection.execute("SELECT * FROM api_keys"):
             self._keys[row["id"]] = (self._table.of(row), _secrets(row))
-
-    async def get(self, key_id: str) -> ApiKey:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, key_id))
-
-    async def list(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        sort: str = "-created_at",
-        q: str | None = None,
-        **filters: object,
-    ) -> Page[ApiKey]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
 
     async def create(
         self,

@@ -15,10 +15,10 @@ from typing import Any
 from gateway.control import validation
 from gateway.control.audit import Actor
 from gateway.control.changes import Change, Changes
-from gateway.control.paging import Listing, Page, at_least, below, exactly, flag
+from gateway.control.paging import Listing, at_least, below, exactly, flag
 from gateway.control.registry import Registry
 from gateway.control.revocations import Revocations
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import AlreadyExists, ControlError, InvalidChange
 from gateway.policy.principal import Kind
 
@@ -140,8 +140,10 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 }
 
 
-class Devices:
+class Devices(Readable[Device]):
     """The devices of one control plane."""
+
+    ordered = "id"
 
     SORTS = tuple(_LISTING.sorts)
     FILTERS = tuple(_LISTING.filters)
@@ -160,18 +162,6 @@ class Devices:
     def load(self, connection: sqlite3.Connection) -> list[Device]:
         """Every device, for the registry."""
         return [self._table.of(row) for row in connection.execute("SELECT * FROM devices")]
-
-    async def get(self, device_id: str) -> Device:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, device_id))
-
-    async def list(
-        self, *, cursor: str | None = None, limit: int = 50, sort: str = "id", q: str | None = None, **filters: object
-    ) -> Page[Device]:
-        """One page; filters are `FILTERS`, orders `SORTS`. Raises InvalidChange for others."""
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
 
     async def count(self, *, q: str | None = None, **filters: object) -> int:
         return await self._database.read(lambda connection: _LISTING.count(connection, q, filters))

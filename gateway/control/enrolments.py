@@ -22,7 +22,7 @@ from gateway.control.devices import OWN_NAME, Device, Devices, NewDevice
 from gateway.control.identity import Identity
 from gateway.control.paging import Filter, Listing, Page, exactly
 from gateway.control.registry import Registry
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import EnrolmentRefused, InvalidChange, NotAllowed
 from gateway.policy.principal import Kind
 
@@ -99,7 +99,7 @@ def template(new: Any) -> dict[str, Any]:
     }
 
 
-class Enrolments:
+class Enrolments(Readable[Enrolment]):
     """The enrolments of one control plane."""
 
     def __init__(
@@ -132,31 +132,9 @@ class Enrolments:
             ),
         )
 
-    async def get(self, enrolment_id: str) -> Enrolment:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, enrolment_id))
-
-    async def list(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        sort: str = "-created_at",
-        q: str | None = None,
-        active: bool | None = None,
-    ) -> Page[Enrolment]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, {"active": active})
-        )
-
     async def list_for_nodes(self, **how: Any) -> Page[Enrolment]:
         """Those with which nodes join, as `list`."""
-        how.setdefault("sort", "id")
-        cursor, limit, sort = how.get("cursor"), how.get("limit", 50), how["sort"]
-        filters = {"active": how.get("active"), "kind": Kind.NODE.value}
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, None, filters)
-        )
+        return await self.list(**{"sort": "id", **how, "kind": Kind.NODE.value})
 
     async def create(self, new: NewEnrolment, *, by: Actor, dry_run: bool = False) -> tuple[Enrolment, str]:
         """An enrolment and its token, shown this once. Raises InvalidChange."""

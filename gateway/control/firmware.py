@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.control import validation
 from gateway.control.audit import Actor, Audit
 from gateway.control.changes import Change, Changes
-from gateway.control.paging import Listing, Page, exactly
-from gateway.control.table import Table, public
+from gateway.control.paging import Listing, exactly
+from gateway.control.table import Readable, Table, public
 from gateway.errors import AlreadyExists, InvalidChange, NotAllowed, StorageError
 from gateway.storage.images import Images, Upload
 
@@ -84,7 +84,7 @@ def manifest(board: str, version: str, size: int, sha256: str) -> bytes:
     return f"{CONTEXT}{number}\n{board}\n{version}\n{size}\n{sha256}".encode()
 
 
-class Firmwares:
+class Firmwares(Readable[Firmware]):
     """The firmware of one control plane. `publishers` gives the keys of which one must have signed; none: nobody."""
 
     def __init__(
@@ -118,23 +118,6 @@ class Firmwares:
                 {"board": exactly("board"), "version": exactly("version")},
                 ("id", "board", "version", "notes"),
             ),
-        )
-
-    async def get(self, firmware_id: str) -> Firmware:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, firmware_id))
-
-    async def list(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        sort: str = "-created_at",
-        q: str | None = None,
-        **filters: object,
-    ) -> Page[Firmware]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
         )
 
     def require(self, connection: sqlite3.Connection, firmware_id: str) -> Firmware:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from gateway.control import jwks, validation
 from gateway.control.audit import SYSTEM, Actor
 from gateway.control.changes import Change, Changes
-from gateway.control.paging import Listing, Page, flag
+from gateway.control.paging import Listing, flag
 from gateway.control.registry import Registry
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import AlreadyExists, InvalidChange, StorageError
 from gateway.policy.access import Rights
 from gateway.policy.access_list import IssuerBounds
@@ -103,8 +103,10 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 }
 
 
-class Issuers:
+class Issuers(Readable[Issuer]):
     """The trusted issuers of one control plane. `alarm` and `calm` as for a database."""
+
+    ordered = "issuer"
 
     SORTS = tuple(_LISTING.sorts)
 
@@ -134,23 +136,6 @@ class Issuers:
 
     def load(self, connection: sqlite3.Connection) -> list[Issuer]:
         return [self._table.of(row) for row in connection.execute("SELECT * FROM issuers")]
-
-    async def get(self, issuer_id: str) -> Issuer:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, issuer_id))
-
-    async def list(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        sort: str = "issuer",
-        q: str | None = None,
-        **filters: object,
-    ) -> Page[Issuer]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
 
     async def create(self, new: NewIssuer, *, by: Actor, dry_run: bool = False) -> Issuer:
         """Trust an issuer. One with a URL has no keys until the first fetch. Raises AlreadyExists, InvalidChange."""

@@ -27,9 +27,9 @@ from gateway.control.audit import SYSTEM, Actor
 from gateway.control.changes import Change, Changes
 from gateway.control.enrolments import PREFIX, Enrolment, Enrolments, NewEnrolment
 from gateway.control.identity import Identity
-from gateway.control.paging import Listing, Page, flag
+from gateway.control.paging import Listing, flag
 from gateway.control.registry import Registry
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import EnrolmentRefused, InvalidChange
 from gateway.policy.access import Rights
 from gateway.policy.access_list import IssuerBounds
@@ -83,8 +83,10 @@ _OF_OTHERS = (
 _FIELDS = tuple(field.name for field in dataclasses.fields(Member))
 
 
-class Members:
+class Members(Readable[Member]):
     """The members that one node knows, itself among them once it belongs to a federation."""
+
+    ordered = "name"
 
     SORTS = tuple(_LISTING.sorts)
 
@@ -97,6 +99,7 @@ class Members:
         wall: Callable[[], float],
     ) -> None:
         self._changes = changes
+        self._database = changes.database
         self._registry = registry
         self._enrolments = enrolments
         self._identity = identity
@@ -154,17 +157,6 @@ class Members:
     def versions(self) -> dict[str, float]:
         """When each has changed last, those that were removed included."""
         return {member.id: member.updated_at for member in self._known.values()}
-
-    async def get(self, node_id: str) -> Member:
-        """Raises NotFound."""
-        return await self._changes.database.read(lambda connection: self._table.get(connection, node_id))
-
-    async def list(
-        self, *, cursor: str | None = None, limit: int = 50, sort: str = "name", q: str | None = None, **filters: object
-    ) -> Page[Member]:
-        return await self._changes.database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
 
     # Changes
 

@@ -18,7 +18,7 @@ from gateway.control.devices import grouped, labelled
 from gateway.control.firmware import Firmwares
 from gateway.control.paging import Listing, Page, exactly
 from gateway.control.rollout_steps import AGAIN, FAILURES, Phase, Progress, Rollout, Step, place_of
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import AlreadyExists, InvalidChange
 from gateway.policy.principal import Kind
 
@@ -82,7 +82,7 @@ _CHANGES: Mapping[str, Callable[[object], object]] = {
 }
 
 
-class Rollouts:
+class Rollouts(Readable[Rollout]):
     """The rollouts of one control plane."""
 
     def __init__(self, changes: Changes, firmware: Firmwares, wall: Callable[[], float]) -> None:
@@ -91,23 +91,9 @@ class Rollouts:
         self.received: dict[tuple[str, str], int] = {}
         self._changes = changes
         self._database = changes.database
+        self._table = ROLLOUTS
         self._firmware = firmware
         self._wall = wall
-
-    async def get(self, rollout_id: str) -> Rollout:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: ROLLOUTS.get(connection, rollout_id))
-
-    async def list(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        sort: str = "-created_at",
-        q: str | None = None,
-        **filters: object,
-    ) -> Page[Rollout]:
-        return await self._database.read(lambda connection: ROLLOUTS.page(connection, cursor, limit, sort, q, filters))
 
     async def counts(self, rollout_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """How many devices of each rollout are at which step."""

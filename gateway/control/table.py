@@ -11,10 +11,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from gateway.control.paging import Listing, Page
 from gateway.errors import NotFound, StaleVersion
+from gateway.storage.database import Database
 
 R = TypeVar("R")
 
@@ -96,6 +97,32 @@ class Table(Generic[R]):
             (after, limit),
         ).fetchone()
         return text or "", last or after
+
+
+class Readable(Generic[R]):
+    """A resource whose records are those of one table. `ordered`: how a list is sorted that says nothing else."""
+
+    ordered: ClassVar[str] = "-created_at"
+    _database: Database
+    _table: Table[R]
+
+    async def get(self, key: str) -> R:
+        """Raises NotFound."""
+        return await self._database.read(lambda connection: self._table.get(connection, key))
+
+    async def list(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        sort: str | None = None,
+        q: str | None = None,
+        **filters: object,
+    ) -> Page[R]:
+        """One page, by the orders and filters of the table's listing. Raises InvalidChange for others."""
+        return await self._database.read(
+            lambda connection: self._table.page(connection, cursor, limit, sort or self.ordered, q, filters)
+        )
 
 
 def stored(value: object) -> Any:

@@ -15,10 +15,10 @@ from typing import Any
 from gateway.control import validation
 from gateway.control.audit import SYSTEM, Actor
 from gateway.control.changes import Change, Changes
-from gateway.control.paging import Listing, Page, exactly, flag
+from gateway.control.paging import Listing, exactly, flag
 from gateway.control.passwords import Passwords
 from gateway.control.roles import SCOPES, Role
-from gateway.control.table import Table, public
+from gateway.control.table import Readable, Table, public
 from gateway.errors import AlreadyExists, InvalidChange, LoginRefused
 
 ADMINISTRATOR = "admin"
@@ -51,8 +51,10 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
 }
 
 
-class Users:
+class Users(Readable[User]):
     """`changed` is called with the name of whoever has changed or gone, once that is on disk."""
+
+    ordered = "name"
 
     def __init__(
         self, changes: Changes, wall: Callable[[], float], changed: Callable[[str, User | None], None]
@@ -66,17 +68,6 @@ class Users:
 
     def load(self, connection: sqlite3.Connection) -> list[User]:
         return [self._table.of(row) for row in connection.execute("SELECT * FROM users")]
-
-    async def get(self, name: str) -> User:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._table.get(connection, name))
-
-    async def list(
-        self, *, cursor: str | None = None, limit: int = 50, sort: str = "name", q: str | None = None, **filters: object
-    ) -> Page[User]:
-        return await self._database.read(
-            lambda connection: self._table.page(connection, cursor, limit, sort, q, filters)
-        )
 
     async def create(
         self,

@@ -5,8 +5,6 @@ Between the links and `distributing`, which says what the items are.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +13,9 @@ from gateway.control.table import public
 from gateway.documents.bundles import Facts
 from gateway.errors import GatewayError
 from gateway.federation.answers import as_json
-from gateway.federation.link import AGAIN_S, Link
+from gateway.federation.link import Link
+from gateway.federation.listening import Listening
 from gateway.forwarding.exchange import Exchange
-from gateway.forwarding.inquiry import Inquiry
 from gateway.observe.loggers import structlog
 
 if TYPE_CHECKING:
@@ -25,89 +23,38 @@ if TYPE_CHECKING:
     from gateway.federation.federation import Federation
 
 ROUTE: Final = "bundles"
-#: How long a node that does not tell of bundles is left alone at most, in seconds.
-LEFT_S: Final = 30.0
-#: Items of one link that wait for the disk; with more it is begun anew.
-MAX_WAITING: Final = 256
 #: Nodes in one item.
 BATCH: Final = 256
 
 _log = structlog.get_logger("gateway.federation")
 
 
-class Listening:
-    """The stream of one link, which is asked for again whenever it ends. `refused`: an item was no good."""
+class Hearing(Listening):
+    """`refused`: an item of this stream was no good. `say`: how this node stands, or what it knows."""
 
     def __init__(
         self,
         federation: Federation,
         link: Link,
-        asked: Callable[[], dict[str, Any]],
+        say: Callable[[], dict[str, Any]],
         take: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        self.link = link
         self.refused = False
-        self._federation = federation
-        self._asked = asked
+        self._say = say
         self._take = take
-        self._stream: Inquiry | None = None
-        self._again: asyncio.TimerHandle | None = None
-        self._pause_s = AGAIN_S
-        self._items: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
-        self._task = federation.loop.create_task(self._take_all(), name="bundles")
-        self._ask()
+        super().__init__(federation, link, ROUTE)
 
-    def stop(self) -> asyncio.Task[None]:
-        """Hear no more; the task ends soon."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        if self._stream is not None:
-            self._stream.cancel()
-            self._stream = None
-        self._task.cancel()
-        return self._task
-
-    def begin_again(self) -> None:
-        if self._stream is not None:
-            self._stream.cancel()
-        self._over(None)
-
-    def _ask(self) -> None:
-        self._again = None
+    def asked(self) -> dict[str, Any]:
         self.refused = False
-        if not self.link.connection.closed:
-            asked = as_json(self._asked())
-            self._stream = self._federation.desk.ask(
-                self.link.connection, f"gateway.{ROUTE}", asked, self._item, self._over, stream=True
-            )
+        return self._say()
 
-    def _item(self, data: bytes) -> None:
-        self._pause_s = AGAIN_S
+    async def take(self, item: dict[str, Any]) -> None:
         try:
-            item = json.loads(data)
-            if not isinstance(item, dict):
-                raise ValueError("no object")
-            self._items.put_nowait(item)
-        except (ValueError, RecursionError, asyncio.QueueFull):
-            self.begin_again()
-
-    def _over(self, text: str | None) -> None:
-        self._stream = None
-        if self.link.usable and self._again is None:
-            self._again = self._federation.loop.call_later(self._pause_s, self._ask)
-            # A node of an older version has nothing to say.
-            self._pause_s = min(self._pause_s * 2, LEFT_S)
-
-    async def _take_all(self) -> None:
-        while True:
-            item = await self._items.get()
-            try:
-                await self._take(item)
-            except (GatewayError, ValueError, KeyError, TypeError, RecursionError) as error:
-                self.refused = True
-                self._federation.plane.counters.refuse(getattr(error, "reason", "bundle_malformed"))
-                _log.warning("a bundle that was told is not taken", node=self.link.name, why=str(error))
+            await self._take(item)
+        except (GatewayError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self.refused = True
+            self._federation.plane.counters.refuse(getattr(error, "reason", "bundle_malformed"))
+            _log.warning("a bundle that was told is not taken", node=self.link.name, why=str(error))
 
 
 class Offering:

@@ -29,7 +29,7 @@ from gateway.control.members import Members
 from gateway.documents.bundles import Facts, parse
 from gateway.errors import GatewayError, NotPermitted, Overloaded, RequestInvalid, StorageError
 from gateway.federation.answers import as_json
-from gateway.federation.bundle_streams import ROUTE, Listening, Offering, Sharing
+from gateway.federation.bundle_streams import ROUTE, Hearing, Offering, Sharing
 from gateway.federation.federation import Federation
 from gateway.federation.link import Link
 from gateway.forwarding.exchange import Exchange
@@ -71,8 +71,8 @@ class Distributing:
         self._central = central
         self._taker: Taker | None = None
         self._offered: tuple[str, int] = ("", 0)
-        self._parent: Listening | None = None
-        self._peers: dict[Link, Listening] = {}
+        self._parent: Hearing | None = None
+        self._peers: dict[Link, Hearing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
         services.offer(ROUTE, FrameType.REQUEST_STREAM, self._subscribed)
@@ -104,7 +104,7 @@ class Distributing:
     def up(self, link: Link) -> None:
         """It is known who is at the other end."""
         if link.side == PEER and self._central:
-            self._peers[link] = Listening(
+            self._peers[link] = Hearing(
                 self.federation, link, self._known, lambda item: self._take_from_peer(link, item)
             )
 
@@ -123,7 +123,7 @@ class Distributing:
             self._await(self._parent.stop())
             self._parent = None
         if link is not None and self._taker is not None and not self._central:
-            self._parent = Listening(self.federation, link, self._taker.status, self._take_from_parent)
+            self._parent = Hearing(self.federation, link, self._taker.status, self._take_from_parent)
 
     def members_changed(self) -> None:
         """What was made by a node that was not known may be good now."""

@@ -24,20 +24,19 @@ from gateway.control.members import CENTRAL, Members
 from gateway.control.refusals import Ledger, Refusals, entries_in
 from gateway.errors import RequestInvalid, StorageError
 from gateway.federation.federation import Federation
-from gateway.federation.link import AGAIN_S, Link
+from gateway.federation.link import Link
+from gateway.federation.listening import Listening
 from gateway.forwarding.exchange import Exchange
-from gateway.forwarding.inquiry import Inquiry
 from gateway.forwarding.links import DOWNLINK, UPLINK
 from gateway.forwarding.services import NodeServices
 from gateway.observe.loggers import structlog
 from gateway.wire.frames import FrameType
 
+ROUTE: Final = "refusals"
 #: Entries of one item.
 BATCH: Final = 256
-#: How long a node that does not say what it refuses is left alone at most, in seconds.
-LEFT_S: Final = 30.0
-#: Items that a link may send before the ones before are on disk.
-MAX_WAITING: Final = 1024
+#: Nodes of which is remembered that something was told before they were known.
+MAX_EARLY: Final = 1024
 
 _log = structlog.get_logger("gateway.federation")
 
@@ -122,79 +121,32 @@ class Teller:
             self._exchange.send(json.dumps(item, separators=(",", ":")).encode())
 
 
-class Hearing:
+class Hearing(Listening):
     """What one link tells. `current`: what it knew when the stream began has been heard, and the stream goes on."""
 
     def __init__(self, refusing: Refusing, link: Link) -> None:
+        self.current = False
         self._refusing = refusing
-        self._link = link
+        super().__init__(refusing.federation, link, ROUTE)
+
+    def asked(self) -> dict[str, Any]:
+        return {"known": {node: list(pair) for node, pair in self._refusing.refusals.known().items()}}
+
+    def over(self, text: str | None) -> None:
         self.current = False
-        self._stream: Inquiry | None = None
-        self._again: asyncio.TimerHandle | None = None
-        self._pause_s = AGAIN_S
-        self._items: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
-        self._task = refusing.federation.loop.create_task(self._take_all(), name="refusals")
-        self._ask()
+        super().over(text)
 
-    def cancel(self) -> None:
-        """Nothing more is to be heard."""
-        if self._again is not None:
-            self._again.cancel()
-        if self._stream is not None:
-            self._stream.cancel()
-        self._task.cancel()
-
-    async def over(self) -> None:
-        """When nothing of it is left."""
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def _ask(self) -> None:
-        self._again = None
-        if not self._link.connection.closed:
-            known = {node: list(pair) for node, pair in self._refusing.refusals.known().items()}
-            asked = json.dumps({"known": known}, separators=(",", ":")).encode()
-            desk = self._refusing.federation.desk
-            self._stream = desk.ask(
-                self._link.connection, "gateway.refusals", asked, self._item, self._over, stream=True
-            )
-
-    def _item(self, data: bytes) -> None:
-        self._pause_s = AGAIN_S
+    async def take(self, item: dict[str, Any]) -> None:
         try:
-            item = json.loads(data)
-            if not isinstance(item, dict):
-                raise ValueError("no object")
-            self._items.put_nowait(item)
-        except (ValueError, RecursionError, asyncio.QueueFull):
-            self.begin_again()
-
-    def begin_again(self) -> None:
-        """Hear from where it was heard: what came could not be read, or taken, or stored as fast."""
-        if self._stream is not None:
-            self._stream.cancel()
-        self._over(None)
-
-    def _over(self, text: str | None) -> None:
-        self._stream = None
-        self.current = False
-        if self._link.usable and self._again is None:
-            self._again = self._refusing.federation.loop.call_later(self._pause_s, self._ask)
-            # A node of an older version has nothing to say.
-            self._pause_s = min(self._pause_s * 2, LEFT_S)
-
-    async def _take_all(self) -> None:
-        while True:
-            item = await self._items.get()
-            try:
-                if "all" in item:
-                    self.current = True
-                else:
-                    await self._refusing.take(self._link, item)
-            except StorageError as error:
-                # It counts all the same; what is not on disk is told again after the next start.
-                _log.warning("refusals cannot be stored", why=error.text)
-            except (ValueError, KeyError, TypeError):
-                self._refusing.federation.plane.counters.refuse("refusals_malformed")
+            if "all" in item:
+                self.current = True
+            else:
+                await self._refusing.take(self.link, item)
+        except StorageError as error:
+            # It counts all the same; what is not on disk is told again after the next start.
+            _log.warning("refusals cannot be stored", why=error.text)
+        except (ValueError, KeyError, TypeError):
+            self._federation.plane.counters.refuse("refusals_malformed")
 
 
 class Refusing:
@@ -212,7 +164,7 @@ class Refusing:
         #: Nodes of which was told before they were known to be members.
         self._early: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        services.offer("refusals", FrameType.REQUEST_STREAM, self._subscribed)
+        services.offer(ROUTE, FrameType.REQUEST_STREAM, self._subscribed)
         refusals.listeners.append(self._changed)
 
     async def stop(self) -> None:
@@ -234,8 +186,9 @@ class Refusing:
             teller.end()
         hearing = self._hearings.pop(link, None)
         if hearing is not None:
-            hearing.cancel()
-            self._do(hearing.over())
+            ending = hearing.stop()
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     def members_changed(self) -> None:
         """Tell those who go by what this node says, and forget what nobody goes by any more."""
@@ -299,7 +252,7 @@ class Refusing:
             return
         member = self.members.find(node)
         if member is None:
-            if len(self._early) < MAX_WAITING:
+            if len(self._early) < MAX_EARLY:
                 self._early.add(node)
             return
         entries = entries_in(item["entries"])
