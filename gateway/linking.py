@@ -68,6 +68,12 @@ class Linking:
         self._plane = plane
         own = control.members.own
         if own is None:
+            if config.federation.engine != "embedded":
+                raise FederationError(
+                    f"federation.engine is {config.federation.engine!r}, and this node is in no federation: gateway "
+                    "central init or gateway join comes first (with Docker Compose, the service central-setup)",
+                    reason="not_a_member",
+                )
             return
         plane.role = own.role
         self._dialer = Dialer(plane, handshake)

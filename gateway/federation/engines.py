@@ -42,11 +42,16 @@ def _tls(settings: Federation) -> ssl.SSLContext | None:
     wanted = settings.nats_tls_ca is not None or settings.nats_tls_certificate is not None
     if not wanted and not any(server.startswith("tls://") for server in settings.nats_servers):
         return None
+    ca, certificate, key = settings.nats_tls_ca, settings.nats_tls_certificate, settings.nats_tls_key
+    setting, file = "nats_tls_ca", ca
     try:
-        context = ssl.create_default_context(cafile=None if settings.nats_tls_ca is None else str(settings.nats_tls_ca))
-        if settings.nats_tls_certificate is not None and settings.nats_tls_key is not None:
-            context.load_cert_chain(settings.nats_tls_certificate, settings.nats_tls_key)
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        if certificate is not None and key is not None:
+            setting, file = "nats_tls_certificate", certificate
+            context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise FederationError(f"a file of federation.nats_tls_* cannot be used: {error}", reason="engine_tls") from None
+        # An error of TLS has a number where others have words.
+        why = str(error) if isinstance(error, ssl.SSLError) else error.strerror
+        raise FederationError(f"{file} (federation.{setting}) cannot be used: {why}", reason="engine_tls") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -76,11 +76,12 @@ def inspected(name: str) -> dict[str, Any]:
 
 @dataclass
 class Deployment:
-    """One project. `environ` is what a user would write into .env."""
+    """One project. `environ` is what a user would write into .env; `files` go beside compose.yaml."""
 
     project: str
     environ: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ports = ("WEBSOCKET", "TCP", "ADMIN")
@@ -107,7 +108,8 @@ class Deployment:
 
     def compose(self, *arguments: str, timeout: float = 120) -> Ended:
         command = shlex.split(os.environ.get("COMPOSE") or "docker compose")
-        fixed = ("--project-name", self.project, "--env-file", os.devnull)
+        files = [word for name in ("compose.yaml", *self.files) for word in ("--file", name)]
+        fixed = ("--project-name", self.project, "--env-file", os.devnull, *files)
         return ran(*command, *fixed, *arguments, environ=self.environ, timeout=timeout)
 
     def up(self, *options: str) -> None:
@@ -133,17 +135,30 @@ class Deployment:
     def healthy(self) -> bool | None:
         return inspected(self.edge)["State"].get("Health", {}).get("Status") == "healthy" or None
 
-    def beside(self, name: str, *arguments: str, token: str, authority: Path, detached: bool = False) -> Ended:
-        """Run the command line in a container of its own, which has a token and the node's authority, and no keys."""
+    def beside(
+        self,
+        name: str,
+        *arguments: str,
+        token: str,
+        authority: Path,
+        detached: bool = False,
+        program: Path | None = None,
+    ) -> Ended:
+        """Run the command line, or a program in its place, in a container of its own, which has a token and the node's
+        authority, and no keys."""
+        target = ("--url", "wss://edge:7878/rsocket", "--ca", "/ca.pem")
+        if program is not None:
+            arguments, target = ("/program.py",), ()
+        mounts = () if program is None else ("--entrypoint", "python", "--volume", f"{program}:/program.py:ro")
         if detached:
             self.others.append(f"{self.project}-{name}")
             how = ("--detach", "--name", self.others[-1])
         else:
             how = ("--rm", "--init")
         return ran(
-            *("docker", "run", *how, "--network", self.network, "--read-only", "--cap-drop", "ALL"),
+            *("docker", "run", *how, "--network", self.network, "--read-only", "--cap-drop", "ALL", "--no-healthcheck"),
             *("--env", "GATEWAY_TOKEN", "--volume", f"{authority}:/ca.pem:ro"),
-            *(IMAGE, *arguments, "--url", "wss://edge:7878/rsocket", "--ca", "/ca.pem"),
+            *(*mounts, IMAGE, *arguments, *target),
             environ={"GATEWAY_TOKEN": token},
         )
 

@@ -10,6 +10,7 @@ import trustme
 
 from bench.local_nats import LocalNats
 from gateway.config import Federation
+from gateway.errors import FederationError
 from gateway.federation.engines import nats_options, store_for
 from gateway.federation.nats import NatsClient
 from gateway.federation.nats.bucket import make
@@ -61,7 +62,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 async def test_the_table_is_followed_over_tls(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both sides show a certificate. Without one, or with another authority, there is no connection, and it is said."""
+    """Both sides show a certificate. Without one there is no connection, and it is said; with another authority there
+    never will be, and the start ends."""
     administrator = NatsClient(nats_options(secured.settings("admin"), "admin"))
     await administrator.start()
     await administrator.ready.wait()
@@ -72,13 +74,27 @@ async def test_the_table_is_followed_over_tls(secured: Secured, monkeypatch: pyt
     await until(lambda: table.fresh)
     await table.stop()
     monkeypatch.setattr(shared, "START_S", 1.0)
-    stranger = trustme.CA()
-    for settings in (
-        secured.settings(nats_tls_certificate=None, nats_tls_key=None),
-        secured.settings(nats_tls_ca=secured.file("other.pem", stranger.cert_pem)),
-    ):
-        table = SharedTable(store_for(settings, "c1"), TableOptions("c1"))
+    table = SharedTable(
+        store_for(secured.settings(nats_tls_certificate=None, nats_tls_key=None), "c1"), TableOptions("c1")
+    )
+    await table.start()
+    assert not table.fresh
+    assert table.status().why
+    await table.stop()
+    strange = secured.settings(nats_tls_ca=secured.file("other.pem", trustme.CA().cert_pem))
+    table = SharedTable(store_for(strange, "c1"), TableOptions("c1"))
+    with pytest.raises(FederationError, match=r"not trusted \(federation\.nats_tls_ca\): .*verify failed") as refused:
         await table.start()
-        assert not table.fresh
-        assert table.status().why
-        await table.stop()
+    assert refused.value.reason == "engine_tls"
+
+
+@pytest.mark.parametrize("content", [None, "scribble"])
+def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "nats-ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(
+        FederationError, match=r"nats-ca\.pem \(federation\.nats_tls_ca\) cannot be used: \S"
+    ) as refused:
+        store_for(Federation(engine="nats", nats_servers=("tls://here",), nats_tls_ca=file), "c1")
+    assert refused.value.reason == "engine_tls"

@@ -82,6 +82,12 @@ class Denied(Unavailable):
     reason = "engine_denied"
 
 
+class Untrusted(Unavailable):
+    """The server's certificate is of another authority."""
+
+    reason = "engine_tls"
+
+
 class NatsClient:
     """`start`, then `stop`. `ready` is set while there is a connection; `connections` counts them."""
 
@@ -112,7 +118,7 @@ class NatsClient:
 
         Raises:
             FederationError: a server answers, and will never do: too old (`engine_too_old`), or it does not take the
-                credential (`engine_denied`).
+                credential (`engine_denied`); or none of them is trusted (`engine_tls`).
         """
         self._supervisor = asyncio.create_task(self._supervise(), name="nats: connection")
         await self._tried_all.wait()
@@ -205,18 +211,21 @@ class NatsClient:
         self._random.shuffle(servers)
         loop = asyncio.get_running_loop()
         pause, tried = 0.0, 0
+        untrusted: set[str] = set()
         while True:
+            server = servers[tried % len(servers)]
             began = loop.time()
             closed = asyncio.Event()
             connection = None
             try:
-                connection = await self._connect(servers[tried % len(servers)], closed)
+                connection = await self._connect(server, closed)
                 self._tried_all.set()
                 await closed.wait()
                 self.why = "the connection was closed"
             except FederationError as error:
                 self.why = error.text
-                if not isinstance(error, Unavailable):
+                (untrusted.add if isinstance(error, Untrusted) else untrusted.discard)(server)
+                if not isinstance(error, Unavailable) or len(untrusted) == len(servers):
                     self._hopeless = error
                     self._alarm(error.reason, error.text)
             except Exception as error:
@@ -298,6 +307,8 @@ class NatsClient:
                     f"{server} does not take this node's credential (federation.nats_nkey_file): {texts[-1]}",
                     reason="engine_denied",
                 ) from None
+            if any(isinstance(each, ssl.SSLCertVerificationError) for each in (*errors, error)):
+                raise Untrusted(f"{server} is not trusted (federation.nats_tls_ca): {texts[0]}") from None
             raise Unavailable(f"{server}: {texts[0]}") from None
         except (ImportError, ValueError) as error:
             await _close(connection)

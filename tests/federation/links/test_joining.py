@@ -14,7 +14,7 @@ from gateway.control.audit import SYSTEM
 from gateway.control.certificates import fingerprint
 from gateway.control.members import CENTRAL
 from gateway.control.plane import ControlPlane
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, FederationError
 from gateway.federation.joining import JoinToken
 from gateway.node import Node
 from tests.cli.conftest import Shell, environment
@@ -153,3 +153,10 @@ async def test_members_are_told_again_only_where_they_differ(cluster: Cluster) -
     assert answers[0] == {"members": []}
     for told in answers[1:]:
         assert {member["name"] for member in told["members"]} == {"central", "edge-a", "edge-b"}
+
+
+async def test_with_an_engine_a_node_of_no_federation_does_not_start(tmp_path: Path) -> None:
+    """It would serve alone, with all of its settings in vain."""
+    engine = {"federation.engine": "nats", "federation.nats_servers": "nats://127.0.0.1:1"}
+    with pytest.raises(FederationError, match="this node is in no federation: gateway central init or gateway join"):
+        await node(tmp_path / "data", "alone", more=engine)
