@@ -34,7 +34,7 @@ from gateway.errors import (
 from gateway.forwarding.closing import CloseReason
 from gateway.forwarding.courier import Courier
 from gateway.forwarding.intake import Kept
-from gateway.forwarding.links import KINDS, LOCAL
+from gateway.forwarding.links import DOWNLINK, KINDS, LOCAL, PEER
 from gateway.forwarding.stream import REQUEST_FNF
 from gateway.routing.address import Address
 from gateway.spool.delivery import Delivery
@@ -72,6 +72,9 @@ OPENINGS = 4096
 #: Between two tries to let new requests through, in seconds.
 HOLD_AGAIN_S = 1.0
 
+#: For so long what came from a peer goes down alone, so that nothing goes round among central nodes while they hear of
+#: an edge's move. Then it goes across again: else it would wait for ever for an edge that has another parent now.
+DOWN_ALONE_S = 5.0
 
 #: In front of the name of what waits for another node's document; no document can have it.
 FOREIGN = "@"
@@ -112,7 +115,7 @@ class Outlet:
         self._came: dict[str, dict[int, int]] = {}
         self._delivery: Delivery | None = None
         self._running: asyncio.Task[None] | None = None
-        self._couriers: OrderedDict[tuple[bytes, str], Courier] = OrderedDict()
+        self._couriers: OrderedDict[tuple[bytes, str, int], Courier] = OrderedDict()
         self._storing = 0
         self._coming: list[tuple[Kept, Message]] = []
         self._room = 0
@@ -125,6 +128,8 @@ class Outlet:
         self._written = 0
         self._arrived = False
         self._tried: set[int] = set()
+        #: Since when (monotonic) nobody is known here who serves it.
+        self._nobody_since: float | None = None
 
     def govern(self, spec: Spec | None) -> None:
         """Go by this from now on. None: its document is gone; what waits is still delivered."""
@@ -394,6 +399,7 @@ class Outlet:
             self._arrived = False
             raise run.trouble
         self._arrived = True
+        self._nobody_since = None
         if not run.handed_over:
             self.beyond.passed_by()
 
@@ -416,6 +422,8 @@ class Outlet:
         asyncio.get_running_loop().call_soon(self.look)
 
     def ask_upward(self, address: object) -> None:
+        if self._nobody_since is None:
+            self._nobody_since = self.plane.monotonic()
         links = self.plane.links
         if links is not None and isinstance(address, Address):
             # Whoever comes is heard of by the table.
@@ -447,10 +455,13 @@ class Outlet:
 
     def courier(self, envelope: Envelope, origin: Origin | None) -> Courier:
         node = "" if origin is None else origin.node
-        who = envelope.who, node
+        side, since = self.side, self._nobody_since
+        if side == PEER and since is not None and self.plane.monotonic() - since > DOWN_ALONE_S:
+            side = DOWNLINK
+        who = envelope.who, node, side
         found = self._couriers.get(who)
         if found is None:
-            found = self._couriers[who] = Courier(self.plane, envelope.principal, side=self.side, node=node)
+            found = self._couriers[who] = Courier(self.plane, envelope.principal, side=side, node=node)
             for other in list(self._couriers):
                 if len(self._couriers) <= COURIERS:
                     break

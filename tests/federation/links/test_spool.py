@@ -12,6 +12,7 @@ from gateway.errors import ResponderGone
 from gateway.forwarding.connection import Connection
 from gateway.spool.rules import SpoolRules
 from gateway.spooling import depot as depots
+from gateway.spooling import outlet as outlets
 from gateway.spooling import watch
 from gateway.spooling.consignment import Answer, Consignment
 from gateway.spooling.crossing import Crossing
@@ -190,6 +191,29 @@ async def test_across_a_peer_link(cluster: Cluster) -> None:
     await until(lambda: len(historian.got(frames.RequestFnf)) == 20)
     assert numbers(historian.got(frames.RequestFnf)) == list(range(20))
     assert set(depot(cluster, "central-2").outlets) == {"@peer/historian"}
+
+
+async def test_what_came_across_goes_across_again_when_its_service_has_moved(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A central node got it for who was there, and is by now behind another one: it does not wait there for ever."""
+    monkeypatch.setattr(outlets, "DOWN_ALONE_S", 0.2)
+    for name in ("central-1", "central-2"):
+        await cluster.add(name, CENTRAL)
+    await cluster.introduce_addresses()
+    await cluster.meshed("central-1", "central-2")
+    await cluster.add("edge-a", parents=("central-1",))
+    await cluster.linked("edge-a")
+    await apply(cluster, "edge-a")
+    await backlog(cluster, 20)
+    # It says nothing, not even that it has read what it was sent.
+    silent = await cluster.client("central-2", serving=("historian",))
+    await until(lambda: waiting(cluster, "central-2") == 20 and waiting(cluster, "edge-a") == 0)
+    await silent.close()
+    historian = await cluster.servant("central-1", "historian")
+    await until(lambda: len(historian.got(frames.RequestFnf)) == 20)
+    assert numbers(historian.got(frames.RequestFnf)) == list(range(20))
+    await until(lambda: waiting(cluster, "central-2") + waiting(cluster, "central-1") == 0)
 
 
 async def test_an_edge_hands_over_what_its_grant_allows(cluster: Cluster) -> None:
