@@ -205,65 +205,49 @@ def test_a_caller_behind_one_edge_reaches_a_device_behind_the_other(edges: tuple
     assert "21.5" in answer
 
 
-def test_nothing_acknowledged_is_lost(
-    central: Deployment, edges: tuple[Edge, Edge], figure: Callable[[str], None]
-) -> None:
-    """A device behind one edge posts to a service behind the other, which takes each post once, whatever is killed and
-    cut meanwhile; and all of it heals."""
-    here, there = edges
-    said("docker", "exec", here.edge, "sh", "-c", f"echo '{SPOOL}' >/tmp/spool.yaml; gateway apply -f /tmp/spool.yaml")
-    there.start("historian", "service", "--services", "historian", program=PROGRAMS / "historian.py")
-    here.start("meter", "device", "--routes", "historian.*", program=PROGRAMS / "meter.py")
+class Traffic:
+    """A device behind one edge posts to a service behind the other, from the first `begin` on, whatever happens."""
 
-    def taken() -> list[tuple[int, str]]:
-        """Each post that was taken: its number, and the id of the message."""
-        return [(int(number), waited) for number, waited in map(str.split, there.printed("historian"))]
+    def __init__(self, here: Edge, there: Edge) -> None:
+        self.here = here
+        self.there = there
+        self.cut_at = 0.0
+        self.acknowledged_before = 0
 
-    def more(count: int) -> None:
-        wanted = len(taken()) + count
-        eventually(lambda: len(taken()) >= wanted or None, f"{count} more posts arrive")
+    def begin(self) -> None:
+        apply = f"echo '{SPOOL}' >/tmp/spool.yaml && gateway apply -f /tmp/spool.yaml"
+        said("docker", "exec", self.here.edge, "sh", "-c", apply)
+        self.there.start("historian", "service", "--services", "historian", program=PROGRAMS / "historian.py")
+        self.here.start("meter", "device", "--routes", "historian.*", program=PROGRAMS / "meter.py")
 
-    more(20)
+    def acknowledged(self) -> list[int]:
+        return [int(line) for line in self.here.printed("meter")]
 
-    said("docker", "network", "disconnect", central.network, here.edge)
-    cut, acknowledged = time.monotonic(), len(here.printed("meter"))
+    def taken(self) -> list[int]:
+        """Each post that has come, as often as it has come as another message."""
+        return [int(line.split()[0]) for line in self.there.printed("historian")]
+
+    def more(self, count: int) -> None:
+        wanted = len(self.taken()) + count
+        eventually(lambda: len(self.taken()) >= wanted or None, f"{count} more posts arrive")
+
+
+@pytest.fixture(scope="module")
+def traffic(edges: tuple[Edge, Edge]) -> Traffic:
+    return Traffic(*edges)
+
+
+def test_what_is_killed_while_an_edge_is_cut_off_comes_back(central: Deployment, traffic: Traffic) -> None:
+    """The device's edge has no network to the central nodes; a server and the other edge are brought back by their
+    restart policy, the central node by the next `up`."""
+    traffic.begin()
+    traffic.more(20)
+    said("docker", "network", "disconnect", central.network, traffic.here.edge)
+    traffic.cut_at, traffic.acknowledged_before = time.monotonic(), len(traffic.acknowledged())
     killed(container(central, "nats-2"), "sh", KILL)
+    killed(traffic.there.edge, "python", KILL_NODE)
     said("docker", "kill", "--signal", "KILL", container(central, "central-1"))
-    killed(there.edge, "python", KILL_NODE)
-    typed(central, "--profile central up --detach")
-    for name in (*(container(central, each) for each in (*CENTRALS, *SERVERS)), there.edge):
-        eventually(lambda name=name: healthy(name), f"{name} is healthy again")
-    healed = time.monotonic() - cut
-    while time.monotonic() < cut + CUT_S:
-        time.sleep(0.5)
-    waited = len(here.printed("meter")) - acknowledged
-    assert waited > 100
-    said("docker", "network", "connect", central.network, here.edge)
-    began = time.monotonic()
-    more(20)
-    figure(
-        f"central, server and edge after SIGKILL: {healed:.1f} s until all are healthy; after {CUT_S:g} s off the"
-        f" network {time.monotonic() - began:.1f} s until posts arrive, {waited} had been acknowledged"
-    )
-
-    killed(container(central, "central-2"), "python", KILL_NODE)
-    killed(container(central, "nats-1"), "sh", KILL)
-    killed(here.edge, "python", KILL_NODE)
-    began = time.monotonic()
-    more(waited + 20)
-    figure(
-        f"after SIGKILL of a central, a server and the device's edge: {time.monotonic() - began:.1f} s until all came"
-    )
-    answer = eventually(lambda: there.asks("thermostat-1.set_target", "19"), "the device answers again")
-    assert "19" in answer
-
-    said("docker", "stop", "--time", "0", f"{here.project}-meter")
-    acked = {int(line) for line in here.printed("meter")}
-    eventually(lambda: acked <= {number for number, _ in taken()} or None, "all that was acknowledged")
-    numbers = [number for number, _ in taken()]
-    assert len(numbers) == len(set(numbers)), "a post has entered twice"
-    figure(f"{len(acked)} posts acknowledged, {len(numbers)} taken, each once")
-    for name in (*(container(central, each) for each in (*CENTRALS, *SERVERS)), here.edge, there.edge):
+    for name in (container(central, "nats-2"), traffic.there.edge):
         eventually(lambda name=name: healthy(name), f"{name} is healthy again")
 
 
@@ -273,33 +257,66 @@ def complaint(ended: Ended) -> str:
     return line
 
 
-def test_what_is_wrong_at_the_start_is_said(central: Deployment, other: Deployment) -> None:
+def test_what_is_wrong_at_the_start_is_said(central: Deployment, other: Deployment, traffic: Traffic) -> None:
     """In one line each; and the next `up` puts right what was lost or wrong."""
-    stopped = central.compose("stop", "--timeout", "5", *CENTRALS)
-    assert stopped.code == 0, stopped.err
-    damages = {
-        "central-1": "rm nats.nk",
-        "central-2": "rm nats.nk && gateway engine key --file nats.nk",
-        "central-3": "cat identity/ca.pem >nats-ca.pem",
-    }
+    once = ("run", "--rm", "--no-deps", "-T")
+    other.environ |= {name: value for name, value in central.environ.items() if "NATS" in name or "PROFILES" in name}
 
-    def tried(service: str) -> str:
-        once = ("run", "--rm", "--no-deps", "-T")
-        damaged = central.compose(*once, "--entrypoint", "sh", service, "-c", damages[service])
+    def tried(damage: str) -> str:
+        """What central-1, which is killed, says with this done to its volume."""
+        damaged = central.compose(*once, "--entrypoint", "sh", "central-1", "-c", damage)
         assert damaged.code == 0, damaged.err
-        return complaint(central.compose(*once, service))
+        return complaint(central.compose(*once, "central-1"))
 
-    def alone() -> str:
-        other.environ |= {
-            name: value for name, value in central.environ.items() if "NATS" in name or "PROFILES" in name
-        }
-        return complaint(other.compose("run", "--rm", "--no-deps", "-T", "central-1"))
+    with ThreadPoolExecutor(1) as aside:
+        unmade = aside.submit(lambda: complaint(other.compose(*once, "central-1")))
+        assert "nats.nk cannot be read: No such file or directory" in tried("rm nats.nk")
+        foreign = tried("gateway engine key --file nats.nk")
+        assert "does not take this node's credential (federation.nats_nkey_file)" in foreign
+        assert "is not trusted (federation.nats_tls_ca)" in tried("cat identity/ca.pem >nats-ca.pem")
+        assert "this node is in no federation" in unmade.result()
+    typed(central, "--profile central up --detach --wait")
 
-    with ThreadPoolExecutor(4) as at_once:
-        unmade = at_once.submit(alone)
-        missing, foreign, strange = at_once.map(tried, CENTRALS)
-    assert "nats.nk cannot be read: No such file or directory" in missing
-    assert "does not take this node's credential (federation.nats_nkey_file)" in foreign
-    assert "is not trusted (federation.nats_tls_ca)" in strange
-    assert "this node is in no federation" in unmade.result()
-    central.up()
+
+def test_an_edge_that_was_cut_off_for_a_minute(
+    central: Deployment, traffic: Traffic, figure: Callable[[str], None]
+) -> None:
+    """What its device was acknowledged meanwhile comes when it is back."""
+    while time.monotonic() < traffic.cut_at + CUT_S:
+        time.sleep(0.5)
+    lasted, waits = time.monotonic() - traffic.cut_at, len(traffic.acknowledged()) - traffic.acknowledged_before
+    assert waits > 100
+    said("docker", "network", "connect", central.network, traffic.here.edge)
+    began = time.monotonic()
+    traffic.more(waits)
+    figure(
+        f"after {lasted:.0f} s off the network: {time.monotonic() - began:.1f} s until the {waits} posts that were"
+        " acknowledged meanwhile have arrived"
+    )
+
+
+def test_what_carries_it_is_killed(central: Deployment, traffic: Traffic, figure: Callable[[str], None]) -> None:
+    """A central node, a server and the edge where posts are accepted: all come back by their restart policy."""
+    killed(container(central, "central-2"), "python", KILL_NODE)
+    killed(container(central, "nats-1"), "sh", KILL)
+    killed(traffic.here.edge, "python", KILL_NODE)
+    began = time.monotonic()
+    traffic.more(20)
+    answer = eventually(lambda: traffic.there.asks("thermostat-1.set_target", "19"), "the device answers again")
+    assert "19" in answer
+    figure(
+        f"after SIGKILL of a central, a server and the device's edge: {time.monotonic() - began:.1f} s until all answer"
+    )
+
+
+def test_nothing_acknowledged_is_lost(central: Deployment, traffic: Traffic, figure: Callable[[str], None]) -> None:
+    """Every post that the device was acknowledged has come, each once; and everybody is healthy."""
+    said("docker", "stop", "--time", "0", f"{traffic.here.project}-meter")
+    acknowledged = set(traffic.acknowledged())
+    eventually(lambda: acknowledged <= set(traffic.taken()) or None, "all that was acknowledged")
+    taken = traffic.taken()
+    assert len(taken) == len(set(taken)), "a post has entered twice"
+    figure(f"{len(acknowledged)} posts acknowledged, {len(taken)} taken, each once")
+    services = (container(central, service) for service in (*CENTRALS, *SERVERS))
+    for name in (*services, traffic.here.edge, traffic.there.edge):
+        eventually(lambda name=name: healthy(name), f"{name} is healthy again")
