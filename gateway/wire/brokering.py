@@ -194,7 +194,9 @@ def decode(data: Buffer) -> BrokerFrame:
         raise FrameError("broker frame is shorter than its header")
     major, minor, kind = _HEADER.unpack_from(raw)
     if major != _MAJOR:
-        raise FrameError(f"broker frame of version {major}.{minor}")
+        raise FrameError(
+            f"broker frame of version {major}.{minor}; this node speaks {_MAJOR}.x: upgrade the older node first"
+        )
     decoder = _DECODERS.get(kind >> 10)
     if decoder is None:
         raise FrameError(f"unknown broker frame type 0x{kind >> 10:02x}")
