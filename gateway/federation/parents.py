@@ -23,7 +23,7 @@ from gateway.observe.loggers import structlog
 
 #: Links that are kept where there are as many parents: one in use, one warm.
 LINKS: Final = 2
-#: How long a parent is left alone that has sent this node away, in seconds.
+#: How long a parent is left alone that has sent this node away, in seconds, as long as there is another.
 LEFT_S: Final = 30.0
 
 _log = structlog.get_logger("gateway.federation")
@@ -92,10 +92,9 @@ class Parents:
         if self._federation.uplink is link:
             self._choose()
         if not self._live():
-            # One that could not be had may be back by now: the pause was for as long as there was another.
+            # The pauses were for as long as there was another: who could not be had, or was stopped, may be back.
             for parent in self.parents.values():
-                if parent.failures:
-                    parent.retry_at = min(parent.retry_at, self._loop.time() + self._jitter(0))
+                parent.retry_at = min(parent.retry_at, self._loop.time() + self._jitter(0))
         self._changed.set()
 
     def move(self) -> bool:

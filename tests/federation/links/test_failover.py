@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.control.members import CENTRAL
+from gateway.federation.parents import LEFT_S
 from gateway.wire import frames
 from tests.federation.links.cluster import Cluster, answers, call, refused, until
 from tests.federation.links.proxy import Line
@@ -79,6 +81,26 @@ async def test_a_parent_that_drains_is_left(twins: Cluster) -> None:
     assert edge.uplink is not None
     assert edge.uplink.name == stays
     assert await answers(phone, "echo.it") == b"hello"
+
+
+async def test_the_only_parent_is_restarted(cluster: Cluster) -> None:
+    """In order, as for an upgrade (fault 96): it is dialled at once, not after the pause for a parent that has sent its
+    edges to another one."""
+    await cluster.add("central", CENTRAL)
+    await cluster.add("edge", parents=("central",))
+    await cluster.linked("edge")
+    await cluster.servant("edge")
+    await cluster.stop("central")
+    edge = cluster["edge"].federation
+    assert edge.uplink is None
+    loop = asyncio.get_running_loop()
+    membership = cluster["edge"].running.links.membership
+    assert membership is not None
+    (parent,) = membership.parents.parents.values()
+    assert parent.retry_at < loop.time() + LEFT_S / 2
+    await cluster.start("central")
+    await cluster.linked("edge")
+    assert await answers(await cluster.client("central"), "echo.it") == b"hello"
 
 
 async def test_an_edge_moves_when_it_is_told(twins: Cluster) -> None:
