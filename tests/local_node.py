@@ -239,6 +239,10 @@ class Servant:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def ended(self) -> None:
+        """Until its connection has."""
+        await asyncio.wait({self._task})
+
     def got(self, kind: type[frames.Frame]) -> list[Any]:
         return [frame for frame in self.heard if isinstance(frame, kind)]
 

@@ -76,12 +76,13 @@ def inspected(name: str) -> dict[str, Any]:
 
 @dataclass
 class Deployment:
-    """One project. `environ` is what a user would write into .env; `files` go beside compose.yaml."""
+    """One project. `environ` is what a user would write into .env; `files` go beside compose.yaml, that of `tree`."""
 
     project: str
     environ: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     files: tuple[str, ...] = ()
+    tree: Path = ROOT
 
     def __post_init__(self) -> None:
         ports = ("WEBSOCKET", "TCP", "ADMIN")
@@ -108,8 +109,16 @@ class Deployment:
 
     def compose(self, *arguments: str, timeout: float = 120) -> Ended:
         command = shlex.split(os.environ.get("COMPOSE") or "docker compose")
-        files = [word for name in ("compose.yaml", *self.files) for word in ("--file", name)]
-        fixed = ("--project-name", self.project, "--env-file", os.devnull, *files)
+        files = [word for name in (str(self.tree / "compose.yaml"), *self.files) for word in ("--file", name)]
+        fixed = (
+            "--project-name",
+            self.project,
+            "--env-file",
+            os.devnull,
+            *files,
+            "--project-directory",
+            str(self.tree),
+        )
         return ran(*command, *fixed, *arguments, environ=self.environ, timeout=timeout)
 
     def up(self, *options: str) -> None:

@@ -121,7 +121,9 @@ class Traffic:
         self.history.attempts.add((writer, number))
         stream, began = client.next_stream_id(), loop.time()
         client.send(frames.RequestResponse(stream, composite("ledger.write"), b"%s %d" % (writer.encode(), number)))
-        frame = await client.recv(30)
+        # A node that stops says so on stream 0, and answers what is in flight.
+        while (frame := await client.recv(30)).stream_id != stream:
+            continue
         self.slowest_s = max(self.slowest_s, loop.time() - began)
         if isinstance(frame, frames.Payload):
             self.history.acked.add((writer, number))
@@ -160,6 +162,11 @@ class Traffic:
         finally:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
+
+    def cancel(self) -> None:
+        """The end of a test that has failed."""
+        for task in (*self._writing, self._serving):
+            task.cancel()
 
     @property
     def read(self) -> set[tuple[str, int]]:
