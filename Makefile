@@ -5,10 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
+WHEELS := dist/.wheels
+PROFILES ?= edge
 # Half of what tests take is waiting: for processes, disks and deadlines. Three at a time keep two cores at work.
 JOBS ?= 3
 # Whatever the extension modules are built from: a change rebuilds them.
 SOURCES := $(shell find gateway -name '*.py' -o -name '*.pxd' -o -name '*.pyx')
+# What is in the wheel and not compiled from.
+SHIPPED := $(shell find device_sdk gateway -type f -not -name '*.py[co]' -not -name '*.so')
 # What runs on both the compiled and the interpreted hot path: whatever reaches a module that setup.py compiles.
 DATA_PLANE_TESTS := tests/wire tests/session/test_stream_ids.py tests/routing tests/forwarding tests/transport tests/faults tests/fuzz/test_targets.py
 # Of these not, because nothing in it is compiled: metadata, and expressions over tags. Because it is about the disk, a
@@ -29,7 +33,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What failed beside others on a busy machine must pass alone, all of it.
 ALONE = { echo 'again, one at a time: what failed'; $(1) --last-failed --last-failed-no-failures none -m '$(QUICK)'; }
 
-.PHONY: setup run run-cluster run-mqtt test lint style types imports documents rules bench soak audit sbom sdk vendor vendor-check image compose-lint compose-test build clean help
+.PHONY: setup run run-cluster run-mqtt test lint style types imports documents rules bench soak audit sbom sdk vendor vendor-check image compose-lint compose-test build wheels bundle clean help
 
 help:
 	@printf '%s\n' \
@@ -41,7 +45,8 @@ help:
 	  'make bench  benchmarks, one comparable line each' \
 	  'make soak   the long versions of the fault and memory tests' \
 	  'make setup  .venv with the product and its development tools' \
-	  'make build  wheel and sdist in dist/' \
+	  'make build  wheel and sdist in dist/, tried; make wheels does so for each Python of this machine' \
+	  'make bundle one file from which a host without the Internet is installed, in dist/' \
 	  'make sdk    the device SDK for mip and for pip, in dist/' \
   'make audit  known vulnerabilities of what is shipped; asks pypi.org and npmjs.org' \
   'make sbom   what the lock pins as CycloneDX, in dist/; the image has its own' \
@@ -111,10 +116,20 @@ soak: setup
 	@tools/install-peers
 	@HYPOTHESIS_PROFILE=many $(BIN)/python -m pytest -m 'soak or hypothesis' --timeout 3600
 
-build: setup
-	@$(BIN)/pip install --quiet --disable-pip-version-check build
-# With what is installed here: it is what pyproject.toml asks for.
-	@$(BIN)/python -m build --no-isolation
+# Wheel and sdist of this Python; made again when what they are made of has changed.
+build: $(WHEELS)
+
+$(WHEELS): $(COMPILED) $(SHIPPED) pyproject.toml MANIFEST.in README.md tools/wheels
+	@tools/wheels '$(BIN)/python'
+	@touch $@
+
+wheels: setup
+	@tools/wheels
+
+# What a host without the Internet is installed from: docs/offline.md. PROFILES are those whose images are in it.
+bundle: wheels image
+	@$(BIN)/python tools/wheelhouse.py
+	@$(BIN)/python tools/bundle.py --profiles '$(PROFILES)'
 
 # Exit code 75: somebody was not to be reached, so nothing can be said (docs/release.md).
 audit: setup
@@ -141,7 +156,8 @@ compose-lint: setup
 	@tools/compose-lint
 
 compose-test: setup
-	@$(BIN)/python -m pytest -m compose tests/e2e
+# Most of it is waiting.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m compose tests/e2e
 
 clean:
 	find gateway -name '*.so' -delete
