@@ -195,11 +195,12 @@ class RawClient:
     async def ready(self, timeout: float = 20) -> dict[str, Any]:
         """Ask `gateway.ready` and return its answer: from here on the node has accepted the SETUP.
 
-        Requests that were waiting for this client may come first; they are what is received next.
+        Requests that were waiting for this client may come first, on a busy machine a keepalive, too; they are what is
+        received next.
         """
         number = self.request("gateway.ready")
         early: list[bytes] = []
-        while isinstance(frames.decode(raw := await self.recv_bytes(timeout)), _REQUESTS):
+        while isinstance(frames.decode(raw := await self.recv_bytes(timeout)), _REQUESTS | frames.KeepAlive):
             early.append(raw)
         self._early += early
         answer = frames.decode(raw)

@@ -6,17 +6,18 @@ what it is built on. Everything that a deployment has made is gone after `remove
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-from tests.client.peer import free_port
 
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("GATEWAY_IMAGE") or "gateway:e2e"
@@ -74,6 +75,15 @@ def inspected(name: str) -> dict[str, Any]:
     return found
 
 
+def unused_port() -> int:
+    """A port that nobody listens on, and that the system gives to no outgoing connection while a container is away."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @dataclass
 class Deployment:
     """One project. `environ` is what a user would write into .env; `files` go beside compose.yaml, that of `tree`."""
@@ -91,7 +101,7 @@ class Deployment:
             "GATEWAY_IMAGE": IMAGE,
             # Each `up` waits for the first check.
             "GATEWAY_HEALTH_INTERVAL": f"{CHECKED_EVERY_S}s",
-            **{f"GATEWAY_{name}_PORT": str(free_port()) for name in ports},
+            **{f"GATEWAY_{name}_PORT": str(unused_port()) for name in ports},
             **self.environ,
         }
 

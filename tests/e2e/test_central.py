@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 from bench.local_nats import server_binary
-from tests.client.peer import free_port
-from tests.e2e.deployment import ROOT, Deployment, Ended, eventually, inspected, said
+from tests.e2e.deployment import ROOT, Deployment, Ended, eventually, inspected, said, unused_port
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -59,7 +58,7 @@ def nats_image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def central(image: str, nats_image: str) -> Iterator[Deployment]:
-    ports = {f"GATEWAY_CENTRAL_{n}{kind}_PORT": str(free_port()) for n in (1, 2, 3) for kind in ("", "_ADMIN")}
+    ports = {f"GATEWAY_CENTRAL_{n}{kind}_PORT": str(unused_port()) for n in (1, 2, 3) for kind in ("", "_ADMIN")}
     environ = {"COMPOSE_PROFILES": "central", "NATS_IMAGE": nats_image, **ports}
     deployment = Deployment(f"gateway-e2e-{os.getpid()}-central", environ)
     yield deployment

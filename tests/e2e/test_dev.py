@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.client.peer import free_port
-from tests.e2e.deployment import Deployment, eventually, ran, said
+from tests.e2e.deployment import Deployment, eventually, ran, said, unused_port
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def dev(image: str) -> Iterator[Deployment]:
-    ports = {name: str(free_port()) for name in ("MOSQUITTO_PORT", "GATEWAY_CENTRAL_1_ADMIN_PORT")}
+    ports = {name: str(unused_port()) for name in ("MOSQUITTO_PORT", "GATEWAY_CENTRAL_1_ADMIN_PORT")}
     deployment = Deployment(f"gateway-e2e-{os.getpid()}-dev", {"COMPOSE_PROFILES": "dev", **ports})
     yield deployment
     deployment.remove()

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.peer import free_port
-from tests.e2e.deployment import ROOT, Deployment, eventually, inspected, ran, said
+from tests.e2e.deployment import ROOT, Deployment, eventually, inspected, ran, said, unused_port
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 
@@ -28,7 +27,7 @@ PASSWORD = "a password of the oven"
 
 @pytest.fixture(scope="module")
 def mqtt(image: str) -> Iterator[Deployment]:
-    port = str(free_port())
+    port = str(unused_port())
     deployment = Deployment(f"gateway-e2e-{os.getpid()}-mqtt", {"COMPOSE_PROFILES": "mqtt", "MOSQUITTO_PORT": port})
     yield deployment
     deployment.remove()

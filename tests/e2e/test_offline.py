@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from tests.client.peer import free_port
-from tests.e2e.deployment import CHECKED_EVERY_S, ROOT, Ended, eventually, ran, said
+from tests.e2e.deployment import CHECKED_EVERY_S, ROOT, Ended, eventually, ran, said, unused_port
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 
@@ -110,7 +109,7 @@ def host(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
         "COMPOSE_PROJECT_NAME": PROJECT,
         "COMPOSE_FILE": f"compose.yaml:{directory / 'internal.yaml'}",
         "GATEWAY_HEALTH_INTERVAL": f"{CHECKED_EVERY_S}s",
-        **{f"GATEWAY_{name}_PORT": str(free_port()) for name in ("WEBSOCKET", "TCP", "ADMIN")},
+        **{f"GATEWAY_{name}_PORT": str(unused_port()) for name in ("WEBSOCKET", "TCP", "ADMIN")},
     }
     yield Host(directory, environ)
     compose = shlex.split(os.environ.get("COMPOSE") or "docker compose")
